@@ -1,0 +1,117 @@
+"""Frozen settings, a dataclass per layer, with units; defaults are network version v0.3's.
+
+Answers to Go's config/config.go. Nothing here is mutable or global state: layers get their part as an argument, tests make
+their own with `dataclasses.replace`. What the reference doesn't bound, we do (`Limits`).
+"""
+
+from dataclasses import dataclass, field
+
+NETWORK_VERSION = "v0.3"  # Go config.ProtocolVersion
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one participant may cost the others. Reaching one is refused in words, counted, and harms nobody else."""
+
+    message_size: int = 64 * MIB  # bytes of one request, reply, broadcast, event or tunnel chunk's message
+    clients: int = 16_384  # attached applications
+    client_handshakes: int = 256  # attaching applications that haven't finished their init
+    client_outbox: int = 128 * MIB  # bytes waiting for one client; two messages of the greatest size fit
+    client_tunnels: int = 1_024  # tunnels of one client, live or being built
+    client_requests: int = 65_536  # requests of one client without an answer yet, each way
+    client_subscriptions: int = 65_536  # topics of one client
+    name_size: int = 4 * KIB  # bytes of a cluster's or topic's name
+    peer_handshakes: int = 8  # sessions being authenticated, each way; Go config.PastryAuthThreads
+    peer_outbox: int = 192 * MIB  # bytes waiting for one peer link
+    peer_high_water: int = 4 * MIB  # bytes waiting for one peer at which its own clients aren't read from for a while
+    unproven_size: int = 16 * KIB  # bytes that a connection may announce before it proved the network's key
+    gob_types: int = 128  # type definitions that one gob stream may send
+    parked_messages: int = 4_096  # anycasts waiting at a rendezvous for a tree that is just forming
+    parked_bytes: int = 16 * MIB  # the same, in bytes of payload
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig:
+    """Session set-up between two nodes, in seconds."""
+
+    dial_timeout: float = 1.0  # Go config.SessionDialTimeout
+    accept_timeout: float = 1.0  # Go config.SessionAcceptTimeout
+    auth_timeout: float = 3.0  # whole authentication; Go config.SessionShakeTimeout
+    link_timeout: float = 1.0  # until the data link has arrived; Go config.SessionLinkTimeout
+    grace_timeout: float = 3.0  # close packet to close packet; Go config.SessionGraceTimeout
+    send_timeout: float = 3.0  # a peer that takes nothing for so long is dropped; Go config.PastrySendTimeout
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootstrapConfig:
+    """Finding other nodes in a subnet: UDP ports and periods in seconds."""
+
+    ports: tuple[int, ...] = (14142, 27182, 31415, 45654, 22222, 33333)
+    fast_probe: float = 0.25
+    slow_probe: float = 1.0
+    scan: float = 0.1  # a host, once the burst is over
+    burst_hosts: int = 1_024  # nearest addresses that are asked in the first burst; more than a /23
+    burst_rate: float = 1_000.0  # hosts per second in the burst
+    probe_public: bool = False  # subnets with public addresses are listened on, and probed only with this
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastryConfig:
+    """The ring: sizes, and periods in seconds."""
+
+    leaf_set: int = 8
+    boot_quiet: float = 10.0  # a lone node counts as converged after so long without a change
+    converged_quiet: float = 3.0  # a joined one after so long
+    beat_period: float = 3.0
+    kill_count: int = 3  # silent beats before a peer is reported dead
+    init_timeout: float = 5.0  # until the other's init packet has arrived
+    close_timeout: float = 1.0  # until the other side hung up after our leave
+    exchange_threads: int = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScribeConfig:
+    """Topic trees: periods in seconds."""
+
+    beat_period: float = 1.0
+    kill_count: int = 3  # silent beats before a tree neighbour is reported gone
+    park_retry: float = 0.1  # between two attempts to place a parked anycast
+    park_time: float = 3.0  # at most, before a parked anycast is given up
+
+
+@dataclass(frozen=True, kw_only=True)
+class IrisConfig:
+    """Clusters and tunnels: counts, and periods in seconds."""
+
+    topic_splits: int = 5
+    tunnel_accept_timeout: float = 1.0
+    tunnel_init_timeout: float = 1.0  # the listening side's handshake
+    tunnel_handshakes: int = 64  # tunnels being dialled or accepted at a time
+    tunnel_window: int = 1 * MIB  # payload bytes of a tunnel that wait in the node, each way
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelayConfig:
+    """Attached applications: sizes in bytes, periods in seconds."""
+
+    port: int = 55555
+    chunk_limit: int = 65_536
+    tunnel_buffer: int = 4 * MIB  # allowance that a tunnel's client gets at first
+    tunnel_confirm_timeout: float = 3.0
+    init_timeout: float = 3.0  # until a client's init has arrived
+    drain_timeout: float = 3.0  # until a closing client's work in hand is done, and its last bytes are taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All of a node's settings."""
+
+    limits: Limits = field(default_factory=Limits)
+    session: SessionConfig = field(default_factory=SessionConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    pastry: PastryConfig = field(default_factory=PastryConfig)
+    scribe: ScribeConfig = field(default_factory=ScribeConfig)
+    iris: IrisConfig = field(default_factory=IrisConfig)
+    relay: RelayConfig = field(default_factory=RelayConfig)

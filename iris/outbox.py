@@ -1,0 +1,228 @@
+"""Bytes on their way into one socket: gathered by any thread, sent in bulk by whoever ends a batch.
+
+A write never waits for the other side. What the socket doesn't take at once goes to a flusher thread that lives only as long as there is
+something to send. Who writes decides what a full buffer means (`size`, `limit`); docs/architecture.md: "A message runs to completion".
+
+Lock order: whoever owns the outbox -> outbox. Nothing is called back with the outbox's lock held.
+"""
+
+import contextlib
+import logging
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+from iris.errors import LinkClosed
+
+_SMALL = 16_384  # bytes; shorter writes are copied together, longer ones are sent from where they are
+_BULK = 65_536  # bytes that one gathering buffer holds at most, before the next one begins
+_VECTORS = 512  # buffers in one system call; the kernel takes 1,024
+
+Buffer = bytes | bytearray | memoryview
+
+_log = logging.getLogger(__name__)
+
+
+class _Touched(threading.local):
+    outboxes: "dict[Outbox, None] | None" = None
+
+
+_touched = _Touched()
+
+
+class Batch:
+    """While a thread is in `with Batch()`, its writes gather; they are sent when the outermost one ends."""
+
+    __slots__ = ("_outermost",)
+
+    def __enter__(self) -> "Batch":
+        self._outermost = _touched.outboxes is None
+        if self._outermost:
+            _touched.outboxes = {}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._outermost:
+            outboxes, _touched.outboxes = _touched.outboxes, None
+            for outbox in outboxes or ():
+                outbox.flush()
+
+    def congested(self, mark: int) -> "list[Outbox]":
+        """Those written to in this batch that hold more than `mark` bytes even after sending."""
+        outboxes = list(_touched.outboxes or ())
+        for outbox in outboxes:
+            if outbox.size > mark:
+                outbox.flush()
+        return [outbox for outbox in outboxes if outbox.size > mark]
+
+
+class Outbox:
+    """The sending half of one connected, blocking socket. Its maker closes it, before the socket."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        name: str,
+        limit: int,
+        stall_timeout: float | None = None,
+        on_broken: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Wrap `sock`, which must be blocking.
+
+        Arguments: name of the flusher thread; limit in bytes, for `full`; stall_timeout in seconds without any byte taken (None: wait for
+        ever); on_broken is told once, outside of locks, of the first error or stall while sending.
+        """
+        self._sock, self._name, self.limit = sock, name, limit
+        self._on_broken = on_broken
+        self._lock = threading.Lock()
+        self._queue: deque[Buffer] = deque()
+        self._gather: bytearray | None = None  # the last buffer of the queue, if it may still grow
+        self._flushing = False  # a flusher thread owns the socket's sending half
+        self._broken: Exception | None = None
+        self._below: list[tuple[int, Callable[[], None]]] = []
+        self.size = 0  # bytes waiting here
+        if stall_timeout is not None:
+            seconds, fraction = divmod(stall_timeout, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(seconds), int(fraction * 1e6)))
+
+    def full(self, more: int) -> bool:
+        """Whether `more` bytes would go beyond the limit. An empty outbox takes anything."""
+        return self.size > 0 and self.size + more > self.limit
+
+    def write(self, *buffers: Buffer) -> None:
+        """Append; sent at the end of this thread's batch, or now without one. Buffers must not change afterwards.
+
+        Raises: LinkClosed when sending has failed or was closed.
+        """
+        with self._lock:
+            if self._broken is not None:
+                raise LinkClosed("nothing can be sent any more") from self._broken
+            for data in buffers:
+                self._append(data)
+        touched = _touched.outboxes
+        if touched is None:
+            self.flush()
+        else:
+            touched[self] = None
+
+    def _append(self, data: Buffer) -> None:
+        length = len(data)
+        self.size += length
+        if length >= _SMALL:
+            self._queue.append(data)
+            self._gather = None
+            return
+        if self._gather is None:
+            self._gather = bytearray()
+            self._queue.append(self._gather)
+        self._gather += data
+        if len(self._gather) >= _BULK:
+            self._gather = None
+
+    def flush(self) -> None:
+        """Send what the socket takes without waiting; a flusher thread takes care of the rest. Never raises."""
+        error: Exception | None = None
+        with self._lock:
+            if self._flushing or self._broken is not None:
+                return
+            try:
+                while self._queue:
+                    self._sent(self._sock.sendmsg(self._vectors(), (), socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                self._flushing = True
+                threading.Thread(target=self._flush_rest, name=f"{self._name}-tx", daemon=True).start()
+            except OSError as exc:
+                error = exc
+                self._break(exc)
+            due = self._due()
+        self._report(error, due)
+
+    def _vectors(self) -> list[Buffer]:
+        self._gather = None  # a buffer that is being sent must not grow
+        if len(self._queue) <= _VECTORS:
+            return list(self._queue)
+        return [self._queue[i] for i in range(_VECTORS)]
+
+    def _sent(self, count: int) -> None:
+        self.size -= count
+        while count:
+            first = self._queue.popleft()
+            if len(first) > count:
+                self._queue.appendleft(memoryview(first)[count:])
+                return
+            count -= len(first)
+
+    def _flush_rest(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue or self._broken is not None:
+                    self._flushing = False
+                    return
+                vectors = self._vectors()
+            error: Exception | None = None
+            count = 0
+            try:
+                count = self._sock.sendmsg(vectors)
+            except BlockingIOError:
+                error = TimeoutError("the other side takes nothing")
+            except OSError as exc:
+                error = exc
+            with self._lock:
+                if error is not None:
+                    self._flushing = False
+                    self._break(error)
+                else:
+                    self._sent(count)
+                due = self._due()
+            self._report(error, due)
+
+    def _break(self, error: Exception) -> None:
+        self._broken = self._broken or error
+        self._queue.clear()
+        self._gather = None
+        self.size = 0
+
+    def _due(self) -> list[Callable[[], None]]:
+        """Those who wait for a level that is reached."""
+        if not self._below:
+            return []
+        due = [callback for mark, callback in self._below if self.size <= mark]
+        self._below = [(mark, callback) for mark, callback in self._below if self.size > mark]
+        return due
+
+    def _report(self, error: Exception | None, due: list[Callable[[], None]]) -> None:
+        for callback in due:
+            callback()
+        if error is not None and self._on_broken is not None:
+            self._on_broken(error)
+
+    def when_below(self, mark: int, callback: Callable[[], None]) -> None:
+        """Call back once when at most `mark` bytes wait (or never will be sent): now, or later from the thread that sends."""
+        with self._lock:
+            if self.size > mark:
+                self._below.append((mark, callback))
+                return
+        callback()
+
+    def wait_below(self, mark: int, timeout: float) -> bool:
+        """Wait until at most `mark` bytes are left; False after `timeout` seconds. Not to be used by peers' reading threads."""
+        reached = threading.Event()
+        self.when_below(mark, reached.set)
+        return reached.wait(timeout)
+
+    def close(self, timeout: float = 0.0) -> bool:
+        """Send what is left, `timeout` seconds at most, then take nothing more. False when something was left behind."""
+        self.flush()
+        sent = self.wait_below(0, timeout)
+        with self._lock:
+            sent = sent and self._broken is None
+            self._break(self._broken or LinkClosed("closed"))
+            due = self._due()
+        self._report(None, due)
+        with contextlib.suppress(OSError):  # the other side may have gone first
+            self._sock.shutdown(socket.SHUT_WR)  # wakes a flusher that still waits
+        return sent

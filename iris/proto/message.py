@@ -1,0 +1,89 @@
+"""Messages between nodes: metadata for every layer, and a payload with a key of its own.
+
+Answers to Go's proto/proto.go. A payload is encrypted the first time a link takes it and decrypted the first time somebody here
+reads it, so what stays on this node is never encrypted, and what passes through is neither decrypted nor encrypted again.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+from iris.errors import ProtocolError
+from iris.gobber.types import BYTES, INTERFACE, gob, struct
+
+KEY_SIZE = IV_SIZE = 16  # bytes
+
+Entropy = Callable[[int], bytes]
+
+
+@struct("Header")
+@dataclass(slots=True)
+class Header:
+    """What a link packet's head holds: key and iv are the payload's, empty without one."""
+
+    meta: object = gob("Meta", INTERFACE)
+    key: bytes = gob("Key", BYTES)
+    iv: bytes = gob("Iv", BYTES)
+
+
+def _crypt(key: bytes, iv: bytes, data: bytes) -> bytes:
+    return Cipher(AES(key), CTR(iv)).encryptor().update(data)
+
+
+class Payload:
+    """Bytes that are here in plain, sealed under their own key, or both; made by `of` or `sealed`. Shared between messages."""
+
+    __slots__ = ("_plain", "_sealed", "iv", "key")
+
+    def __init__(self, plain: bytes | None, sealed: bytes | None, key: bytes, iv: bytes) -> None:
+        self._plain, self._sealed, self.key, self.iv = plain, sealed, key, iv
+
+    @classmethod
+    def of(cls, plain: bytes) -> "Payload":
+        """Take a payload that was born here."""
+        return cls(plain, None, b"", b"")
+
+    @classmethod
+    def sealed(cls, data: bytes, key: bytes, iv: bytes) -> "Payload":
+        """Take a payload from a link. Raises: ProtocolError unless key and iv are 16 bytes each."""
+        if len(key) != KEY_SIZE or len(iv) != IV_SIZE:
+            raise ProtocolError(f"payload with a key of {len(key)} and an iv of {len(iv)} bytes")
+        return cls(None, data, key, iv)
+
+    def __len__(self) -> int:
+        data = self._plain if self._plain is not None else self._sealed
+        assert data is not None
+        return len(data)
+
+    def open(self) -> bytes:
+        """The plain bytes."""
+        if self._plain is None:
+            assert self._sealed is not None
+            self._plain = _crypt(self.key, self.iv, self._sealed)
+        return self._plain
+
+    def seal(self, entropy: Entropy = os.urandom) -> bytes:
+        """The encrypted bytes, under a `key` and `iv` that are drawn once and stay."""
+        if self._sealed is None:
+            assert self._plain is not None
+            nonce = entropy(KEY_SIZE + IV_SIZE)
+            self.key, self.iv = nonce[:KEY_SIZE], nonce[KEY_SIZE:]
+            self._sealed = _crypt(self.key, self.iv, self._plain) if self._plain else b""
+        return self._sealed
+
+
+class Message:
+    """What layers hand to each other: the current layer's metadata, and a payload (None: a packet of the node's own)."""
+
+    __slots__ = ("meta", "payload")
+
+    def __init__(self, meta: object, payload: Payload | None = None) -> None:
+        self.meta, self.payload = meta, payload
+
+    def data(self) -> bytes:
+        """The plain payload; empty without one."""
+        return self.payload.open() if self.payload is not None else b""
