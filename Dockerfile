@@ -1,0 +1,15 @@
+# An Iris node in a container. Applications attach to the relay on loopback, so they share the node's network namespace:
+#   docker run --network host -v /etc/iris/network.pem:/key.pem:ro iris -net demo -rsa /key.pem
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY setup.py setup.cfg README.md LICENSE ./
+COPY iris iris
+RUN python -m venv /opt/iris && /opt/iris/bin/pip install --no-cache-dir .
+
+FROM python:3.13-slim
+COPY --from=build /opt/iris /opt/iris
+RUN useradd --system --create-home iris
+USER iris
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/opt/iris/bin/iris"]
+CMD ["-help"]

@@ -1,0 +1,176 @@
+"""The command line: `python -m iris`, or `iris`. Answers to Go's main.go, and takes its flags.
+
+Exit codes: 0 after a graceful stop, 2 for anything the user can set right (one line says what), 1 for our bugs.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from iris import __version__
+from iris.config import NETWORK_VERSION, Config
+from iris.errors import ConfigError
+from iris.keys import generate_key, load_key, network_key
+from iris.netif import Interface, interfaces
+from iris.node import Node
+
+_log = logging.getLogger("iris")
+
+STOP_TIMEOUT = 4.5  # seconds that a graceful stop may take; the process is gone within 5
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} ({self.prog} -help tells more)\n")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port, want 1-65535")
+    return int(text)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="iris",
+        description="Node of the Iris decentralised messaging network: start one on each host.",
+        allow_abbrev=False,
+        add_help=False,
+        usage="iris -net NAME [options]   or   iris -dev",
+    )
+
+    def flag(*names: str, **options: object) -> None:
+        spelled = [spelling for name in names for spelling in dict.fromkeys((f"-{name}", f"--{name}" if len(name) > 1 else f"-{name}"))]
+        parser.add_argument(*spelled, **options)  # type: ignore[arg-type]
+
+    flag("net", metavar="NAME", help="name of the network to join or create")
+    flag("rsa", metavar="FILE", type=Path, help="the network's RSA private key (default: one kept for you per network)")
+    flag("port", metavar="PORT", type=_port, default=Config().relay.port, help="where local applications attach (default: 55555)")
+    flag("dev", action="store_true", help="developer mode: a random network and key, on loopback only")
+    flag("iface", metavar="NAME|ADDRESS", action="append", default=[], help="join on this interface only; may be repeated (default: all)")
+    flag("probe-public", action="store_true", help="look for other nodes in subnets with public addresses too")
+    flag("v", action="store_true", help="say more")
+    flag("q", action="store_true", help="say only what is wrong")
+    flag("cpuprof", metavar="FILE", type=Path, help="write a CPU profile of all threads there (for pstats) when the node stops")
+    flag("heapprof", metavar="FILE", type=Path, help="write a memory profile there (for tracemalloc) when the node stops")
+    flag("version", action="version", version=f"iris {__version__} (network {NETWORK_VERSION}, relay v1.0-draft2)")
+    flag("h", "help", action="help", help="show this")
+    return parser
+
+
+def _membership(args: argparse.Namespace) -> tuple[str, RSAPrivateKey]:
+    """The network's name and key. Raises: ConfigError."""
+    if args.dev:
+        if args.net is not None or args.rsa is not None:
+            raise ConfigError("-dev makes up a network and a key of its own; leave -net and -rsa away")
+        return f"dev-{secrets.token_hex(8)}", generate_key()
+    if not args.net:
+        raise ConfigError("no network named: give -net NAME, or -dev to try things out")
+    if args.rsa is not None:
+        return args.net, load_key(args.rsa)
+    key, path, created = network_key(args.net)
+    if created:
+        _log.info("made a key for network '%s': %s", args.net, path)
+        _log.info("every host of the network needs this same file: copy it there, or name it with -rsa")
+    else:
+        _log.info("key of network '%s': %s (the same on every host)", args.net, path)
+    return args.net, key
+
+
+def _where(args: argparse.Namespace) -> list[Interface]:
+    """The interfaces to join on. Raises: ConfigError."""
+    if args.dev:
+        if args.iface:
+            raise ConfigError("-dev stays on loopback; leave -iface away")
+        return interfaces(["lo"])
+    return interfaces(args.iface)
+
+
+@contextlib.contextmanager
+def _profiles(cpu: Path | None, heap: Path | None) -> Iterator[None]:
+    """Profile what runs inside, and write the results at its end. Raises: ConfigError before it starts, if they can't be written."""
+    for path in filter(None, (cpu, heap)):
+        try:
+            path.open("ab").close()
+        except OSError as exc:
+            raise ConfigError(f"can't write a profile to {path}: {exc.strerror}") from exc
+    if cpu is not None:
+        import yappi
+
+        yappi.set_clock_type("cpu")
+        yappi.start()
+    if heap is not None:
+        import tracemalloc
+
+        tracemalloc.start(16)
+    yield
+    if heap is not None:
+        tracemalloc.take_snapshot().dump(str(heap))
+    if cpu is not None:
+        yappi.stop()
+        yappi.get_func_stats().save(str(cpu), type="pstat")
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that the first SIGINT or SIGTERM sets; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return stop
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run a node until a signal. Raises: ConfigError for what the user can set right."""
+    stop = _stop_on_signals()
+    with _profiles(args.cpuprof, args.heapprof):
+        defaults = Config()
+        config = replace(
+            defaults,
+            relay=replace(defaults.relay, port=args.port),
+            bootstrap=replace(defaults.bootstrap, probe_public=args.probe_public),
+        )
+        where = _where(args)
+        network, key = _membership(args)
+        node = Node(network, key, where, config=config)
+        node.start()
+        stop.wait()
+        _log.info("stopping; again to stop at once")
+        node.stop(STOP_TIMEOUT)
+        _log.info("stopped")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and run a node; returns the exit code."""
+    args = _parser().parse_args(argv)
+    level = logging.WARNING if args.q else logging.DEBUG if args.v else logging.INFO
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=level, stream=sys.stderr, force=True)
+    try:
+        run(args)
+    except ConfigError as exc:
+        print(f"iris: {exc}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
