@@ -70,19 +70,21 @@ class Outbox:
         limit: int,
         stall_timeout: float | None = None,
         on_broken: Callable[[Exception], None] | None = None,
+        held: bool = False,
     ) -> None:
         """Wrap `sock`, which must be blocking.
 
         Arguments: name of the flusher thread; limit in bytes, for `full`; stall_timeout in seconds without any byte taken (None: wait for
-        ever); on_broken is told once, outside of locks, of the first error or stall while sending.
+        ever); on_broken is told once, outside of locks, of the first error or stall while sending; held: send nothing until `release`.
         """
         self._sock, self._name, self.limit = sock, name, limit
         self._on_broken = on_broken
         self._lock = threading.Lock()
         self._queue: deque[Buffer] = deque()
         self._gather: bytearray | None = None  # the last buffer of the queue, if it may still grow
-        self._flushing = False  # a flusher thread owns the socket's sending half
+        self._flushing = held  # a flusher thread owns the socket's sending half, or nobody may send yet
         self._broken: Exception | None = None
+        self._refusal: Exception | None = None  # why nothing more is taken: broken, or the last was written
         self._below: list[tuple[int, Callable[[], None]]] = []
         self.size = 0  # bytes waiting here
         if stall_timeout is not None:
@@ -99,8 +101,8 @@ class Outbox:
         Raises: LinkClosed when sending has failed or was closed.
         """
         with self._lock:
-            if self._broken is not None:
-                raise LinkClosed("nothing can be sent any more") from self._broken
+            if self._refusal is not None:
+                raise LinkClosed("nothing can be sent any more") from self._refusal
             for data in buffers:
                 self._append(data)
         touched = _touched.outboxes
@@ -108,6 +110,32 @@ class Outbox:
             self.flush()
         else:
             touched[self] = None
+
+    def finish(self, *buffers: Buffer) -> None:
+        """Write for the last time: what others write from now on is refused as if this were closed.
+
+        Raises: LinkClosed like `write`, so only one thread can be the last.
+        """
+        with self._lock:
+            if self._refusal is not None:
+                raise LinkClosed("nothing can be sent any more") from self._refusal
+            for data in buffers:
+                self._append(data)
+            self._refusal = LinkClosed("the last was written")
+        self._touch()
+
+    def _touch(self) -> None:
+        touched = _touched.outboxes
+        if touched is None:
+            self.flush()
+        else:
+            touched[self] = None
+
+    def release(self) -> None:
+        """Send what has gathered in an outbox that was made `held`, and from now on whatever is written."""
+        with self._lock:
+            self._flushing = False
+        self.flush()
 
     def _append(self, data: Buffer) -> None:
         length = len(data)
@@ -175,13 +203,14 @@ class Outbox:
                 if error is not None:
                     self._flushing = False
                     self._break(error)
-                else:
+                elif self._broken is None:  # else it was closed meanwhile, and the queue is empty
                     self._sent(count)
                 due = self._due()
             self._report(error, due)
 
     def _break(self, error: Exception) -> None:
         self._broken = self._broken or error
+        self._refusal = self._refusal or error
         self._queue.clear()
         self._gather = None
         self.size = 0
