@@ -1,1 +1,19 @@
-"""gobber"""
+"""gob, the wire format of all traffic between nodes: types, streams and datagrams.
+
+Answers to Go's encoding/gob, and to Iris' gobber package. Leaves out what Iris' packets don't use: sending arrays, complex numbers and
+types that encode themselves other than big.Int (they are understood, and skipped).
+
+    types       how a type is declared
+    framing     integers and messages, as schemas and as code
+    definitions how types are told to the other side, and numbered
+    writers     compiled encoders        encoder    a sending stream
+    readers     compiled decoders        decoder    a receiving stream, with skipping
+    datagrams   gob without definitions
+"""
+
+from iris.gobber.datagrams import Datagrams
+from iris.gobber.decoder import Decoder
+from iris.gobber.encoder import Encoder
+from iris.gobber.framing import GobError, bytes_head, encode_uint, peek_bytes, peek_uint
+
+__all__ = ["Datagrams", "Decoder", "Encoder", "GobError", "bytes_head", "encode_uint", "peek_bytes", "peek_uint"]

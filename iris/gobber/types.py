@@ -74,6 +74,13 @@ class PointerTo(GobType):
 
 
 @dataclass(frozen=True)
+class StructOf(GobType):
+    """A struct by value: never None, and sent even when all of its fields are zero."""
+
+    struct: type
+
+
+@dataclass(frozen=True)
 class Field:
     """One field of a declared struct."""
 
@@ -100,6 +107,8 @@ def gob(name: str, type_: GobType) -> Any:
     metadata = {"gob": (name, type_)}
     if isinstance(type_, SliceOf):
         return dataclasses.field(default_factory=list, metadata=metadata)
+    if isinstance(type_, StructOf):
+        return dataclasses.field(default_factory=type_.struct, metadata=metadata)
     return dataclasses.field(default=type_.zero if isinstance(type_, Basic) else None, metadata=metadata)
 
 

@@ -1,0 +1,284 @@
+"""Compiled decoders: one generated function per (the fields as a sender orders them, our class). Core.
+
+Answers to decode.go of Go's encoding/gob. A function reads the value at `p` of the bytes `b` and returns it with the offset behind it.
+It runs through the sender's fields in order; for the fields `A uint` and `B []byte` it reads:
+
+    def read(b, p, stream, depth):
+        v_a = 0; v_b = b""
+        delta = b[p]; p += 1
+        field = delta                      # the number of the field that is next, counted from 1; a delta of 0 leaves it behind
+        if field == 1:
+            v_a = b[p]; p += 1
+            if v_a > 127: v_a, p = long_uint(b, p, v_a)
+            delta = b[p]; p += 1
+            field += delta
+        if field == 2:
+            ...
+        if delta: raise no_such_field()
+        value = new(cls); value.a = v_a; value.b = v_b
+        return value, p
+
+Bounds: sizes are not compared with what is left where they are read. A slice never yields more than is there, `b[p]` beyond the end is an
+IndexError, and every element takes a byte; the Decoder turns IndexError into GobError, and compares the end of each value with its
+announced size. So no value costs more than the bytes that are there.
+"""
+
+import functools
+import struct as packing
+from collections.abc import Callable
+from typing import Any
+
+from iris.errors import StateError
+from iris.gobber.framing import GobError, long_uint
+from iris.gobber.types import (
+    BOOL,
+    BYTES,
+    FLOAT,
+    INT,
+    INTERFACE,
+    STRING,
+    UINT,
+    Basic,
+    BigInt,
+    GobType,
+    MapOf,
+    PointerTo,
+    SliceOf,
+    StructOf,
+    struct_info,
+)
+
+Reader = Callable[
+    [bytes, int, Any, int], tuple[Any, int]
+]  # (data, offset, the Decoder, nesting still allowed) -> (value, offset behind it)
+
+
+def big_int(data: bytes, offset: int, size: int) -> int:
+    """Read a *big.Int of `size` bytes. Raises: GobError for another version, leading zeros, a negative zero; IndexError beyond the end."""
+    if size == 0:  # a nil pointer where one must stand, as in a slice
+        return 0
+    head = data[offset]
+    if head >> 1 != 1:
+        raise GobError(f"big.Int of version {head >> 1}")
+    if size == 1:
+        if head & 1:
+            raise GobError("negative zero")
+        return 0
+    if data[offset + 1] == 0:
+        raise GobError("big.Int longer than necessary")
+    magnitude = int.from_bytes(data[offset + 1 : offset + size], "big")
+    return -magnitude if head & 1 else magnitude
+
+
+def real(bits: int) -> float:
+    """The float of these bits, which come with their bytes in reverse."""
+    value: float = packing.unpack("<d", bits.to_bytes(8, "big"))[0]
+    return value
+
+
+def no_such_field() -> GobError:
+    """A struct's field number beyond its definition."""
+    return GobError("field number out of range")
+
+
+def too_deep() -> GobError:
+    """Interface values in interface values."""
+    return GobError("nested too deep")
+
+
+def too_many(count: int) -> GobError:
+    """More elements than bytes are left."""
+    return GobError(f"{count} elements announced")
+
+
+def _indent(lines: list[str]) -> list[str]:
+    return ["    " + line for line in lines]
+
+
+def may_span(type_: GobType) -> bool:
+    """Whether a value may go on in a following message: if it holds an interface."""
+    match type_:
+        case Basic():
+            return type_ == INTERFACE
+        case SliceOf(elem):
+            return may_span(elem)
+        case MapOf(key, elem):
+            return may_span(key) or may_span(elem)
+        case PointerTo(cls) | StructOf(cls):
+            return any(may_span(field.type) for field in struct_info(cls).fields)
+    return False
+
+
+class _Source:
+    """Lines of one function. What it needs of a stream, the decoders of nested structs, are arguments of its maker, in order of use."""
+
+    def __init__(self) -> None:
+        self.nested: list[str] = []
+        self._count = 0
+
+    def name(self, prefix: str) -> str:
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def uint(self, x: str) -> list[str]:
+        return [f"{x} = b[p]; p += 1", f"if {x} > 127: {x}, p = long_uint(b, p, {x})"]
+
+    def get(self, type_: GobType, x: str) -> list[str]:
+        """Read a value of this type into `x`."""
+        if type_ == UINT:
+            return self.uint(x)
+        if type_ == BOOL:
+            return [*self.uint(x), f"{x} = {x} != 0"]
+        if type_ == INT:
+            return [*self.uint(x), f"{x} = ({x} >> 1) ^ -({x} & 1)"]
+        if type_ == FLOAT:
+            return [*self.uint(x), f"{x} = real({x})"]
+        if type_ in (BYTES, STRING):
+            size = self.name("size")
+            text = '.decode("utf-8", "surrogateescape")' if type_ == STRING else ""
+            return [*self.uint(size), f"{x} = b[p : p + {size}]{text}", f"p += {size}"]
+        if type_ == INTERFACE:
+            return self._interface(x)
+        match type_:
+            case BigInt():
+                size = self.name("size")
+                return [
+                    *self.uint(size),
+                    f'if {size} > 1 and b[p] == 2 and b[p + 1]: {x} = from_bytes(b[p + 1 : p + {size}], "big")',
+                    f"else: {x} = big_int(b, p, {size})",
+                    f"p += {size}",
+                ]
+            case PointerTo() | StructOf():
+                self.nested.append(self.name("read"))
+                return [f"{x}, p = {self.nested[-1]}(b, p, stream, depth)"]
+            case SliceOf(elem):
+                item = self.name("item")
+                return [*self._count_of(type_), f"{x} = []", *self._loop([*self.get(elem, item), f"{x}.append({item})"])]
+            case MapOf(key, elem):
+                label, item = self.name("label"), self.name("item")
+                body = [*self.get(key, label), *self.get(elem, item), f"{x}[{label}] = {item}"]
+                return [*self._count_of(type_), f"{x} = {{}}", *self._loop(body)]
+        raise StateError(f"{type_} can't be received")
+
+    def _count_of(self, type_: SliceOf | MapOf) -> list[str]:
+        if may_span(type_):  # every element takes a byte of what is there in the end
+            return self.uint("count")
+        return [*self.uint("count"), "if count > len(b) - p: raise too_many(count)"]
+
+    def _loop(self, body: list[str]) -> list[str]:
+        return ["for _ in range(count):", *_indent(body)]
+
+    def _interface(self, x: str) -> list[str]:
+        # the key of `known` is name and type id as they stand there; whatever else comes is left to Decoder.interface
+        return [
+            "name = b[p]",
+            f"if name == 0: {x} = None; p += 1",
+            "else:",
+            "    known = None",
+            "    if name < 128:",
+            "        end = p + name + 1",
+            "        number = b[end]",
+            "        end += 1 if number < 128 else 257 - number",
+            "        known = stream.known.get(b[p:end])",
+            f"    if known is None: {x}, p = stream.interface(b, p, depth)",
+            "    else:",
+            "        if not depth: raise too_deep()",
+            "        size = b[end]; p = end + 1",
+            "        if size > 127: size, p = long_uint(b, p, size)",
+            "        end = p + size",
+            f"        {x}, p = known(b, p, stream, depth - 1)",
+            "        if p != end: stream.check_end(end, p)",
+        ]
+
+    def compile(self, lines: list[str]) -> Callable[..., Reader]:
+        """Make the maker: given the nested structs' decoders and the numbers of skipped fields' types, it returns the decoder."""
+        names: dict[str, Any] = {
+            "long_uint": long_uint,
+            "big_int": big_int,
+            "from_bytes": int.from_bytes,
+            "real": real,
+            "new": object.__new__,
+            "no_such_field": no_such_field,
+            "not_single": not_single,
+            "too_deep": too_deep,
+            "too_many": too_many,
+        }
+        head = f"def make(cls, skipped, {', '.join(self.nested)}):"
+        exec("\n".join([head, "    def read(b, p, stream, depth):", *_indent(_indent(lines)), "    return read"]), names)
+        maker: Callable[..., Reader] = names["make"]
+        return maker
+
+
+def not_single() -> GobError:
+    """A top-level value that is no struct begins with a zero."""
+    return GobError("no zero before a single value")
+
+
+def _zero(type_: GobType, x: str) -> str:
+    if isinstance(type_, Basic):
+        return f"{x} = {type_.zero!r}"
+    if isinstance(type_, SliceOf):
+        return f"{x} = []"
+    return f"{x} = None"
+
+
+@functools.lru_cache(maxsize=1024)  # bounded: a column is what a sender makes it
+def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
+    """The maker of decoders of a declared struct from a sender's fields.
+
+    columns: for each field of the sender, the number of ours that it fills, or -1. The maker takes the class, the sender's type id of every
+    field (only those that are skipped are used), and the decoders of nested structs in the sender's order.
+    """
+    fields = struct_info(cls).fields
+    source = _Source()
+    long_delta = ["if delta > 127: delta, p = long_uint(b, p, delta)"] if len(columns) > 127 else []
+    advance = ["delta = b[p]; p += 1", *long_delta, "field += delta"]
+    lines = ["field = 0", *advance]
+    number = 0
+    while number < len(columns):
+        column = columns[number]
+        number += 1
+        if column >= 0:
+            lines += [f"if field == {number}:", *_indent(source.get(fields[column].type, f"v{column}") + advance)]
+            continue
+        while number < len(columns) and columns[number] < 0:
+            number += 1
+        lines += [f"while delta and field <= {number}:", "    p = stream.skip(b, p, skipped[field - 1])", *_indent(advance)]
+    # a struct by value that wasn't sent is its zero value; it is made only then, since no two values may share it
+    absent = [f"if v{at} is None: v{at} = zero{at}()" for at, field in enumerate(fields) if isinstance(field.type, StructOf)]
+    zeros = [_zero(field.type, f"v{at}") for at, field in enumerate(fields)]
+    lines = [*zeros, *lines, "if delta: raise no_such_field()", *absent, "value = new(cls)"]
+    lines += [f"value.{field.attribute} = v{at}" for at, field in enumerate(fields)]
+    maker = source.compile([*lines, "return value, p"])
+    for at, field in enumerate(fields):
+        if isinstance(field.type, StructOf):
+            maker.__globals__[f"zero{at}"] = field.type.struct
+    return maker
+
+
+@functools.lru_cache(maxsize=256)
+def single_maker(type_: GobType) -> Callable[..., Reader]:
+    """The maker of decoders of a top-level value that is no struct."""
+    source = _Source()
+    lines = ["if b[p]: raise not_single()", "p += 1", *source.get(type_, "value"), "return value, p"]
+    return source.compile(lines)
+
+
+@functools.cache
+def own_reader(cls: type) -> Reader:
+    """The decoder of a declared struct as we define it ourselves, with the fields in our order; without interfaces inside."""
+    fields = struct_info(cls).fields
+    nested = [own_reader(inner) for field in fields for inner in structs_in(field.type)]
+    return struct_maker(cls, tuple(range(len(fields))))(cls, (), *nested)
+
+
+def structs_in(type_: GobType) -> list[type]:
+    """The declared structs that a type consists of, in the order in which their decoders are used."""
+    match type_:
+        case PointerTo(cls) | StructOf(cls):
+            return [cls]
+        case SliceOf(elem):
+            return structs_in(elem)
+        case MapOf(key, elem):
+            return structs_in(key) + structs_in(elem)
+    return []
