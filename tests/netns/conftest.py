@@ -1,0 +1,30 @@
+"""Fixtures of the tests with several hosts. Where there can't be any, they skip and say why."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.netns.lab import Lab, unavailable
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A bridge to plug hosts in; what their programs say is kept in the test's directory."""
+    reason = unavailable()
+    if reason is not None:
+        pytest.skip(reason)
+    with Lab(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network's key, in the form that a Go node takes as well."""
+    path = tmp_path_factory.mktemp("key") / "network.pem"
+    key = rsa.generate_private_key(65537, 2048)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+    path.chmod(0o600)
+    return path
