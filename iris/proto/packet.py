@@ -1,0 +1,226 @@
+"""Link packets: key schedule, encryption and authentication of one link, both directions.
+
+Core; answers to the computing half of Go's proto/link/link.go and to the key derivation of proto/session/session.go. The sockets are in
+`link.py`. A packet is three gob messages of a []byte each: the encrypted head, the payload under its own key, and the MAC. `packet_schema`
+declares it; `PacketSplitter` does the same for the hot path, and tests/property/test_link_packet.py holds them together.
+"""
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import construct
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.hashes import MD5
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from iris.config import KIB, MIB
+from iris.errors import AuthenticationError, ProtocolError
+from iris.gobber import Decoder, Encoder
+from iris.gobber.framing import BYTES_ID, BYTES_MESSAGE, bytes_head, peek_bytes
+from iris.gobber.types import struct
+from iris.outbox import Buffer
+from iris.proto.message import Header, Message, Payload
+
+_SALT, _INFO = b"iris.proto.session.hkdf.salt", b"iris.proto.session.hkdf.info"  # Go config.HkdfSalt, config.HkdfInfo
+_LINKS = 2  # of a session: control, data
+
+HEAD_LIMIT = 4 * MIB  # bytes of a proven peer's head; its greatest is a report of very many topics
+PAYLOAD_SLACK = 64 * KIB  # bytes that a payload may have beyond what an application sends
+
+_MAC_SIZE = 16
+_MAC_HEAD = bytes_head(_MAC_SIZE)
+_JOIN = 16 * KIB  # bytes; a payload below it is copied together with its head and MAC
+
+
+@struct("closePacket", registered="*link.closePacket")
+@dataclass(slots=True)
+class ClosePacket:
+    """The last packet of a direction."""
+
+
+HALF_KEYS = construct.Struct(
+    "key" / construct.Bytes(16),
+    "iv" / construct.Bytes(16),
+    "mac_key" / construct.Bytes(16),
+)
+_HALVES = construct.Struct("server" / HALF_KEYS, "client" / HALF_KEYS)  # by who sends
+
+
+@dataclass(frozen=True, repr=False)
+class LinkKeys:
+    """Key material of one link, seen from one end: two parsed `HALF_KEYS`."""
+
+    incoming: construct.Container
+    outgoing: construct.Container
+
+
+def derive_links(secret: bytes, *, server: bool) -> Iterator[LinkKeys]:
+    """Read the key schedule on and on: a session's control link, then its data link; a tunnel's only link comes first.
+
+    Source: tests/golden/session.json.
+    """
+    size = _HALVES.sizeof()
+    material = HKDF(algorithm=MD5(), length=_LINKS * size, salt=_SALT, info=_INFO).derive(secret)
+    for at in range(0, len(material), size):
+        halves = _HALVES.parse(material[at : at + size])
+        yield LinkKeys(halves.client, halves.server) if server else LinkKeys(halves.server, halves.client)
+
+
+def packet_schema(bounds: "Bounds") -> construct.Construct:
+    """Declare a packet: what `PacketSplitter` finds in a stream, and `LinkCodec.seal` writes."""
+
+    def bounded(limit: int) -> construct.Construct:
+        return construct.ExprValidator(BYTES_MESSAGE, lambda data, context: len(data) <= limit)
+
+    return construct.Struct(
+        "head" / bounded(bounds.head),
+        "payload" / bounded(bounds.payload),
+        "mac" / construct.ExprValidator(BYTES_MESSAGE, lambda data, context: len(data) == _MAC_SIZE),
+    )
+
+
+@dataclass(slots=True)
+class Bounds:
+    """What a packet may announce, in bytes."""
+
+    head: int
+    payload: int
+
+
+class PacketSplitter:
+    """Cut a stream into packets; what is incomplete waits for the next `feed`."""
+
+    __slots__ = ("_at", "_bounds", "_chunks", "_data", "_have", "_need")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._data, self._at = b"", 0
+        self._chunks: list[bytes] = []  # what came after `_data`
+        self._have, self._need = 0, 1  # bytes that are here, bytes below which looking again is pointless
+
+    def feed(self, data: bytes) -> None:
+        """Append received bytes."""
+        if self._have:
+            self._chunks.append(data)
+        else:
+            self._data, self._at = data, 0
+        self._have += len(data)
+
+    def next(self) -> tuple[bytes, bytes, bytes] | None:
+        """Take the next packet's head, payload and MAC; None when it isn't complete.
+
+        Raises: ProtocolError for anything else, and for a length beyond the bounds, as soon as it shows.
+        """
+        if self._have < self._need:
+            return None
+        if self._chunks:  # copied once for a packet of any size, for nobody looks before enough of it is here
+            self._data, self._at = b"".join((memoryview(self._data)[self._at :], *self._chunks)), 0
+            self._chunks.clear()
+        data, at = self._data, self._at
+        head, head_end = self._find(at, self._bounds.head)
+        if not head:
+            return None
+        payload, payload_end = self._find(head_end, self._bounds.payload)
+        if not payload:
+            return None
+        mac = payload_end + len(_MAC_HEAD)
+        end = mac + _MAC_SIZE
+        if data[payload_end:mac] != _MAC_HEAD[: len(data) - payload_end]:
+            raise ProtocolError("packet without a MAC")
+        if end > len(data):
+            self._need = end - at
+            return None
+        self._at = end
+        self._have -= end - at
+        self._need = 1
+        return data[head:head_end], data[payload:payload_end], data[mac:end]
+
+    def _find(self, at: int, limit: int) -> tuple[int, int]:
+        """Where the []byte at `at` starts and ends; (0, 0) when it isn't all here, and more that has to follow: `_need` says how much."""
+        data = self._data
+        try:
+            size = data[at]
+            if size < 0x80 and data[at + 3] == size - 3 <= limit and data[at + 1 : at + 3] == BYTES_ID:  # most are short
+                start, end = at + 4, at + 1 + size
+            else:
+                start, end = peek_bytes(data, at, max_size=limit) or (0, 0)
+        except IndexError:
+            start = end = 0
+        if end < len(data) and start:
+            return start, end
+        self._need = end + 1 - self._at if start else self._have + 1
+        return 0, 0
+
+    def take_rest(self) -> bytes:
+        """Take what is left."""
+        rest = b"".join((memoryview(self._data)[self._at :], *self._chunks))
+        self._chunks.clear()
+        self._data, self._at, self._have, self._need = b"", 0, 0, 1
+        return rest
+
+
+def _cipher(half: construct.Container) -> CipherContext:
+    return Cipher(AES(half.key), CTR(half.iv)).encryptor()
+
+
+class LinkCodec:
+    """One link's two directions: key streams, MACs and gob streams that run on from packet to packet. Not thread-safe within a direction."""
+
+    def __init__(self, keys: LinkKeys, *, bounds: Bounds, max_types: int) -> None:
+        """Begin both directions. `bounds` is for what comes in, and may be raised later by its maker."""
+        incoming, outgoing = keys.incoming, keys.outgoing
+        self._encode = Encoder().encode
+        self._encrypt = _cipher(outgoing).update
+        self._out_mac = hmac.new(outgoing.mac_key, digestmod="md5")
+        self._splitter = PacketSplitter(bounds)
+        self._decoder = Decoder(max_size=HEAD_LIMIT, max_types=max_types)
+        self._decrypt = _cipher(incoming).update
+        self._in_mac = hmac.new(incoming.mac_key, digestmod="md5")
+        self.feed = self._splitter.feed
+
+    def seal(self, message: Message) -> tuple[Buffer, ...]:
+        """Encode a packet; every one of them must be sent, in this order. Its payload is encrypted, if it never was before."""
+        payload = message.payload
+        if payload is None:
+            data = b""
+            head = self._encrypt(self._encode(Header(message.meta)))
+        else:
+            data = payload.seal()
+            head = self._encrypt(self._encode(Header(message.meta, payload.key, payload.iv)))
+        mac = self._out_mac
+        mac.update(head)
+        mac.update(data)
+        if len(data) < _JOIN:
+            return (b"".join((_bytes_head(len(head)), head, _bytes_head(len(data)), data, _MAC_HEAD, mac.digest())),)
+        return b"".join((_bytes_head(len(head)), head, _bytes_head(len(data)))), data, _MAC_HEAD + mac.digest()
+
+    def open(self) -> Message | None:
+        """Take the next message out of what was fed; None until it's complete.
+
+        Raises: AuthenticationError when the MAC is wrong, ProtocolError for anything else that is malformed; no more may be opened then.
+        """
+        packet = self._splitter.next()
+        if packet is None:
+            return None
+        head, data, theirs = packet
+        mac = self._in_mac
+        mac.update(head)
+        mac.update(data)
+        if not hmac.compare_digest(mac.digest(), theirs):
+            raise AuthenticationError("a packet's MAC doesn't fit its link")
+        header = self._decoder.decode(self._decrypt(head), Header)
+        if header.key or header.iv:
+            return Message(header.meta, Payload.sealed(data, header.key, header.iv))
+        if data:
+            raise ProtocolError("payload without a key")
+        return Message(header.meta)
+
+
+_HEADS = tuple(bytes_head(size) for size in range(1024))
+
+
+def _bytes_head(size: int) -> bytes:
+    return _HEADS[size] if size < len(_HEADS) else bytes_head(size)

@@ -1,0 +1,180 @@
+"""TCP connections between nodes: dialling, accepting, and the gob stream that handshakes are spoken on.
+
+Shell; answers to Go's proto/stream/stream.go. Sockets are blocking, IPv4, and send small packets at once.
+"""
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from iris.errors import HandshakeTimeout, LinkClosed
+from iris.gobber import Decoder, Encoder
+
+T = TypeVar("T")
+Address = tuple[str, int]
+
+_BACKLOG = 512  # connections that the kernel holds until they're accepted
+_RECOVERY = 0.25  # seconds between two attempts to accept while that fails
+_CHUNK = 16_384  # bytes of one read in a handshake
+
+_log = logging.getLogger(__name__)
+
+
+def connect(address: Address, timeout: float) -> socket.socket:
+    """Open a connection within `timeout` seconds. Raises: LinkClosed."""
+    try:
+        sock = socket.create_connection(address, timeout)
+    except OSError as exc:
+        raise LinkClosed(f"can't connect to {flatten(address)}: {exc.strerror or exc}") from exc
+    _prepare(sock)
+    return sock
+
+
+def _prepare(sock: socket.socket) -> None:
+    sock.settimeout(None)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def flatten(address: Address) -> str:
+    """Write an address as "ip:port"."""
+    return f"{address[0]}:{address[1]}"
+
+
+class Listener:
+    """Owns a listening socket and the thread `accept-ip:port`. Its maker closes it."""
+
+    def __init__(
+        self,
+        address: Address,
+        on_connection: Callable[[socket.socket, Address], None],
+        *,
+        bind: Callable[[Address], socket.socket] | None = None,
+    ) -> None:
+        """Listen, but accept nothing before `start`. Port 0 takes a free one.
+
+        Arguments: on_connection owns the socket it is given, and must not wait; bind makes the listening socket.
+        Raises: OSError when the address can't be had.
+        """
+        self._sock = (bind or _bind)(address)
+        self._on_connection = on_connection
+        self.address: Address = self._sock.getsockname()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._accept, name=f"accept-{flatten(self.address)}", daemon=True)
+
+    def start(self) -> None:
+        """Accept from now on."""
+        self._thread.start()
+
+    def _accept(self) -> None:
+        failing = False
+        while True:
+            try:
+                sock, remote = self._sock.accept()
+            except ConnectionAbortedError:
+                continue  # it left before its turn
+            except OSError as exc:  # mostly: no descriptors left. It passes, so this thread stays.
+                if self._closed.is_set():
+                    return
+                if not failing:
+                    _log.warning("%s can't accept connections: %s; trying again", flatten(self.address), exc.strerror or exc)
+                failing = True
+                self._closed.wait(_RECOVERY)
+                continue
+            if failing:
+                _log.warning("%s accepts connections again", flatten(self.address))
+                failing = False
+            try:
+                _prepare(sock)
+                self._on_connection(sock, remote)
+            except OSError:
+                sock.close()  # it left already
+            except Exception:
+                _log.exception("a connection couldn't be handled")  # our bug; the next one still counts
+                sock.close()
+
+    def close(self) -> None:
+        """Accept no more. Idempotent; from any thread but its own."""
+        self._closed.set()
+        with contextlib.suppress(OSError):  # closed before
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._sock.close()
+
+
+def _bind(address: Address) -> socket.socket:
+    return socket.create_server(address, backlog=_BACKLOG)
+
+
+class GobStream:
+    """A connection during its handshake, all of which must be over by a deadline. Not thread-safe."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        deadline: float,
+        *,
+        max_size: int,
+        max_types: int,
+        encoder: Encoder | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Wrap a connected socket. Deadline in seconds on the clock; max_size in bytes of one message."""
+        self._sock, self._deadline, self._clock = sock, deadline, clock
+        self._encoder = encoder or Encoder()
+        self._decoder = Decoder(max_size=max_size, max_types=max_types)
+
+    def send(self, value: object) -> None:
+        """Send a declared struct. Raises: HandshakeTimeout, LinkClosed."""
+        with handshake_errors():
+            self._sock.settimeout(remaining(self._deadline, self._clock))
+            self._sock.sendall(self._encoder.encode(value))
+
+    def recv(self, cls: type[T]) -> T:
+        """Wait for a declared struct. Raises: HandshakeTimeout, LinkClosed; ProtocolError for anything malformed."""
+        while (value := self._decoder.next(cls)) is None:
+            with handshake_errors():
+                self._sock.settimeout(remaining(self._deadline, self._clock))
+                data = self._sock.recv(_CHUNK)
+            if not data:
+                raise LinkClosed("the other side hung up in the middle of the handshake")
+            self._decoder.feed(data)
+        return value
+
+    def detach(self) -> tuple[socket.socket, bytes]:
+        """Hand over the socket, blocking again, and the bytes that came after the last value."""
+        self._sock.settimeout(None)
+        return self._sock, self._decoder.take_rest()
+
+    def interrupt(self) -> None:
+        """Hang up from another thread: whoever waits in `send` or `recv` gets LinkClosed, and closes."""
+        with contextlib.suppress(OSError):  # the other side may have gone first
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Hang up."""
+        self.interrupt()
+        self._sock.close()
+
+
+def remaining(deadline: float, clock: Callable[[], float]) -> float:
+    """Seconds that are left for one socket call. Raises: TimeoutError."""
+    left = deadline - clock()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+@contextlib.contextmanager
+def handshake_errors() -> Iterator[None]:
+    """Turn a socket's errors during a handshake into ours."""
+    try:
+        yield
+    except TimeoutError as exc:
+        raise HandshakeTimeout("the other side didn't finish the handshake in time") from exc
+    except OSError as exc:
+        raise LinkClosed("the connection broke in the middle of the handshake") from exc
