@@ -20,6 +20,8 @@ from iris.gobber.types import Basic, BigInt, GobType, MapOf, PointerTo, SliceOf,
 
 T = TypeVar("T")
 
+DEFINITION_SIZE = 512  # bytes that a definition may have on average; Iris' largest one has 115
+
 
 class _Incomplete(Exception):
     """The value goes on in a message that isn't all there yet."""
@@ -35,11 +37,13 @@ class Decoder:
     def __init__(self, *, max_size: int, max_types: int = 128, max_depth: int = 64) -> None:
         """Arguments: bytes of one value with its definitions; definitions in the whole stream; interface values inside each other."""
         self._max_size, self._max_types, self._max_depth = max_size, max_types, max_depth
+        self._definition_bytes = max_types * DEFINITION_SIZE  # that may still come
         self.types: dict[int, WireType] = {}
+        self.field_types: dict[int, tuple[int, ...]] = {}  # type ids of the fields of the structs among them
         self.known: dict[bytes, Reader] = {}  # contents of interfaces, by name and type id as they are sent; read by generated code
         self._top: dict[tuple[object, bytes], Reader] = {}  # top-level values, by what is asked for and type id
         self._structs: dict[tuple[type, int], Reader] = {}
-        self._fresh: list[int] = []  # types defined by the value under way
+        self._fresh: list[tuple[int, int]] = []  # types defined by the value under way: type id, bytes of its definition
         self._pieces: dict[int, int] = {}  # where a piece of an interface value ends: where the next one does
         self._start = self._end = 0  # of the value under way, and of its last message so far
         self._tail = bytearray()
@@ -95,8 +99,9 @@ class Decoder:
             value, end = self._read(self._data, self._offset, kind)
         except _Incomplete as exc:  # another attempt starts from the beginning; there is one for each definition, at most
             self._need = exc.need - self._offset
-            for number in self._fresh:
+            for number, size in self._fresh:
                 del self.types[number]
+                self._definition_bytes += size
             return None
         self._offset, self._need = end, 0
         return value
@@ -116,7 +121,11 @@ class Decoder:
         self._fresh.clear()
         self._pieces.clear()
         try:
-            offset = self._open(data, offset)
+            size, offset = read_uint(data, offset)
+            self._end = end = offset + size
+            if end > len(data):
+                raise GobError("message cut short")
+            self._check_size(end - self._start)
             number = data[offset]
             end = offset + (1 if number < 128 else 257 - number)
             reader = self._top.get((kind, data[offset:end]))
@@ -159,12 +168,15 @@ class Decoder:
             raise GobError(f"definition of type {number}")
         if len(self.types) >= self._max_types:
             raise GobError(f"more than {self._max_types} definitions")
-        definition, offset = own_reader(WireType)(data, offset, self, 0)
+        definition, size = own_reader(WireType)(data[offset : offset + self._definition_bytes], 0, self, 0)
         if len(definition.parts()) != 1:
             raise GobError(f"type {number} of {len(definition.parts())} kinds")
         self.types[number] = definition
-        self._fresh.append(number)
-        return offset
+        if definition.struct is not None:
+            self.field_types[number] = tuple(field.id for field in definition.struct.fields)
+        self._definition_bytes -= size
+        self._fresh.append((number, size))
+        return offset + size
 
     def interface(self, data: bytes, offset: int, depth: int) -> tuple[Any, int]:
         """Read an interface value that isn't nil. Called by generated code for whatever isn't in `known`."""
@@ -236,8 +248,7 @@ class Decoder:
         for column, field in zip(columns, definition.struct.fields, strict=True):
             if column >= 0:
                 nested += self._bind(fields[column].type, field.id)
-        skipped = tuple(field.id for field in definition.struct.fields)
-        reader = self._structs[cls, number] = struct_maker(cls, columns)(cls, skipped, *nested)
+        reader = self._structs[cls, number] = struct_maker(cls, columns)(cls, self.field_types[number], *nested)
         return reader
 
     def _bind(self, type_: GobType, number: int) -> list[Reader]:

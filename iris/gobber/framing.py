@@ -18,7 +18,8 @@ Buffer = bytes | bytearray | memoryview
 
 BYTES_ID = b"\x0a\x00"  # type id 5 as a signed integer, and the zero before every top-level value that is no struct
 
-_LEAST = (0, 0x80, *(1 << 8 * width for width in range(1, 8)))  # the smallest value that needs so many bytes after the count
+# the smallest value that may follow each first byte; none may follow a count over 8
+LEAST = (*(0,) * 0x80, *(1 << 1024,) * 0x78, *(1 << 8 * width for width in range(7, 0, -1)), 0x80)
 _SHORT = tuple(bytes((value,)) for value in range(0x80))
 _COUNT = (b"", *(bytes((0x100 - width,)) for width in range(1, 9)))
 
@@ -27,18 +28,20 @@ class GobError(ProtocolError):
     """Malformed gob, of any kind. The stream can't be read any further."""
 
 
+def bad_integer() -> GobError:
+    """A count over 8, too few bytes, or more bytes than necessary."""
+    return GobError("bad integer")
+
+
 def long_uint(data: Buffer, offset: int, first: int) -> tuple[int, int]:
     """Read the rest of an unsigned integer whose first byte, before `offset`, was `first` >= 0x80.
 
     Returns: (value, offset behind it). Raises: GobError for a count over 8, too few bytes, or more bytes than necessary.
     """
-    width = 0x100 - first
-    end = offset + width
-    if width > 8 or end > len(data):
-        raise GobError(f"integer of {width} bytes")
+    end = offset + 0x100 - first
     value = int.from_bytes(data[offset:end], "big")
-    if value < _LEAST[width]:
-        raise GobError("integer longer than necessary")
+    if value < LEAST[first]:  # also when bytes are missing
+        raise bad_integer()
     return value, end
 
 
@@ -79,15 +82,13 @@ def encode_uint(value: int) -> bytes:
         return _SHORT[value]
     width = (value.bit_length() + 7) >> 3
     if value < 0 or width > 8:
-        raise StateError(f"{value} is no 64-bit unsigned integer")
+        raise StateError(f"{value} is no 64-bit integer")
     return _COUNT[width] + value.to_bytes(width, "big")
 
 
 def encode_int(value: int) -> bytes:
     """Write a signed integer. Raises: StateError outside of -2**63 .. 2**63 - 1."""
-    if not -(1 << 63) <= value < 1 << 63:
-        raise StateError(f"{value} is no 64-bit signed integer")
-    return encode_uint((value << 1) ^ (value >> 63))
+    return encode_uint((value << 1) ^ (value >> 63))  # beyond that range, this has more than 64 bits
 
 
 def bytes_head(size: int) -> bytes:

@@ -9,7 +9,7 @@ It runs through the sender's fields in order; for the fields `A uint` and `B []b
         field = delta                      # the number of the field that is next, counted from 1; a delta of 0 leaves it behind
         if field == 1:
             v_a = b[p]; p += 1
-            if v_a > 127: v_a, p = long_uint(b, p, v_a)
+            if v_a > 127: ...                  # the bytes that follow
             delta = b[p]; p += 1
             field += delta
         if field == 2:
@@ -29,7 +29,7 @@ from collections.abc import Callable
 from typing import Any
 
 from iris.errors import StateError
-from iris.gobber.framing import GobError, long_uint
+from iris.gobber.framing import LEAST, GobError, bad_integer, long_uint
 from iris.gobber.types import (
     BOOL,
     BYTES,
@@ -121,7 +121,13 @@ class _Source:
         return f"{prefix}{self._count}"
 
     def uint(self, x: str) -> list[str]:
-        return [f"{x} = b[p]; p += 1", f"if {x} > 127: {x}, p = long_uint(b, p, {x})"]
+        # as framing.long_uint, without the call
+        return [
+            f"{x} = b[p]; p += 1",
+            f"if {x} > 127:",
+            f"    stop = p + 256 - {x}; least = LEAST[{x}]; {x} = from_bytes(b[p:stop]); p = stop",
+            f"    if {x} < least: raise bad_integer()",
+        ]
 
     def get(self, type_: GobType, x: str) -> list[str]:
         """Read a value of this type into `x`."""
@@ -144,7 +150,7 @@ class _Source:
                 size = self.name("size")
                 return [
                     *self.uint(size),
-                    f'if {size} > 1 and b[p] == 2 and b[p + 1]: {x} = from_bytes(b[p + 1 : p + {size}], "big")',
+                    f"if {size} > 1 and b[p] == 2 and b[p + 1]: {x} = from_bytes(b[p + 1 : p + {size}])",
                     f"else: {x} = big_int(b, p, {size})",
                     f"p += {size}",
                 ]
@@ -183,8 +189,8 @@ class _Source:
             f"    if known is None: {x}, p = stream.interface(b, p, depth)",
             "    else:",
             "        if not depth: raise too_deep()",
-            "        size = b[end]; p = end + 1",
-            "        if size > 127: size, p = long_uint(b, p, size)",
+            "        p = end",
+            *_indent(_indent(self.uint("size"))),
             "        end = p + size",
             f"        {x}, p = known(b, p, stream, depth - 1)",
             "        if p != end: stream.check_end(end, p)",
@@ -193,6 +199,8 @@ class _Source:
     def compile(self, lines: list[str]) -> Callable[..., Reader]:
         """Make the maker: given the nested structs' decoders and the numbers of skipped fields' types, it returns the decoder."""
         names: dict[str, Any] = {
+            "LEAST": LEAST,
+            "bad_integer": bad_integer,
             "long_uint": long_uint,
             "big_int": big_int,
             "from_bytes": int.from_bytes,
@@ -222,7 +230,7 @@ def _zero(type_: GobType, x: str) -> str:
     return f"{x} = None"
 
 
-@functools.lru_cache(maxsize=1024)  # bounded: a column is what a sender makes it
+@functools.lru_cache(maxsize=256)  # bounded: columns are what senders make them
 def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
     """The maker of decoders of a declared struct from a sender's fields.
 

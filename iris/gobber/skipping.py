@@ -22,7 +22,7 @@ class _Open:
 
     __slots__ = ("end", "is_struct", "left", "types")
 
-    def __init__(self, types: list[int], *, left: int | None = None, end: int | None = None) -> None:
+    def __init__(self, types: tuple[int, ...], *, left: int | None = None, end: int | None = None) -> None:
         self.types = types  # of a struct's fields; of elements, taken in turn
         self.is_struct = left is None
         self.left = left or 0  # elements to come; the struct's last field, counted from 1
@@ -60,17 +60,17 @@ def _skip_one(stream: "Decoder", data: bytes, offset: int, number: int) -> tuple
     if definition is None:
         raise GobError(f"type {number} isn't defined")
     if definition.struct is not None:
-        return offset, _Open([field.id for field in definition.struct.fields])
+        return offset, _Open(stream.field_types[number])
     if definition.slice is not None or definition.array is not None or definition.map is not None:
         count, offset = read_uint(data, offset)
         if definition.map is not None:
-            return offset, _Open([definition.map.elem, definition.map.key], left=2 * count)
+            return offset, _Open((definition.map.elem, definition.map.key), left=2 * count)
         if definition.array is not None:
             if count != definition.array.length:
                 raise GobError(f"array of {count} elements, {definition.array.length} defined")
-            return offset, _Open([definition.array.elem], left=count)
+            return offset, _Open((definition.array.elem,), left=count)
         assert definition.slice is not None
-        return offset, _Open([definition.slice.elem], left=count)
+        return offset, _Open((definition.slice.elem,), left=count)
     return _skip_bytes(data, offset), None  # a type that encodes itself
 
 
@@ -93,7 +93,7 @@ def _skip_interface_head(stream: "Decoder", data: bytes, offset: int) -> tuple[i
         if data[offset]:
             raise GobError("no zero before a single value")
         offset += 1
-    return offset, _Open([number], left=1, end=end)
+    return offset, _Open((number,), left=1, end=end)
 
 
 def _next(stream: "Decoder", value: _Open, data: bytes, offset: int) -> tuple[int | None, int]:

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 from iris.errors import StateError
-from iris.gobber.framing import encode_int, encode_uint
+from iris.gobber.framing import encode_uint
 from iris.gobber.types import (
     BOOL,
     BYTES,
@@ -70,7 +70,6 @@ class _Source:
     def __init__(self) -> None:
         self.names: dict[str, Any] = {
             "encode_uint": encode_uint,
-            "encode_int": encode_int,
             "encode_big": encode_big,
             "encode_float": encode_float,
         }
@@ -94,7 +93,7 @@ class _Source:
         if type_ == UINT:
             return self.uint(x)
         if type_ == INT:
-            return [f"if -64 <= {x} < 64: out.append(({x} << 1) ^ ({x} >> 63))", f"else: out += encode_int({x})"]
+            return [f"if -64 <= {x} < 64: out.append(({x} << 1) ^ ({x} >> 63))", f"else: out += encode_uint(({x} << 1) ^ ({x} >> 63))"]
         if type_ == FLOAT:
             return [f"out += encode_float({x})"]
         if type_ in (BYTES, STRING):
