@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from iris.config import KIB, MIB
 from iris.errors import AuthenticationError, ProtocolError
 from iris.gobber import Decoder, Encoder
-from iris.gobber.framing import BYTES_ID, BYTES_MESSAGE, bytes_head, peek_bytes
+from iris.gobber.framing import BYTES_ID, BYTES_MESSAGE, GobUint, bytes_head, peek_bytes
 from iris.gobber.types import struct
 from iris.outbox import Buffer
 from iris.proto.message import Header, Message, Payload
@@ -30,6 +30,8 @@ _LINKS = 2  # of a session: control, data
 HEAD_LIMIT = 4 * MIB  # bytes of a proven peer's head; its greatest is a report of very many topics
 PAYLOAD_SLACK = 64 * KIB  # bytes that a payload may have beyond what an application sends
 
+_BYTES_ID_FF = BYTES_ID + b"\xff"
+_OVERHEAD = len(BYTES_ID) + 9  # bytes of a []byte's gob message beside its content, at most
 _MAC_SIZE = 16
 _MAC_HEAD = bytes_head(_MAC_SIZE)
 _JOIN = 16 * KIB  # bytes; a payload below it is copied together with its head and MAC
@@ -73,12 +75,14 @@ def packet_schema(bounds: "Bounds") -> construct.Construct:
     """Declare a packet: what `PacketSplitter` finds in a stream, and `LinkCodec.seal` writes."""
 
     def bounded(limit: int) -> construct.Construct:
-        return construct.ExprValidator(BYTES_MESSAGE, lambda data, context: len(data) <= limit)
+        size = construct.ExprValidator(GobUint, lambda size, context: size <= limit + _OVERHEAD)
+        return construct.ExprValidator(construct.Prefixed(size, BYTES_MESSAGE.subcon), lambda data, context: len(data) <= limit)
 
     return construct.Struct(
         "head" / bounded(bounds.head),
         "payload" / bounded(bounds.payload),
-        "mac" / construct.ExprValidator(BYTES_MESSAGE, lambda data, context: len(data) == _MAC_SIZE),
+        construct.Const(_MAC_HEAD),
+        "mac" / construct.Bytes(_MAC_SIZE),
     )
 
 
@@ -120,15 +124,15 @@ class PacketSplitter:
             self._data, self._at = b"".join((memoryview(self._data)[self._at :], *self._chunks)), 0
             self._chunks.clear()
         data, at = self._data, self._at
-        head, head_end = self._find(at, self._bounds.head)
+        head, head_end = self._find(data, at, self._bounds.head)
         if not head:
             return None
-        payload, payload_end = self._find(head_end, self._bounds.payload)
+        payload, payload_end = self._find(data, head_end, self._bounds.payload)
         if not payload:
             return None
         mac = payload_end + len(_MAC_HEAD)
         end = mac + _MAC_SIZE
-        if data[payload_end:mac] != _MAC_HEAD[: len(data) - payload_end]:
+        if not data.startswith(_MAC_HEAD, payload_end) and data[payload_end:mac] != _MAC_HEAD[: len(data) - payload_end]:
             raise ProtocolError("packet without a MAC")
         if end > len(data):
             self._need = end - at
@@ -138,13 +142,15 @@ class PacketSplitter:
         self._need = 1
         return data[head:head_end], data[payload:payload_end], data[mac:end]
 
-    def _find(self, at: int, limit: int) -> tuple[int, int]:
-        """Where the []byte at `at` starts and ends; (0, 0) when it isn't all here, and more that has to follow: `_need` says how much."""
-        data = self._data
+    def _find(self, data: bytes, at: int, limit: int) -> tuple[int, int]:
+        """Where the []byte at `at` starts and ends; (0, 0) when it and a byte of what follows aren't here: `_need` says how much is."""
         try:
             size = data[at]
-            if size < 0x80 and data[at + 3] == size - 3 <= limit and data[at + 1 : at + 3] == BYTES_ID:  # most are short
+            # the first two cases are what the third one would find for sizes of one byte, and of two
+            if size < 0x80 and data.startswith(BYTES_ID, at + 1) and data[at + 3] == size - 3 <= limit:
                 start, end = at + 4, at + 1 + size
+            elif size == 0xFF and data.startswith(_BYTES_ID_FF, at + 2) and 0x80 <= data[at + 5] == data[at + 1] - 4 <= limit:
+                start, end = at + 6, at + 2 + data[at + 1]
             else:
                 start, end = peek_bytes(data, at, max_size=limit) or (0, 0)
         except IndexError:
@@ -167,7 +173,7 @@ def _cipher(half: construct.Container) -> CipherContext:
 
 
 class LinkCodec:
-    """One link's two directions: key streams, MACs and gob streams that run on from packet to packet. Not thread-safe within a direction."""
+    """One link's two directions: key streams, MACs and gob streams that run on from packet to packet. One thread per direction."""
 
     def __init__(self, keys: LinkKeys, *, bounds: Bounds, max_types: int) -> None:
         """Begin both directions. `bounds` is for what comes in, and may be raised later by its maker."""

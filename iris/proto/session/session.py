@@ -138,7 +138,7 @@ def dial(
 
 
 class Listener:
-    """Accepts sessions at one address. Owns the accepting thread and a thread `handshake-ip:port` for each handshake; its maker closes it."""
+    """Accepts sessions at one address. Owns the accepting thread, and a thread `handshake-ip:port` for each handshake."""
 
     def __init__(
         self,

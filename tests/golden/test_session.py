@@ -1,0 +1,262 @@
+"""A recorded session between two Go nodes, taken in the client's and in the server's place with the exponents that were used.
+
+Both ends ran in one process and shared the numbering of gob types; one test does the same, and every byte must be the recorded one. In the
+others, what we send has other type numbers, and is compared after decoding.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from iris.config import Limits, SessionConfig
+from iris.crypto.sts import Exchange
+from iris.gobber import Decoder, Encoder
+from iris.gobber.definitions import Numbering, WireType
+from iris.gobber.types import BIG_INT, GobType
+from iris.proto.iris.wire import AuthPacket, DataHeader
+from iris.proto.iris.wire import Header as IrisHeader
+from iris.proto.message import Message, Payload
+from iris.proto.packet import Bounds, LinkCodec, PacketSplitter, derive_links
+from iris.proto.pastry.wire import Header as PastryHeader
+from iris.proto.pastry.wire import InitPacket, State
+from iris.proto.scribe.wire import Header as ScribeHeader
+from iris.proto.scribe.wire import Report
+from iris.proto.session.handshake import Settings, authenticate_client, authenticate_server, link_client, link_server
+from iris.proto.session.wire import AuthChallenge, AuthRequest, AuthResponse, InitRequest, LinkRequest
+from tests.support.sockets import tcp_pair
+
+RECORD = json.loads((Path(__file__).parent / "session.json").read_text())
+KEY = load_pem_private_key(RECORD["rsa_private_key_pem"].encode(), None)
+assert isinstance(KEY, RSAPrivateKey)
+SETTINGS = Settings(config=SessionConfig(), limits=replace(Limits(), unproven_size=128 * 1024), clock=lambda: 0.0)
+BOUNDS = Bounds(head=1 << 20, payload=1 << 20)
+SEND = {"client": "client->server", "server": "server->client"}
+OTHER = {"client": "server", "server": "client"}
+
+
+def handshake(conn: str, sender: str) -> list[bytes]:
+    return [bytes.fromhex(step["bytes"]) for step in RECORD["handshake"] if step["conn"] == conn and step["dir"] == SEND[sender]]
+
+
+def exponent(side: str) -> int:
+    return int(RECORD[f"{side}_exponent"], 16)
+
+
+def decode(data: bytes, *kinds: type) -> Iterator[Any]:
+    """Values from the beginning of a stream, then what is left."""
+    decoder = Decoder(max_size=1 << 20)
+    decoder.feed(data)
+    for kind in kinds:
+        yield decoder.next(kind)
+    yield decoder.take_rest()
+
+
+def secret() -> bytes:
+    exchange = Exchange(KEY, exponent=exponent("client"))
+    exchange.initiate()
+    challenge, _ = decode(handshake("ctrl", "server")[0], AuthChallenge)
+    exchange.verify(challenge.exp, challenge.token)
+    return exchange.secret()
+
+
+def codecs(side: str) -> dict[str, LinkCodec]:
+    links = derive_links(secret(), server=side == "server")
+    return {conn: LinkCodec(keys, bounds=BOUNDS, max_types=128) for conn, keys in zip(("ctrl", "data"), links, strict=True)}
+
+
+def meta(fields: dict[str, Any] | None) -> Any:
+    """A recorded Meta, as we hold it."""
+    if fields is None:
+        return None
+
+    def big(name: str) -> int | None:
+        return int(fields[name]) if name in fields else None
+
+    match fields["type"]:
+        case "session.linkRequest":
+            return LinkRequest(int(fields["id"]))
+        case "pastry.initPacket":
+            return InitPacket(big("id"), fields["addrs"])
+        case "pastry.header":
+            state = State(**fields["state"]) if "state" in fields else None
+            return PastryHeader(meta(fields.get("meta")), fields["op"], big("dest"), state)
+        case "scribe.header":
+            report = None
+            if "report" in fields:
+                report = Report([int(top) for top in fields["report"]["tops"]], fields["report"]["caps"])
+            return ScribeHeader(meta(fields.get("meta")), fields["op"], big("sender"), big("topic"), big("prev"), report)
+        case "iris.header":
+            attributes = {name.removesuffix("_ns"): value for name, value in fields.items() if name != "type"}
+            if "tun_key" in attributes:
+                attributes["tun_key"] = bytes.fromhex(attributes["tun_key"])
+            return IrisHeader(**attributes)
+        case "iris.authPacket":
+            return AuthPacket(fields["id"])
+        case "iris.dataHeader":
+            return DataHeader(fields["size_or_cont"])
+    raise AssertionError(fields["type"])
+
+
+def recorded_id() -> int:
+    request, _ = decode(handshake("data", "client")[0], InitRequest)
+    assert isinstance(request.link.id, int)
+    return request.link.id
+
+
+def received(data: bytes, codec: LinkCodec) -> list[Any]:
+    codec.feed(data)
+    return [message.meta for message in iter(codec.open, None)]
+
+
+def test_client_says_what_the_recorded_client_said() -> None:
+    (ours, theirs), (ours_data, theirs_data) = tcp_pair(), tcp_pair()
+    with ours, theirs, ours_data, theirs_data:
+        theirs.sendall(b"".join(handshake("ctrl", "server")))
+        theirs_data.sendall(b"".join(handshake("data", "server")))
+        stream = SETTINGS.stream(ours, 5.0)
+        agreed = authenticate_client(stream, Exchange(KEY, exponent=exponent("client")))
+        control, data = link_client(stream, agreed, lambda: ours_data, SETTINGS)
+        assert agreed == secret()
+        sent = theirs.recv(65_536)
+        request, response = handshake("ctrl", "client")
+        assert sent.startswith(request)
+        assert list(decode(sent, InitRequest, AuthResponse)) == list(decode(request + response, InitRequest, AuthResponse))
+        sent = theirs_data.recv(65_536)
+        request, _ = handshake("data", "client")
+        assert sent.startswith(request)
+        assert received(sent.removeprefix(request), codecs("server")["data"]) == [LinkRequest(recorded_id())]
+        check_messages({"ctrl": (control, theirs), "data": (data, theirs_data)}, "server")
+
+
+def test_server_says_what_the_recorded_server_said() -> None:
+    (ours, theirs), (ours_data, theirs_data) = tcp_pair(), tcp_pair()
+    with ours, theirs, ours_data, theirs_data:
+        theirs.sendall(b"".join(handshake("ctrl", "client")))
+        theirs_data.sendall(b"".join(handshake("data", "client")))
+        stream, data_stream = SETTINGS.stream(ours, 5.0), SETTINGS.stream(ours_data, 5.0)
+        request = stream.recv(InitRequest)
+        assert request.auth is not None
+        agreed = authenticate_server(stream, request.auth, Exchange(KEY, exponent=exponent("server")))
+        assert data_stream.recv(InitRequest) == InitRequest(link=LinkRequest(recorded_id()))
+        control, data = link_server(stream, agreed, recorded_id(), lambda: data_stream, SETTINGS)
+        assert agreed == secret()
+        challenge, link_packet = decode(theirs.recv(65_536), AuthChallenge)
+        assert challenge == next(decode(handshake("ctrl", "server")[0], AuthChallenge))
+        client = codecs("client")
+        assert received(link_packet, client["ctrl"]) == [LinkRequest(recorded_id())]
+        assert received(theirs_data.recv(65_536), client["data"]) == [LinkRequest(recorded_id())]
+        check_messages({"ctrl": (control, theirs), "data": (data, theirs_data)}, "client")
+
+
+def check_messages(links: dict[str, Any], sender: str) -> None:
+    """What the other side sent over the session is read as it was recorded."""
+    count = 0
+    for record in RECORD["messages"]:
+        if record["dir"] == SEND[sender]:
+            link, theirs = links[record["conn"]]
+            theirs.sendall(bytes.fromhex(record["bytes"]))
+            message = link.recv_direct(5.0)
+            check_message(message, record)
+            count += 1
+    assert count == 11
+
+
+def check_message(message: Message, record: dict[str, Any]) -> None:
+    assert message.meta == meta(record["meta"]), record["what"]
+    assert message.data() == bytes.fromhex(record["payload"])
+    if "key" in record:
+        assert message.payload is not None
+        assert (message.payload.key.hex(), message.payload.iv.hex()) == (record["key"], record["iv"])
+    else:
+        assert message.payload is None
+
+
+@pytest.mark.parametrize("sender", ["client", "server"])
+@pytest.mark.parametrize("conn", ["ctrl", "data"])
+def test_recorded_heads_are_sealed_to_the_recorded_bytes(conn: str, sender: str) -> None:
+    """Given the same gob, every packet is the same: key stream, running MAC and framing."""
+    keys = dict(zip(("ctrl", "data"), derive_links(secret(), server=sender == "server"), strict=True))[conn].outgoing
+    decrypt = Cipher(AES(keys.key), CTR(keys.iv)).decryptor().update
+    splitter, codec = PacketSplitter(BOUNDS), codecs(sender)[conn]
+    steps = handshake(conn, sender)[-1:] if (conn, sender) != ("ctrl", "client") else []  # the client's control link begins with a message
+    packets = steps + [bytes.fromhex(r["bytes"]) for r in RECORD["messages"] if (r["conn"], r["dir"]) == (conn, SEND[sender])]
+    keyed = [{}] * len(steps) + [r for r in RECORD["messages"] if (r["conn"], r["dir"]) == (conn, SEND[sender])]
+    assert len(packets) > 4
+    for packet, record in zip(packets, keyed, strict=True):
+        splitter.feed(packet)
+        split = splitter.next()
+        assert split is not None
+        plain = decrypt(split[0])
+        codec._encode = lambda header, plain=plain: plain  # type: ignore[method-assign, assignment, misc]
+        payload = None
+        if "key" in record:
+            payload = Payload.sealed(bytes.fromhex(record["sent_payload"]), bytes.fromhex(record["key"]), bytes.fromhex(record["iv"]))
+        assert b"".join(codec.seal(Message(None, payload))) == packet
+
+
+class SharedNumbering(Numbering):
+    """Types are numbered in the order in which any stream of the process met them, as in the recording."""
+
+    def __init__(self, process: "SharedNumbering | None" = None) -> None:
+        super().__init__()
+        self.process = process or self
+        self.pointer: WireType | None = None  # the definition of *big.Int, which takes a number when it is first made
+        if process is not None:
+            self._ids = process._ids
+
+    def copy(self) -> "SharedNumbering":
+        return self  # nothing fails here
+
+    def _next(self) -> int:
+        self.process._last += 1
+        return self.process._last
+
+    def _define(self, type_: GobType) -> WireType:
+        if type_ != BIG_INT:
+            return super()._define(type_)
+        self.process.pointer = self.process.pointer or super()._define(type_)
+        return self.process.pointer
+
+
+def test_with_the_numbers_of_the_recording_every_byte_of_the_session_is_the_same() -> None:
+    process = SharedNumbering()
+
+    def encoder() -> Encoder:
+        encoder = Encoder()
+        encoder._types = SharedNumbering(process)
+        return encoder
+
+    client, server = codecs("client"), codecs("server")
+    for codec in (*client.values(), *server.values()):
+        codec._encode = encoder().encode  # type: ignore[method-assign]
+
+    initiator, acceptor = (Exchange(KEY, exponent=exponent(side)) for side in ("client", "server"))
+    control, back = encoder(), encoder()
+    exp = initiator.initiate()
+    request = control.encode(InitRequest(auth=AuthRequest(exp)))
+    challenge = AuthChallenge(*acceptor.accept(exp))
+    assert challenge.exp is not None
+    challenged = back.encode(challenge)
+    response = control.encode(AuthResponse(initiator.verify(challenge.exp, challenge.token)))
+    link_request = Message(LinkRequest(recorded_id()))
+    announced = b"".join(server["ctrl"].seal(link_request))
+    assert handshake("ctrl", "client") == [request, response]
+    assert handshake("ctrl", "server") == [challenged, announced]
+    attached = encoder().encode(InitRequest(link=link_request.meta))
+    assert handshake("data", "server") == [b"".join(server["data"].seal(link_request))]
+    assert handshake("data", "client") == [attached, b"".join(client["data"].seal(link_request))]
+    for record in RECORD["messages"]:
+        payload = None
+        if "key" in record:
+            payload = Payload.sealed(bytes.fromhex(record["sent_payload"]), bytes.fromhex(record["key"]), bytes.fromhex(record["iv"]))
+        codec = (client if record["dir"] == SEND["client"] else server)[record["conn"]]
+        assert b"".join(codec.seal(Message(meta(record["meta"]), payload))).hex() == record["bytes"], record["what"]
