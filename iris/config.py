@@ -90,6 +90,8 @@ class IrisConfig:
     tunnel_init_timeout: float = 1.0  # the listening side's handshake
     tunnel_handshakes: int = 64  # tunnels being dialled or accepted at a time
     tunnel_window: int = 1 * MIB  # payload bytes of a tunnel that wait in the node, each way
+    tunnel_keepalive: float = 3.0  # of silence, before the other end's host is asked whether it is still there
+    tunnel_linger: float = 60.0  # a closed tunnel whose other end takes nothing of what is left
 
 
 @dataclass(frozen=True, kw_only=True)

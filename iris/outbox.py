@@ -59,6 +59,12 @@ class Batch:
         return [outbox for outbox in outboxes if outbox.size > mark]
 
 
+def flush_batch() -> None:
+    """Send what this thread's batch has gathered so far: for whoever is about to wait inside of one."""
+    for outbox in tuple(_touched.outboxes or ()):
+        outbox.flush()
+
+
 class Outbox:
     """The sending half of one connected, blocking socket. Its maker closes it, before the socket."""
 
@@ -131,9 +137,12 @@ class Outbox:
         else:
             touched[self] = None
 
-    def release(self) -> None:
-        """Send what has gathered in an outbox that was made `held`, and from now on whatever is written."""
+    def release(self, first: Buffer) -> None:
+        """Send `first`, then what has gathered in an outbox that was made `held`, and from now on whatever is written."""
         with self._lock:
+            if self._refusal is None:
+                self._queue.appendleft(first)
+                self.size += len(first)
             self._flushing = False
         self.flush()
 
