@@ -1,0 +1,86 @@
+"""Requests: what a caller gets in the end, and what a service has in hand.
+
+Core; answers to the request half of Go's proto/iris/connection.go and events.go. Who asks keeps a table entry and a deadline
+(`connection.py`), who serves a `Call`; neither holds a thread.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from iris.proto.iris.wire import Header, Op
+from iris.proto.message import Message, Payload
+from iris.proto.pastry.space import NodeId
+
+MAX_TIMEOUT = 9e9  # seconds; as nanoseconds it just fits an int64, and threads can wait that long
+
+_NANO = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The service answered."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The service, or its node, said why there is no answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """Nobody answered in time."""
+
+
+Outcome = Reply | Fault | TimedOut
+
+TIMED_OUT = TimedOut()
+
+
+def to_nanoseconds(timeout: float) -> int:
+    """Seconds as the wire has them; too long ones become the longest."""
+    return int(min(timeout, MAX_TIMEOUT) * _NANO)
+
+
+def to_seconds(nanoseconds: int) -> float:
+    """What the wire says, as seconds that can be waited for: neither negative nor endless."""
+    return min(max(nanoseconds / _NANO, 0.0), MAX_TIMEOUT)
+
+
+class Call:
+    """A request in a service's hand. Who has it may drop it: nobody else keeps it alive, and the caller's node keeps the time.
+
+    Attributes: data: the request; timeout: seconds that the caller granted, counted from now; id: unique on its connection.
+    """
+
+    __slots__ = ("__weakref__", "_dest", "_direct", "_open", "_req_id", "_sender", "data", "id", "timeout")
+
+    def __init__(
+        self,
+        open_calls: "WeakValueDictionary[int, Call]",
+        call_id: int,
+        direct: Callable[[NodeId, Message], None],
+        sender: NodeId,
+        header: Header,
+        data: bytes,
+    ) -> None:
+        self.id, self._open, self._direct = call_id, open_calls, direct
+        self._sender, self._dest, self._req_id = sender, header.src, header.req_id
+        self.data, self.timeout = data, to_seconds(header.req_time)
+        open_calls[call_id] = self
+
+    def reply(self, data: bytes) -> None:
+        """Answer; ignored when the call was answered, or failed, before."""
+        self._answer(data, failed=False)
+
+    def fail(self, text: str) -> None:
+        """Answer with a fault; ignored when the call was answered, or failed, before."""
+        self._answer(text.encode(errors="replace"), failed=True)
+
+    def _answer(self, data: bytes, *, failed: bool) -> None:
+        if self._open.pop(self.id, None) is not None:  # atomic: the first one counts
+            self._direct(self._sender, Message(Header(Op.REPLY, 0, self._dest, self._req_id, failed), Payload.of(data)))

@@ -1,0 +1,44 @@
+"""Threads for what has to wait: as many as there is work, up to a bound, and none without work."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+
+class Workers:
+    """Runs jobs on threads called `{name}-n`; the jobs end by themselves, so there is nothing to close."""
+
+    def __init__(self, name: str, *, threads: int, waiting: int) -> None:
+        """At most so many jobs run, and at most so many wait, at a time."""
+        self._name, self._threads, self._bound = name, threads, waiting
+        self._lock = threading.Lock()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._running = 0
+
+    def submit(self, job: Callable[[], None]) -> bool:
+        """Have it run soon; False when too many wait already."""
+        with self._lock:
+            if self._running == self._threads:
+                if len(self._waiting) >= self._bound:
+                    return False
+                self._waiting.append(job)
+                return True
+            self._running += 1
+            number = self._running
+        threading.Thread(target=self._work, args=(job,), name=f"{self._name}-{number}", daemon=True).start()
+        return True
+
+    def _work(self, job: Callable[[], None]) -> None:
+        while True:
+            try:
+                job()
+            except Exception:
+                _log.exception("a job of %s failed", self._name)  # our bug; the next one still counts
+            with self._lock:
+                if not self._waiting:
+                    self._running -= 1
+                    return
+                job = self._waiting.popleft()

@@ -1,0 +1,92 @@
+"""Scribe nodes in one process, without a ring or trees: what is sent is delivered before the call returns, as scribe does on one node.
+
+What goes to another node is sealed, and its header encoded and decoded, as a link would do.
+"""
+
+import random
+from collections.abc import Iterable
+
+from iris.config import MIB, Config
+from iris.gobber import Decoder, Encoder
+from iris.proto.iris.overlay import Overlay
+from iris.proto.message import Header, Message, Payload
+from iris.proto.pastry.space import NodeId
+from tests.support.ring import VirtualTimer
+
+
+class FakeScribe:
+    """One node: scribe for the overlay above it."""
+
+    def __init__(self, network: "FakeNetwork", node_id: NodeId) -> None:
+        self.network, self.node_id = network, node_id
+        self.subscribed: set[str] = set()
+        self.sent: list[tuple[str, str | NodeId, Message]] = []  # how, where to, what
+
+    def subscribe(self, topic: str) -> None:
+        assert topic not in self.subscribed, "subscribed twice in a row"
+        self.subscribed.add(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        assert topic in self.subscribed, "unsubscribed twice in a row"
+        self.subscribed.remove(topic)
+
+    def publish(self, topic: str, message: Message) -> None:
+        self.sent.append(("publish", topic, message))
+        for node in self.network.members(topic):
+            node.app.handle_publish(self.node_id, topic, self.network.carry(self, node, message))
+
+    def balance(self, topic: str, message: Message) -> None:
+        self.sent.append(("balance", topic, message))
+        nodes = self.network.members(topic)
+        self.network.rng.shuffle(nodes)
+        any(node.app.handle_balance(self.node_id, topic, self.network.carry(self, node, message)) for node in nodes)
+
+    def direct(self, node: NodeId, message: Message) -> None:
+        self.sent.append(("direct", node, message))
+        if node in self.network.nodes:
+            there = self.network.nodes[node]
+            there.app.handle_direct(self.node_id, self.network.carry(self, there, message))
+
+    @property
+    def app(self) -> Overlay:
+        return self.network.apps[self.node_id]
+
+
+class FakeNetwork:
+    """Some nodes on one virtual clock, and the iris overlays on top of them."""
+
+    def __init__(
+        self, ids: Iterable[int] = (1,), *, config: Config | None = None, seed: int = 1, timer: VirtualTimer | None = None
+    ) -> None:
+        self.rng, self.timer = random.Random(seed), timer or VirtualTimer()
+        self.nodes: dict[NodeId, FakeScribe] = {}
+        self.apps: dict[NodeId, Overlay] = {}
+        for node_id in map(NodeId, ids):
+            app = Overlay(
+                config=config or Config(),
+                timer=self.timer,
+                rng=random.Random(node_id),
+                entropy=random.Random(node_id).randbytes,
+                clock=lambda: self.timer.now,
+            )
+            self.nodes[node_id], self.apps[node_id] = FakeScribe(self, node_id), app
+            app.attach(self.nodes[node_id])
+
+    def __getitem__(self, node_id: int) -> Overlay:
+        return self.apps[NodeId(node_id)]
+
+    def members(self, topic: str) -> list[FakeScribe]:
+        return [node for node in self.nodes.values() if topic in node.subscribed]
+
+    def carry(self, here: FakeScribe, there: FakeScribe, message: Message) -> Message:
+        if here is there:
+            return message
+        payload = message.payload
+        assert payload is not None, "what an application sends has a key, even if there is no data"
+        data = Encoder().encode(Header(message.meta, payload.key, payload.iv))
+        meta = Decoder(max_size=MIB).decode(data, Header).meta
+        return Message(meta, Payload.sealed(payload.seal(), payload.key, payload.iv))
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.timer.run(seconds, lambda: None)
