@@ -16,7 +16,8 @@ from iris.errors import ProtocolError, StateError
 Entropy = Callable[[int], bytes]
 
 _ROUNDS = 64  # of the primality test
-_LEAST_BITS = 16  # of a group
+_LEAST_BITS = 16  # of a group; its primes are greater than those that candidates are divided by
+_SMALL_PRIMES = gmpy2.primorial(2000)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def generate_group(bits: int, entropy: Entropy = os.urandom) -> Group:
     while True:
         order = 1 << (bits - 2) | _draw(bits - 2, entropy) | 1
         modulus = 2 * order + 1
-        if order % 3 == 2 and gmpy2.is_prime(order, _ROUNDS) and gmpy2.is_prime(modulus, _ROUNDS):
+        if gmpy2.gcd(order * modulus, _SMALL_PRIMES) == 1 and gmpy2.is_prime(order, _ROUNDS) and gmpy2.is_prime(modulus, _ROUNDS):
             break
     while not 1 < (root := _draw(bits, entropy)) < modulus - 1:
         pass
