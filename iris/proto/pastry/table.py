@@ -1,0 +1,154 @@
+"""The routing state of one node as an immutable snapshot: leaf set and routing table, and where a message goes next.
+
+Answers to Go's proto/pastry/table.go, the choice of the next hop in routing.go, and the merging half of maintenance.go. Two things are
+better: a key beyond the last leaf of a side where all nodes are known goes to the closest node known (Go may bounce it between two
+nodes for ever), and of several nodes that are closer to a key the closest is taken, not the first.
+
+How routing arrives: while the leaf sets are right, a node that isn't the closest to a key always knows one with at least as long a
+common prefix that is closer, if only its own outermost leaf on that side. Missing table cells cost hops, no correctness.
+"""
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable
+
+from iris.proto.pastry.space import BITS, COLUMNS, DIGIT_BITS, HALF, MODULO, ROWS, NodeId, delta, distance
+
+_EMPTY: tuple[NodeId | None, ...] = (None,) * (ROWS * COLUMNS)
+_TOP = BITS - DIGIT_BITS  # bits below the first digit
+
+
+def _cell(origin: NodeId, node: NodeId) -> int:
+    """The index of the one cell that `node`, which isn't `origin`, fits into."""
+    row = (BITS - (origin ^ node).bit_length()) // DIGIT_BITS
+    return row * COLUMNS + (node >> (_TOP - row * DIGIT_BITS) & (COLUMNS - 1))
+
+
+class RoutingTable:
+    """Who is known, seen from `origin`. Immutable; `merged` and `without` return `self` when they change nothing.
+
+    leaves: nearest ids along the ring, own one included: up to half of the leaf set below it, one less than half above.
+    cells: row after row, an id or None; the row is the number of digits shared with `origin`, the column the next digit.
+    active: all ids in either, without the own one.
+    """
+
+    __slots__ = (
+        "_deltas",
+        "_half",
+        "_high",
+        "_hops",
+        "_low",
+        "_near",
+        "_sparse_high",
+        "_sparse_low",
+        "active",
+        "cells",
+        "leaves",
+        "origin",
+    )
+
+    def __init__(self, origin: NodeId, leaf_set: int = 8, leaves: Iterable[NodeId] = (), cells: tuple[NodeId | None, ...] = _EMPTY) -> None:
+        """Take any `leaves`; the nearest of them stay."""
+        self.origin = origin
+        self._half = half = leaf_set // 2
+        ways = {delta(origin, leaf): leaf for leaf in leaves}
+        ways[0] = origin
+        ordered = sorted(ways)
+        own = ordered.index(0)
+        self._deltas = ordered = ordered[max(0, own - half) : own + half]
+        own = min(own, half)
+        self.leaves = tuple([ways[way] for way in ordered])
+        self.cells = cells
+        self._hops = tuple([ways[way] if way else None for way in ordered])
+        self._low, self._high = ordered[0], ordered[-1]
+        self._sparse_low = own < half  # then nobody else is in that half of the ring
+        self._sparse_high = len(ordered) - own < half
+        active = {*self.leaves, *cells}
+        active.discard(None)
+        active.discard(origin)
+        self.active: Collection[NodeId] = frozenset(active)  # type: ignore[arg-type]
+        self._near: dict[int, list[NodeId]] = {}
+
+    def next_hop(self, dest: NodeId) -> NodeId | None:
+        """Where a message for `dest` goes from here; None: it has arrived."""
+        origin = self.origin
+        way = dest - origin
+        if way > HALF:
+            way -= MODULO
+        elif way < -HALF:
+            way += MODULO
+        if self._low <= way <= self._high:
+            ways = self._deltas
+            at = bisect_left(ways, way)
+            if at and way - ways[at - 1] <= ways[at] - way:
+                return self._hops[at - 1]
+            return self._hops[at]
+        if self._sparse_high if way > 0 else self._sparse_low:
+            return self._nearest(0, dest)
+        row = (BITS - (origin ^ dest).bit_length()) // DIGIT_BITS
+        hop = self.cells[row * COLUMNS + (dest >> (_TOP - row * DIGIT_BITS) & 15)]
+        if hop is not None:
+            return hop
+        return self._nearest(row, dest)
+
+    def _nearest(self, row: int, dest: NodeId) -> NodeId | None:
+        """The closest to `dest` of those that share `row` digits with us, and so with it; None when that's us."""
+        near = self._near.get(row)
+        if near is None:
+            shift = BITS - row * DIGIT_BITS
+            near = sorted(node for node in (self.origin, *self.active) if node >> shift == self.origin >> shift)
+            self._near[row] = near
+        at = bisect_left(near, dest)
+        below, above = near[at - 1], near[at % len(near)]
+        best = below if distance(below, dest) <= distance(above, dest) else above
+        return None if best == self.origin else best
+
+    def _is_leaf(self, way: int) -> bool:
+        """Whether a node at that delta, not a leaf yet, would become one."""
+        if way < 0:
+            return self._sparse_low or way > self._low
+        return self._sparse_high or way < self._high
+
+    def wants(self, node: NodeId) -> bool:
+        """Whether a node would improve the leaf set or fill an empty cell. Never true for one that is active already."""
+        if node == self.origin or node in self.active:
+            return False
+        return self._is_leaf(delta(self.origin, node)) or self.cells[_cell(self.origin, node)] is None
+
+    def merged(self, nodes: Iterable[NodeId]) -> "RoutingTable":
+        """Take in more nodes: the nearest into the leaf set, any into an empty cell; occupied cells stay as they are."""
+        origin, known = self.origin, self.active
+        leaves: list[NodeId] = []
+        cells: list[NodeId | None] | tuple[NodeId | None, ...] = self.cells
+        for node in nodes:
+            if node == origin:
+                continue
+            cell = _cell(origin, node)
+            if cells[cell] is None:
+                if not isinstance(cells, list):
+                    cells = list(cells)
+                cells[cell] = node
+            # an active node may be in a cell alone, and a leaf alone
+            if self._is_leaf(delta(origin, node)) and (node not in known or node not in self.leaves):
+                leaves.append(node)
+        if leaves or cells is not self.cells:
+            return RoutingTable(origin, 2 * self._half, (*self.leaves, *leaves), tuple(cells))
+        return self
+
+    def without(self, nodes: Collection[NodeId]) -> "RoutingTable":
+        """Take nodes out. The holes stay; `merged` with all who are at hand patches them."""
+        if not any(node in self.active for node in nodes):
+            return self
+        leaves = [leaf for leaf in self.leaves if leaf not in nodes]
+        cells = tuple([None if cell in nodes else cell for cell in self.cells])
+        return RoutingTable(self.origin, 2 * self._half, leaves, cells)
+
+    def row(self, index: int) -> list[NodeId]:
+        """The nodes that share exactly `index` digits with us and are in the table."""
+        return [node for node in self.cells[index * COLUMNS : (index + 1) * COLUMNS] if node is not None]
+
+    def gained_rows(self, older: "RoutingTable") -> set[int]:
+        """Rows with a node that wasn't there in an older snapshot."""
+        if self.cells is older.cells:
+            return set()
+        pairs = enumerate(zip(self.cells, older.cells, strict=True))
+        return {index // COLUMNS for index, (now, then) in pairs if now is not None and now != then}
