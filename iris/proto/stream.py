@@ -18,7 +18,6 @@ T = TypeVar("T")
 Address = tuple[str, int]
 
 _BACKLOG = 512  # connections that the kernel holds until they're accepted
-_RECOVERY = 0.25  # seconds between two attempts to accept while that fails
 _CHUNK = 16_384  # bytes of one read in a handshake
 
 _log = logging.getLogger(__name__)
@@ -44,6 +43,10 @@ def flatten(address: Address) -> str:
     return f"{address[0]}:{address[1]}"
 
 
+def _bind(address: Address) -> socket.socket:
+    return socket.create_server(address, backlog=_BACKLOG)
+
+
 class Listener:
     """Owns a listening socket and the thread `accept-ip:port`. Its maker closes it."""
 
@@ -52,14 +55,15 @@ class Listener:
         address: Address,
         on_connection: Callable[[socket.socket, Address], None],
         *,
-        bind: Callable[[Address], socket.socket] | None = None,
+        bind: Callable[[Address], socket.socket] = _bind,
+        recovery: float = 0.25,
     ) -> None:
         """Listen, but accept nothing before `start`. Port 0 takes a free one.
 
-        Arguments: on_connection owns the socket it is given, and must not wait; bind makes the listening socket.
-        Raises: OSError when the address can't be had.
+        Arguments: on_connection owns the socket it is given, and must not wait; bind makes the listening socket; recovery in seconds
+        between two attempts while accepting fails. Raises: OSError when the address can't be had.
         """
-        self._sock = (bind or _bind)(address)
+        self._sock, self._recovery = bind(address), recovery
         self._on_connection = on_connection
         self.address: Address = self._sock.getsockname()
         self._closed = threading.Event()
@@ -82,7 +86,7 @@ class Listener:
                 if not failing:
                     _log.warning("%s can't accept connections: %s; trying again", flatten(self.address), exc.strerror or exc)
                 failing = True
-                self._closed.wait(_RECOVERY)
+                self._closed.wait(self._recovery)
                 continue
             if failing:
                 _log.warning("%s accepts connections again", flatten(self.address))
@@ -104,10 +108,6 @@ class Listener:
         if self._thread.is_alive():
             self._thread.join()
         self._sock.close()
-
-
-def _bind(address: Address) -> socket.socket:
-    return socket.create_server(address, backlog=_BACKLOG)
 
 
 class GobStream:

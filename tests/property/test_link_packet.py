@@ -43,7 +43,8 @@ class Stream(BytesIO):
 
 def oracle(data: bytes) -> tuple[list[Packet], str]:
     """What the schema reads of it: packets, and how it ends: "", "short" or "malformed"."""
-    stream, found = Stream(data), []
+    stream = Stream(data)
+    found: list[Packet] = []
     while stream.tell() < len(data):
         try:
             packet = SCHEMA.parse_stream(stream)
@@ -55,7 +56,8 @@ def oracle(data: bytes) -> tuple[list[Packet], str]:
 
 def split(chunks: Iterator[bytes]) -> tuple[list[Packet], bool]:
     """What the splitter makes of it: packets, and whether it refused what came then."""
-    splitter, found = PacketSplitter(BOUNDS), []
+    splitter = PacketSplitter(BOUNDS)
+    found: list[Packet] = []
     for chunk in chunks:
         splitter.feed(chunk)
         try:
