@@ -140,7 +140,7 @@ class Outbox:
     def release(self, first: Buffer) -> None:
         """Send `first`, then what has gathered in an outbox that was made `held`, and from now on whatever is written."""
         with self._lock:
-            if self._refusal is None:
+            if self._broken is None:
                 self._queue.appendleft(first)
                 self.size += len(first)
             self._flushing = False

@@ -1,1 +1,1 @@
-"""service"""
+"""What a node does for those outside of the network."""

@@ -75,8 +75,8 @@ class Parser:
         self._missing = 0  # bytes of it that are still to come
         self._payload: bytes | None = None  # the same payload, whole
         later = self._readers(limits, relay)
-        self._later: tuple[Reader, ...] = tuple(later.get(op, _unknown(op)) for op in range(256))
-        self._table: tuple[Reader, ...] = (self._init_reader(limits), *(_not_init,) * 255)
+        self._later: tuple[Reader, ...] = tuple(later.get(op, unknown) for op, unknown in enumerate(_UNKNOWN))
+        self._table: tuple[Reader, ...] = (self._init_reader(limits), *_NOT_INIT)
 
     def feed(self, data: bytes) -> Iterator[tuple[int, Fields]]:
         """Yield the packets that end in `data`, and keep the rest. To be exhausted, or this parser dropped.
@@ -255,6 +255,9 @@ def _unknown(op: int) -> Reader:
 def _not_init(data: bytes, at: int) -> tuple[int, Fields]:
     raise ProtocolError("not a client of Iris")
 
+
+_UNKNOWN = tuple(_unknown(op) for op in range(256))
+_NOT_INIT = (_not_init,) * 255
 
 _VARINTS = tuple(bytes([value]) for value in range(0x80))
 

@@ -1,0 +1,174 @@
+"""The socket and the reading thread of one attached application. Shell.
+
+Answers to the connection half of Go's service/relay/relay.go and to process() in proto.go. `client.py` is the core that decides.
+
+The thread carries each packet all the way to where it leaves the node. After the last packet to the application it only waits for it to
+hang up, a while at most: closing with something unread would throw away what the application hasn't read yet.
+"""
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from iris.config import Config
+from iris.errors import ProtocolError
+from iris.outbox import Batch, Outbox
+from iris.proto.iris.connection import Connection, Handler
+from iris.service.relay.client import Client, Denied
+from iris.service.relay.codec import Parser
+from iris.service.relay.counters import Counters
+from iris.service.relay.schema import DEFAULT, Op
+from iris.timer import Timer
+
+_LEAST, _MOST = 4_096, 65_536  # bytes of one read: of an idle client, and of one that has a lot to say
+_BATCH = 64  # packets after which their output is sent; more together would save little and keep the first waiting
+_PATIENCE = 0.5  # seconds that a client waits for a peer that takes too little, before more is read from it
+_STACK = 256 * 1024  # bytes of address space for a thread; Python code needs little of it
+
+_log = logging.getLogger(__name__)
+_starting = threading.Lock()  # guards the process's stack size
+
+
+class ClientOutbox(Outbox):
+    """Leads to an application on this host; any other one leads to a peer."""
+
+
+class Attachment:
+    """Owns a socket and the thread `relay-N`; reports its end through on_gone. `close` of its maker is `client.end`, `join` and `cut`."""
+
+    def __init__(
+        self,
+        number: int,
+        sock: socket.socket,
+        *,
+        connect: Callable[["Attachment", str, Handler], Connection],
+        on_gone: Callable[["Attachment"], None],
+        config: Config,
+        timer: Timer,
+        counters: Counters,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take over a connected, blocking socket. connect raises Denied, or another IrisError, when the application can't be attached."""
+        self._sock, self._on_gone, self._counters, self._timer = sock, on_gone, counters, timer
+        self._connect = connect
+        self._drain_timeout = config.relay.drain_timeout
+        self._high_water = config.limits.peer_high_water
+        self._parser = Parser(config.limits, config.relay)
+        name = f"relay-{number}"
+        self._outbox = ClientOutbox(sock, name=name, limit=config.limits.client_outbox, held=True)
+        self.client = Client(
+            number,
+            self._outbox,
+            connect=self._attach,
+            on_end=self._ended,
+            config=config,
+            timer=timer,
+            counters=counters,
+            clock=clock,
+        )
+        self._deadline = timer.after(config.relay.init_timeout, self._expire)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start reading. Raises: RuntimeError when the system has no thread left."""
+        with _starting:
+            before = threading.stack_size(_STACK)
+            try:
+                self._thread.start()
+            finally:
+                threading.stack_size(before)
+
+    def refuse(self, reason: str) -> None:
+        """Deny, and hang up at once: instead of `start`."""
+        self._deny(reason)
+        self._timer.cancel(self._deadline)
+        self._sock.close()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end of its thread; False when that takes longer."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def cut(self) -> None:
+        """Hang up, whatever isn't sent or read yet."""
+        with contextlib.suppress(OSError):  # it is gone
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes a blocked recv()
+
+    def _expire(self) -> None:
+        self._counters.add("refused")
+        _log.debug("client %d didn't say in time what it is", self.client.number)
+        self.client.end(None)
+        self.cut()
+
+    def _attach(self, cluster: str, handler: Handler) -> Connection:
+        self._timer.cancel(self._deadline)
+        return self._connect(self, cluster, handler)
+
+    def _run(self) -> None:
+        client = self.client
+        while True:
+            try:
+                self._read()
+                break
+            except OSError:
+                break  # it is gone, without the courtesy of hanging up
+            except Denied as exc:
+                self._deny(str(exc))
+            except ProtocolError as exc:
+                _log.warning("client %d broke the rules: %s", client.number, exc)
+                self._counters.add("violations")
+                client.end(str(exc))
+            except Exception:
+                _log.exception("client %d: a packet couldn't be carried out", client.number)  # our bug; the node still counts
+                client.end("the node failed")
+        client.end(None)
+        self._outbox.close(self._drain_timeout)
+        self._timer.cancel(self._deadline)
+        self._sock.close()
+        self._on_gone(self)
+
+    def _read(self) -> None:
+        """Read until the application hangs up."""
+        client, recv, feed, handlers = self.client, self._sock.recv, self._parser.feed, self.client.handlers
+        size = _LEAST
+        while data := recv(size):
+            size = _MOST if len(data) >= _LEAST else _LEAST
+            if client.ended:
+                continue
+            packets = feed(data)
+            for op, fields in packets:
+                with Batch() as batch:
+                    handlers[op](*fields)
+                    for op, fields in islice(packets, _BATCH - 1):
+                        handlers[op](*fields)
+                    congested = batch.congested(self._high_water)
+                if congested:
+                    self._wait(congested)
+
+    def _wait(self, congested: Iterable[Outbox]) -> None:
+        """Read no more while peers have too much of this client's; a slow application is its own concern."""
+        for outbox in congested:
+            if not isinstance(outbox, ClientOutbox):
+                outbox.wait_below(self._high_water, _PATIENCE)
+
+    def _deny(self, reason: str) -> None:
+        self._counters.add("refused")
+        _log.debug("client %d is denied: %s", self.client.number, reason)
+        with contextlib.suppress(OSError):  # it is gone
+            self._sock.send(DEFAULT.node(Op.DENY, reason=reason), socket.MSG_DONTWAIT)  # the first bytes; they fit
+        self._outbox.close()  # nothing in it was meant to be sent
+        self.client.end(None)
+
+    def _ended(self) -> None:
+        """The last packet has been written: send it, and then wait for the application to hang up, a while at most."""
+        self._timer.cancel(self._deadline)
+        self._deadline = self._timer.after(self._drain_timeout, self.cut)
+        self._outbox.when_below(0, self._hang_up)
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):  # it is gone
+            self._sock.shutdown(socket.SHUT_WR)

@@ -1,0 +1,369 @@
+"""What an attached application may ask for, and what it is told. Core: no socket and no thread of its own.
+
+Answers to Go's service/relay/events.go and the rest of relay.go; `attachment.py` is the shell around it, `tunnel.py` has the tunnels.
+
+The client's packets come from one thread, what the Iris layer has for it from any. Tables are plain dicts: who takes an entry out, with
+`pop`, is the one who deals with it. Nothing can follow the last packet, a close with its reason, because the outbox refuses it.
+
+Lock order: a lock here is held across no call; tunnel -> outbox.
+"""
+
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+from functools import partial
+from typing import Any
+
+from iris.config import Config
+from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
+from iris.outbox import Outbox
+from iris.proto.iris.connection import Connection, Handler, TunnelOffer
+from iris.proto.iris.requests import Call, Fault, Outcome, Reply
+from iris.service.relay import codec
+from iris.service.relay.counters import Counters
+from iris.service.relay.schema import DEFAULT, VERSION, Op
+from iris.service.relay.tunnel import RelayTunnel
+from iris.timer import Deadline, Timer
+
+_log = logging.getLogger(__name__)
+
+_COMPLAIN_EVERY = 10.0  # seconds between two lines about the same slow client
+_TOO_SLOW = "takes too little of what is sent to it"
+_NO_OFFER = "that tunnel isn't offered any more"
+
+
+class Denied(IrisError):
+    """The application can't be attached; the text tells it why."""
+
+
+class State(Enum):
+    """Of an attachment."""
+
+    GREETING = auto()  # its init hasn't come
+    ATTACHED = auto()
+    DRAINING = auto()  # it has left its cluster, and finishes the requests it has in hand
+    ENDED = auto()
+
+
+STEPS = {
+    (State.GREETING, "attach"): State.ATTACHED,
+    (State.ATTACHED, "drain"): State.DRAINING,
+    (State.GREETING, "end"): State.ENDED,
+    (State.ATTACHED, "end"): State.ENDED,
+    (State.DRAINING, "end"): State.ENDED,
+}
+
+
+class _InHand:
+    """A request that the application hasn't answered."""
+
+    __slots__ = ("call", "deadline")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.deadline: Deadline | None = None
+
+
+class Client:
+    """One application: the Iris layer's `Handler`, and the owner of a connection there.
+
+    `handlers[op](*fields)` carries out one of its packets. Raises: ProtocolError when that breaks the rules; Denied for its init.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        outbox: Outbox,
+        *,
+        connect: Callable[[str, Handler], Connection],
+        on_end: Callable[[], None],
+        config: Config,
+        timer: Timer,
+        counters: Counters,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Wait for an init, on an outbox that is held. on_end is told once, when the last packet has been written."""
+        self.number, self._outbox = number, outbox
+        self._connect, self._on_end = connect, on_end
+        self._config, self._timer, self._counters, self._clock = config, timer, counters, clock
+        self.state = State.GREETING
+        self.cluster = ""
+        self._lock = threading.Lock()  # guards state and _when_idle
+        self._when_idle: list[Callable[[], None]] = []
+        self._connection: Connection | None = None
+        self._call_numbers, self._build_ids = itertools.count(), itertools.count()
+        self._calls: dict[int, _InHand] = {}
+        self._offers: dict[int, tuple[TunnelOffer, Deadline]] = {}  # by build id
+        self._tunnels: dict[int, RelayTunnel] = {}  # by the client's number, also those being built
+        self._complain_at = 0.0
+        self.handlers: list[Callable[..., None]] = [self._init] * len(Op)
+
+    def _step(self, event: str) -> None:
+        assert self._lock.locked()
+        state = STEPS.get((self.state, event))
+        if state is None:
+            raise StateError(f"{event} isn't possible for a client that is {self.state.name}")
+        self.state = state
+
+    @property
+    def ended(self) -> bool:
+        """Whether whatever it says is of no interest any more."""
+        return self.state is State.ENDED
+
+    @property
+    def attached(self) -> bool:
+        """Whether it was ever let in."""
+        return self._connection is not None
+
+    # Attaching
+
+    def _init(self, version: str, cluster: str) -> None:
+        if version != VERSION:
+            raise Denied(f"Unsupported protocol. Client: {version}. Iris: {VERSION}.")
+        try:
+            connection = self._connect(cluster, self)
+        except Denied:
+            raise
+        except IrisError as exc:
+            raise Denied(str(exc)) from exc
+        handlers: dict[Op, Callable[..., None]] = {
+            Op.CLOSE: self._close,
+            Op.BROADCAST: connection.broadcast,
+            Op.REQUEST: self._request,
+            Op.REPLY: self._reply,
+            Op.SUBSCRIBE: partial(self._topic, connection.subscribe),
+            Op.UNSUBSCRIBE: partial(self._topic, connection.unsubscribe),
+            Op.PUBLISH: connection.publish,
+            Op.TUNNEL_INIT: self._tunnel_init,
+            Op.TUNNEL_CONFIRM: self._tunnel_confirm,
+            Op.TUNNEL_ALLOW: self._tunnel_allow,
+            Op.TUNNEL_TRANSFER: self._tunnel_transfer,
+            Op.TUNNEL_CLOSE: self._tunnel_close,
+        }
+        for op, handler in handlers.items():
+            self.handlers[op] = handler
+        with self._lock:
+            ended = self.ended
+            if not ended:
+                self._step("attach")
+                self.cluster, self._connection = cluster, connection
+        if ended:  # meanwhile
+            connection.close()
+        else:
+            self._outbox.release(DEFAULT.node(Op.INIT, version=VERSION))
+
+    # What it asks for
+
+    def _request(self, number: int, cluster: str, data: bytes, timeout: int) -> None:
+        assert self._connection is not None
+        try:
+            self._connection.request(cluster, data, timeout / 1_000, partial(self._answer, number))
+        except LimitReached as exc:
+            self.send(codec.fault(number, str(exc)))
+
+    def _answer(self, number: int, outcome: Outcome) -> None:
+        if isinstance(outcome, Reply):
+            data = outcome.data
+            self.send(codec.reply(number, len(data)), data)
+        elif isinstance(outcome, Fault):
+            self.send(codec.fault(number, outcome.text))
+        else:
+            self.send(codec.timed_out(number))
+
+    def _topic(self, change: Callable[[str], None], topic: str) -> None:
+        try:
+            change(topic)
+        except (StateError, LimitReached) as exc:  # the protocol has no word for it but the close's reason
+            raise ProtocolError(f"topic: {exc}") from exc
+
+    def _tunnel_init(self, number: int, cluster: str, timeout: int) -> None:
+        assert self._connection is not None
+        tunnel = self._new_tunnel(number, accepted=False)
+        try:
+            self._connection.tunnel(cluster, timeout / 1_000, tunnel.built)
+        except LimitReached as exc:
+            _log.warning("client %d gets no tunnel: %s", self.number, exc)
+            tunnel.built(None)
+
+    def _new_tunnel(self, number: int, *, accepted: bool) -> RelayTunnel:
+        if number in self._tunnels:
+            raise ProtocolError(f"tunnel {number} exists already")
+        tunnel = self._tunnels[number] = RelayTunnel(number, self, self._config, accepted=accepted)
+        return tunnel
+
+    def _tunnel_confirm(self, build_id: int, number: int) -> None:
+        tunnel = self._new_tunnel(number, accepted=True)
+        entry = self._offers.pop(build_id, None)
+        if entry is None:  # it came too late: the application has a tunnel in its hands, so it is told
+            self.forget_tunnel(number)
+            self.send(codec.tunnel_close(number, _NO_OFFER))
+            return
+        offer, deadline = entry
+        self._timer.cancel(deadline)
+        offer.accept(tunnel.built)
+
+    def _tunnel_allow(self, number: int, space: int) -> None:
+        if (tunnel := self._tunnels.get(number)) is not None:
+            tunnel.allow(space)
+
+    def _tunnel_transfer(self, number: int, size: int, chunk: bytes) -> None:
+        if (tunnel := self._tunnels.get(number)) is not None:  # else the other end has just closed
+            tunnel.transfer(size, chunk)
+
+    def _tunnel_close(self, number: int) -> None:
+        if (tunnel := self._tunnels.get(number)) is not None:
+            tunnel.close()
+
+    def forget_tunnel(self, number: int) -> None:
+        """See `tunnel.ClientSide`."""
+        self._tunnels.pop(number, None)
+
+    # What the Iris layer has for it
+
+    def handle_broadcast(self, data: bytes) -> None:
+        """See `Handler`."""
+        self._offer(codec.broadcast(len(data)), data)
+
+    def handle_event(self, topic: str, data: bytes) -> None:
+        """See `Handler`."""
+        self._offer(codec.publish(topic, len(data)), data)
+
+    def handle_request(self, call: Call) -> None:
+        """See `Handler`."""
+        number, data = next(self._call_numbers), call.data
+        entry = self._calls[number] = _InHand(call)
+        entry.deadline = self._timer.after(call.timeout, partial(self._give_up, number))
+        self.send(codec.request(number, len(data)), data, codec.varint(round(call.timeout * 1_000)))
+
+    def _give_up(self, number: int) -> None:
+        if self._calls.pop(number, None) is not None:  # the caller's node has told it by itself
+            self._settle()
+
+    def _reply(self, number: int, success: bool, result: Any) -> None:
+        entry = self._calls.pop(number, None)
+        if entry is None:
+            return  # too late, or a second one
+        if entry.deadline is not None:
+            self._timer.cancel(entry.deadline)
+        if success:
+            entry.call.reply(result)
+        else:
+            entry.call.fail(result)
+        if self.state is State.DRAINING:
+            self._settle()
+
+    def handle_tunnel(self, offer: TunnelOffer) -> None:
+        """See `Handler`."""
+        build_id = next(self._build_ids)
+        deadline = self._timer.after(self._config.relay.tunnel_confirm_timeout, partial(self._withdraw, build_id))
+        self._offers[build_id] = (offer, deadline)
+        self.send(codec.tunnel_init(build_id, self._config.relay.chunk_limit))
+
+    def _withdraw(self, build_id: int) -> None:
+        entry = self._offers.pop(build_id, None)
+        if entry is not None:
+            _log.warning("client %d didn't confirm a tunnel in time", self.number)
+            entry[0].refuse()
+
+    # Writing
+
+    def send(self, *buffers: bytes) -> None:
+        """Write one packet, unless the client is on its way out; if it can't take that, it is ended. Never waits, never raises."""
+        outbox = self._outbox
+        if outbox.size and outbox.full(sum(map(len, buffers))):
+            self._overflow()
+            return
+        try:
+            outbox.write(*buffers)
+        except LinkClosed:
+            return  # it is gone, or was told so; its reading thread cleans up
+
+    def _offer(self, head: bytes, data: bytes) -> None:
+        """Write one packet that may be lost."""
+        outbox = self._outbox
+        if outbox.size and outbox.full(len(head) + len(data)):
+            self._drop()
+            return
+        try:
+            outbox.write(head, data)
+        except LinkClosed:
+            return  # as above
+
+    def _drop(self) -> None:
+        self._counters.add("dropped")
+        now = self._clock()
+        if now >= self._complain_at:
+            self._complain_at = now + _COMPLAIN_EVERY
+            _log.warning("client %d %s: broadcasts and events for it are dropped", self.number, _TOO_SLOW)
+
+    def _overflow(self) -> None:
+        try:
+            self._outbox.finish(DEFAULT.node(Op.CLOSE, reason=_TOO_SLOW))
+        except LinkClosed:
+            return
+        self._counters.add("overflowed")
+        self._timer.after(0, partial(self.end, _TOO_SLOW))  # not here: this is somebody's call into it
+
+    def when_relieved(self, callback: Callable[[], None]) -> None:
+        """See `tunnel.ClientSide`."""
+        if self._outbox.size <= self._config.relay.tunnel_buffer:
+            callback()
+        else:
+            self._outbox.when_below(self._config.relay.tunnel_buffer, callback)
+
+    # Leaving
+
+    def _close(self) -> None:
+        self.drain(partial(self.end, ""))
+        if not self.ended:
+            self._timer.after(self._config.relay.drain_timeout, partial(self.end, ""))
+
+    def drain(self, when_idle: Callable[[], None]) -> None:
+        """Get no new requests; called back when none is in hand any more, by any thread, maybe at once."""
+        with self._lock:
+            self._when_idle.append(when_idle)
+            leaving = self.state is State.ATTACHED
+            if leaving:
+                self._step("drain")
+        if leaving:
+            assert self._connection is not None
+            self._connection.leave()
+        self._settle()
+
+    def _settle(self) -> None:
+        if self.state is State.ATTACHED or (self._calls and not self.ended):
+            return
+        with self._lock:
+            callbacks, self._when_idle = self._when_idle, []
+        for callback in callbacks:
+            callback()
+
+    def end(self, reason: str | None) -> None:
+        """The last packet is a close with this reason (None: it is gone, nothing is written); all of it is cleaned up here.
+
+        Idempotent, from any thread. What it hasn't answered is failed by the Iris layer, so that the callers know at once.
+        """
+        with self._lock:
+            if self.ended:
+                return
+            silent = reason is None or self.state is State.GREETING
+            self._step("end")
+        with contextlib.suppress(LinkClosed):  # it broke, or overflowed
+            self._outbox.finish(*(() if silent else [DEFAULT.node(Op.CLOSE, reason=reason)]))
+        if self._connection is not None:
+            self._connection.close()
+        for tunnel in list(self._tunnels.values()):
+            tunnel.abandon()
+        for build_id in list(self._offers):
+            if (entry := self._offers.pop(build_id, None)) is not None:
+                self._timer.cancel(entry[1])
+                entry[0].refuse()
+        for number in list(self._calls):
+            if (call := self._calls.pop(number, None)) is not None and call.deadline is not None:
+                self._timer.cancel(call.deadline)
+        self._settle()
+        self._on_end()
