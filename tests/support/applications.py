@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from iris.proto.iris.overlay import Call, Outcome, Tunnel, TunnelOffer
+from iris.proto.iris.overlay import Call, Tunnel, TunnelOffer
 
 
 class Application:
@@ -38,10 +38,6 @@ class Application:
 def echo() -> Application:
     """A service that sends every request back."""
     return Application(lambda call: call.reply(call.data))
-
-
-class Outcomes(list[Outcome]):
-    """Collects what became of requests: pass `append`."""
 
 
 class TunnelEnd:

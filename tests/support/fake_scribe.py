@@ -4,6 +4,7 @@ What goes to another node is sealed, and its header encoded and decoded, as a li
 """
 
 import random
+import time
 from collections.abc import Iterable
 
 from iris.config import MIB, Config
@@ -11,6 +12,7 @@ from iris.gobber import Decoder, Encoder
 from iris.proto.iris.overlay import Overlay
 from iris.proto.message import Header, Message, Payload
 from iris.proto.pastry.space import NodeId
+from iris.timer import Timer
 from tests.support.ring import VirtualTimer
 
 
@@ -53,21 +55,19 @@ class FakeScribe:
 
 
 class FakeNetwork:
-    """Some nodes on one virtual clock, and the iris overlays on top of them."""
+    """Some nodes, and the iris overlays on top of them; on a virtual clock, unless there is a real timer."""
 
-    def __init__(
-        self, ids: Iterable[int] = (1,), *, config: Config | None = None, seed: int = 1, timer: VirtualTimer | None = None
-    ) -> None:
-        self.rng, self.timer = random.Random(seed), timer or VirtualTimer()
+    def __init__(self, ids: Iterable[int] = (1,), *, config: Config | None = None, seed: int = 1, real_timer: Timer | None = None) -> None:
+        self.rng, self.timer = random.Random(seed), VirtualTimer()
         self.nodes: dict[NodeId, FakeScribe] = {}
         self.apps: dict[NodeId, Overlay] = {}
         for node_id in map(NodeId, ids):
             app = Overlay(
                 config=config or Config(),
-                timer=self.timer,
+                timer=real_timer or self.timer,
                 rng=random.Random(node_id),
                 entropy=random.Random(node_id).randbytes,
-                clock=lambda: self.timer.now,
+                clock=time.monotonic if real_timer else lambda: self.timer.now,
             )
             self.nodes[node_id], self.apps[node_id] = FakeScribe(self, node_id), app
             app.attach(self.nodes[node_id])

@@ -6,7 +6,7 @@ import pytest
 
 from iris.config import Config, Limits
 from iris.errors import LimitReached, ProtocolError, StateError
-from iris.proto.iris.overlay import TIMED_OUT, Fault, Outcome, Reply
+from iris.proto.iris.overlay import TIMED_OUT, Call, Fault, Outcome, Reply
 from iris.proto.iris.wire import Header, Op
 from iris.proto.message import Message, Payload
 from iris.proto.pastry.space import NodeId
@@ -23,6 +23,14 @@ def limited(**limits: int) -> Config:
 
 def pending(network: FakeNetwork) -> int:
     return len(network.timer.deadlines)
+
+
+class Failing(Application):
+    def handle_broadcast(self, data: bytes) -> None:
+        raise RuntimeError("our bug")
+
+    def handle_event(self, topic: str, data: bytes) -> None:
+        raise RuntimeError("our bug")
 
 
 # Clusters
@@ -82,13 +90,7 @@ def test_cluster_names_may_hold_anything() -> None:
 
 def test_one_failing_application_doesnt_keep_a_broadcast_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
     network = FakeNetwork()
-    apps = [Application() for _ in range(3)]
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("our bug")
-
-    apps[1].handle_broadcast = fail  # type: ignore[method-assign]
-    apps[1].handle_event = fail  # type: ignore[method-assign]
+    apps = [Application(), Failing(), Application()]
     connections = [network[1].connect("workers", app) for app in apps]
     for connection in connections:
         connection.subscribe("news")
@@ -208,10 +210,10 @@ def test_request_to_nobody_times_out() -> None:
 def test_only_the_first_answer_counts() -> None:
     network = FakeNetwork([1, 2])
 
-    def answer(call: object) -> None:
-        call.reply(b"first")  # type: ignore[attr-defined]
-        call.reply(b"second")  # type: ignore[attr-defined]
-        call.fail("third")  # type: ignore[attr-defined]
+    def answer(call: Call) -> None:
+        call.reply(b"first")
+        call.reply(b"second")
+        call.fail("third")
 
     network[2].connect("workers", Application(answer))
     outcomes: list[Outcome] = []

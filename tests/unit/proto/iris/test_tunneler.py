@@ -1,0 +1,209 @@
+"""How tunnels to other nodes begin, and what the other end may say: over loopback."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv4Network
+from queue import SimpleQueue
+
+import pytest
+
+from iris.errors import AuthenticationError, LinkClosed
+from iris.netif import Interface
+from iris.proto.iris.overlay import Tunnel
+from iris.proto.iris.tunneler import dialable
+from iris.proto.iris.wire import AuthPacket, DataHeader, Header, Op
+from iris.proto.message import Message, Payload
+from iris.proto.packet import ClosePacket
+from tests.support import tunnels
+from tests.support.applications import TunnelEnd
+from tests.support.fake_scribe import FakeNetwork
+from tests.support.tunnels import LOOPBACK, Site, dialled
+
+
+@pytest.fixture(name="site")
+def _site() -> Iterator[Site]:
+    with tunnels.site() as site:
+        yield site
+
+
+# The wire: what a Go node says at the other end
+
+
+def test_offer_holds_what_the_other_node_needs(site: Site) -> None:
+    offer = site.offer()
+    assert (offer.op, offer.src, offer.tun_id, offer.tun_time) == (Op.TUNNEL, site.caller.id, 0, 10 * 10**9)
+    assert offer.tun_addrs == [f"127.0.0.1:{site.address[1]}"]
+    assert site.offer().tun_id == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message(AuthPacket(1)),
+        Message(DataHeader(-1), Payload.of(b"x")),
+        Message(DataHeader(1)),
+        Message(Header(Op.REQUEST), Payload.of(b"x")),
+    ],
+)
+def test_anything_but_data_breaks_the_tunnel(site: Site, message: Message) -> None:
+    with dialled(site, site.offer()) as link:
+        end = site.end()
+        link.send(message)
+        end.wait(lambda end: end.closed != [])
+        assert "something else than data" in end.closed[0]
+    assert end.chunks == []
+
+
+def test_empty_chunk_of_another_node_is_dropped(site: Site) -> None:
+    with dialled(site, site.offer()) as link:
+        end = site.end()
+        link.send(Message(DataHeader(0), Payload.of(b"")))
+        link.send(Message(DataHeader(1), Payload.of(b"x")))
+        link.finish()
+        end.wait(lambda end: end.closed == [""])
+        assert end.chunks == [(1, b"x")]
+
+
+def test_tunnel_answers_a_close_with_its_own_after_its_data(site: Site) -> None:
+    with dialled(site, site.offer()) as link:
+        end = site.end()
+        end.tunnel.send(2, b"hi")
+        end.wait(lambda end: end.credit == 2)
+        link.finish()
+        deadline = site.here._clock() + 5
+        first = link.recv_direct(deadline)
+        assert (first.meta, first.data()) == (DataHeader(2), b"hi")
+        assert first.payload is not None
+        assert len(first.payload.key) == 16
+        assert link.recv_direct(deadline).meta == ClosePacket()
+        with pytest.raises(LinkClosed):
+            link.recv_direct(deadline)
+
+
+# Who isn't admitted
+
+
+def test_wrong_key_is_not_admitted_and_doesnt_use_up_the_tunnel(site: Site) -> None:
+    offer = site.offer()
+    with pytest.raises((AuthenticationError, LinkClosed)), dialled(site, offer, key=bytes(16)):
+        pass
+    with dialled(site, offer):
+        pass
+
+
+def test_unknown_tunnel_is_hung_up_on(site: Site) -> None:
+    offer = site.offer()
+    with pytest.raises(LinkClosed), dialled(site, offer, tun_id=77):
+        pass
+
+
+def test_tunnel_is_admitted_once(site: Site) -> None:
+    offer = site.offer()
+    with dialled(site, offer), pytest.raises(LinkClosed), dialled(site, offer):
+        pass
+
+
+def test_tunnel_that_was_given_up_meanwhile_isnt_delivered(site: Site) -> None:
+    offer = site.offer()
+    site.caller.close()
+    with pytest.raises(LinkClosed), dialled(site, offer):
+        pass
+    assert site.asked.empty()
+
+
+def test_silent_connection_is_hung_up_on_in_time(site: Site) -> None:
+    with socket.create_connection(site.address) as sock:
+        sock.settimeout(10)
+        assert sock.recv(1) == b""
+
+
+@pytest.mark.parametrize("garbage", [b"\xff" * 100, bytes(100), b"GET / HTTP/1.0\r\n\r\n", b"\xf8" + b"\x7f" * 8])
+def test_garbage_is_hung_up_on(site: Site, garbage: bytes) -> None:
+    with socket.create_connection(site.address) as sock:
+        sock.settimeout(10)
+        sock.sendall(garbage)
+        with contextlib.suppress(ConnectionResetError):  # as good
+            assert sock.recv(1) == b""
+    a, _ = site.ends()
+    assert a.closed == []
+
+
+# Dialling
+
+
+def test_next_address_is_dialled_when_one_leads_nowhere(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as gone:
+        addresses = [f"127.0.0.1:{sock.getsockname()[1]}" for sock in (gone, silent)]
+        gone.close()
+        site.here._tunneler.addresses = [*addresses, *site.here._tunneler.addresses]
+        hang_up = threading.Thread(target=lambda: silent.accept()[0].close())
+        hang_up.start()
+        a, b = site.ends()
+        hang_up.join(10)
+    a.tunnel.send(1, b"x")
+    b.wait(lambda end: end.data == b"x")
+
+
+def test_nowhere_to_dial_ends_in_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = f"127.0.0.1:{gone.getsockname()[1]}"
+    site.here._tunneler.addresses = [address]
+    asked = site.ask(timeout=0.5)
+    accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
+    site.service.offers[0].accept(accepted.put)
+    assert accepted.get(timeout=10) is None
+    assert asked.get(timeout=10) is None
+    assert f"no tunnel to {address}" in caplog.text
+    assert len(site.member._dialling) == 0
+
+
+def test_connection_closed_while_dialling_closes_the_tunnel(site: Site) -> None:
+    asked = site.ask()
+    accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
+    jobs: list[Callable[[], None]] = []
+    site.there._tunneler._dialling.submit = lambda job: not jobs.append(job)  # type: ignore[method-assign, func-returns-value]
+    site.service.offers[0].accept(accepted.put)
+    site.member.close()
+    jobs[0]()
+    tunnel = asked.get(timeout=10)
+    assert tunnel is not None
+    TunnelEnd(tunnel).wait(lambda end: end.closed == [""])
+
+
+def test_interface_that_is_gone_is_left_out(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    overlay = FakeNetwork(real_timer=site.timer)[1]
+    overlay.start_tunnels([Interface("gone", IPv4Address("192.0.2.1"), IPv4Network("192.0.2.0/24")), LOOPBACK])
+    assert len(overlay._tunneler.addresses) == 1
+    assert "no tunnels through gone (192.0.2.1)" in caplog.text
+    overlay.close()
+
+
+SENSELESS = (
+    "",
+    "10.0.0.1",
+    "10.0.0.1:",
+    ":80",
+    "10.0.0.1:0",
+    "10.0.0.1:65536",
+    "10.0.0.1:x",
+    "10.0.0.1:80:80",
+    "10.0.0.1:-80",
+    "10.0.0.1:" + "9" * 5000,
+    "host:80",
+    "[::1]:80",
+    "0.0.0.0:80",
+    "224.0.0.1:80",
+    "127.0.0.1:80",
+    "10.0.0.9:7",
+)
+
+
+@pytest.mark.parametrize("address", SENSELESS)
+def test_address_that_makes_no_sense_is_not_dialled(address: str) -> None:
+    assert dialable([address, "10.0.0.1:80"], ["10.0.0.9:7"]) == [("10.0.0.1", 80)]
+
+
+def test_loopback_is_dialled_where_we_run_on_it() -> None:
+    assert dialable(["127.0.0.1:80", "127.0.0.1:81"], ["127.0.0.1:81"]) == [("127.0.0.1", 80)]
