@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from iris.config import Limits, SessionConfig
 from iris.crypto.sts import Exchange
-from iris.errors import AuthenticationError, HandshakeTimeout, IrisError, ProtocolError
+from iris.errors import AuthenticationError, HandshakeTimeout, IrisError, LinkClosed, ProtocolError
 from iris.proto import stream
 from iris.proto.link import Link
 from iris.proto.message import Entropy, Message
@@ -154,7 +154,8 @@ class Listener:
     ) -> None:
         """Listen at `address`, port 0 for a free one; accept nothing before `start`.
 
-        on_session owns the session it is given, which isn't started yet; it is called from the handshake's thread and may take its time.
+        on_session owns the session it is given, which isn't started yet; it is called from the handshake's thread, may take its time, and
+        `close` doesn't wait for it.
         Raises: OSError when the address can't be had.
         """
         self._key, self._on_session, self._entropy = key, on_session, entropy
@@ -165,7 +166,7 @@ class Listener:
         self._closed = False
         self._under_way: dict[GobStream, threading.Thread] = {}
         self._unproven: dict[GobStream, str] = {}  # to the host, oldest first
-        self._pending: dict[int, SimpleQueue[GobStream]] = {}  # sessions that wait for their data connection
+        self._pending: dict[int, SimpleQueue[GobStream | None]] = {}  # sessions that wait for their data connection; None: for nothing
         self._listener = stream.Listener(address, self._admit)
         self.address = self._listener.address
 
@@ -217,10 +218,10 @@ class Listener:
         except IrisError as exc:
             connection.close()
             with self._lock:
-                evicted = connection not in self._unproven
+                dropped = self._closed or connection not in self._unproven  # by us
             if isinstance(exc, AuthenticationError):
                 self._strangers.report(host)
-            elif isinstance(exc, ChallengeRefused) and not evicted:
+            elif isinstance(exc, ChallengeRefused) and not dropped:
                 self._strangers.report(host, certain=False)
             else:
                 _log.info("no session with %s: %s", host, exc)
@@ -233,8 +234,10 @@ class Listener:
     def _accept(self, connection: GobStream, request: AuthRequest) -> None:
         """Carry a control connection from its first packet to a session."""
         secret = authenticate_server(connection, request, Exchange(self._key))
-        session_id, arrival = random_id(self._entropy), SimpleQueue[GobStream]()
+        session_id, arrival = random_id(self._entropy), SimpleQueue[GobStream | None]()
         with self._lock:
+            if self._closed:
+                raise LinkClosed("we don't listen any more")
             self._unproven.pop(connection, None)
             self._pending[session_id] = arrival
         try:
@@ -242,20 +245,25 @@ class Listener:
         finally:
             with self._lock:
                 self._pending.pop(session_id, None)
-            while not arrival.empty():  # too late
-                arrival.get().close()
+            while not arrival.empty():
+                if (late := arrival.get()) is not None:
+                    late.close()
         session = Session(control, data, grace=self._settings.config.grace_timeout, clock=self._settings.clock)
+        self._forget(connection)  # what is a session isn't ours any more
         try:
             self._on_session(session)
         except Exception:
             session.abort()
             raise
 
-    def _arrived(self, arrival: "SimpleQueue[GobStream]") -> GobStream:
+    def _arrived(self, arrival: "SimpleQueue[GobStream | None]") -> GobStream:
         try:
-            return arrival.get(timeout=self._settings.config.link_timeout)
+            connection = arrival.get(timeout=self._settings.config.link_timeout)
         except Empty:
             raise HandshakeTimeout("its data connection didn't arrive in time") from None
+        if connection is None:
+            raise LinkClosed("we don't listen any more")
+        return connection
 
     def _attach(self, connection: GobStream, session_id: int) -> None:
         """Hand a data connection to the session that waits for it, the first time."""
@@ -267,11 +275,13 @@ class Listener:
             raise ProtocolError("its data connection belongs to no session that waits for one")
 
     def close(self) -> None:
-        """Accept no more, and drop what isn't a session yet. Idempotent; not from within on_session."""
+        """Accept no more, and drop what isn't a session yet. Idempotent; from any thread."""
         self._listener.close()
         with self._lock:
             self._closed = True
             under_way = dict(self._under_way)
+            for arrival in self._pending.values():
+                arrival.put(None)
         for connection in under_way:
             connection.interrupt()
         for thread in under_way.values():

@@ -1,0 +1,362 @@
+"""Sessions over the loopback interface: dialled, accepted, refused."""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from queue import Empty, Queue
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from iris.config import Limits, SessionConfig
+from iris.crypto.sts import Exchange
+from iris.errors import AuthenticationError, HandshakeTimeout, LinkClosed, ProtocolError
+from iris.proto.link import Link
+from iris.proto.message import Message, Payload
+from iris.proto.packet import derive_links
+from iris.proto.pastry.wire import Header
+from iris.proto.session.handshake import Settings, authenticate_client
+from iris.proto.session.session import Listener, Session, Strangers, dial
+from iris.proto.session.wire import AuthChallenge, AuthRequest, AuthResponse, InitRequest, LinkRequest
+from iris.proto.stream import Address, GobStream
+
+KEY, OTHER_KEY = (rsa.generate_private_key(public_exponent=65_537, key_size=2_048) for _ in range(2))
+PATIENCE = 10.0  # seconds after which a test gives up
+CONFIG = replace(SessionConfig(), dial_timeout=PATIENCE, auth_timeout=PATIENCE, link_timeout=PATIENCE, grace_timeout=PATIENCE)
+LIMITS = replace(Limits(), peer_handshakes=1)  # so 8 connections may be unproven
+SETTINGS = Settings(config=CONFIG, limits=LIMITS, clock=time.monotonic)
+
+
+class Node:
+    """A listener and the sessions it accepted."""
+
+    def __init__(self, **more: Any) -> None:
+        self.sessions = Queue[Session]()
+        more = {"session": CONFIG, "limits": LIMITS, "on_session": self.sessions.put, **more}
+        self.listener = Listener(("127.0.0.1", 0), KEY, **more)
+        self.listener.start()
+
+    @property
+    def address(self) -> Address:
+        return self.listener.address
+
+    def session(self) -> Session:
+        return self.sessions.get(timeout=PATIENCE)
+
+    def dial(self, **more: Any) -> Session:
+        return dial(self.address, more.pop("key", KEY), **{"session": CONFIG, "limits": LIMITS, **more})
+
+    def connect(self, host: str = "127.0.0.1") -> socket.socket:
+        sock = socket.create_connection(self.address, source_address=(host, 0))
+        sock.settimeout(PATIENCE)
+        return sock
+
+    def stream(self) -> GobStream:
+        return SETTINGS.stream(self.connect(), PATIENCE)
+
+    def control(self) -> tuple[Link, Iterator[Any], int]:
+        """Go as far as the session's id: (control link, key schedule for the data link, id)."""
+        stream = self.stream()
+        schedule = derive_links(authenticate_client(stream, Exchange(KEY)), server=False)
+        control = SETTINGS.link(stream, next(schedule), "control")
+        request = control.recv_direct(time.monotonic() + PATIENCE).meta
+        assert isinstance(request, LinkRequest)
+        return control, schedule, request.id
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    node = Node()
+    yield node
+    node.listener.close()
+
+
+def closed_by_the_other_side(sock: socket.socket) -> bool:
+    try:
+        return sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def receive(session: Session) -> tuple[Queue[Message], Queue[Exception | None]]:
+    messages, ends = Queue[Message](), Queue[Exception | None]()
+    session.start(messages.put, ends.put)
+    return messages, ends
+
+
+def close_both(one: Session, other: Session) -> None:
+    closing = threading.Thread(target=one.close)
+    closing.start()
+    other.close()
+    closing.join()
+
+
+def test_both_sides_of_a_session_send_and_receive(node: Node) -> None:
+    client = node.dial()
+    server = node.session()
+    at_client, client_end = receive(client)
+    at_server, server_end = receive(server)
+    for session, messages in ((client, at_server), (server, at_client)):
+        session.send(Message(Header(dest=1), Payload.of(b"data")))
+        message = messages.get(timeout=PATIENCE)
+        assert (message.meta, message.data()) == (Header(dest=1), b"data")
+    assert (client.local, client.remote) == (server.remote, server.local)
+    close_both(client, server)
+    assert client_end.get(timeout=PATIENCE) is server_end.get(timeout=PATIENCE) is None
+    assert client_end.empty()  # once per session, not per link
+    assert server_end.empty()
+
+
+def test_only_what_has_a_payload_travels_the_data_link(node: Node) -> None:
+    client = node.dial()
+    server = node.session()
+    control, data = Queue[Message](), Queue[Message]()
+    server.control.start(control.put, lambda error: None)
+    server.data.start(data.put, lambda error: None)
+    client.send(Message(Header(dest=1)))
+    client.send(Message(Header(dest=2), Payload.of(b"")))
+    client.send(Message(Header(dest=3), Payload.of(b"x")))
+    assert [control.get(timeout=PATIENCE).meta.dest for _ in range(2)] == [1, 2]  # type: ignore[attr-defined]
+    assert data.get(timeout=PATIENCE).meta == Header(dest=3)
+    client.abort()
+    server.abort()
+
+
+def test_a_close_reaches_the_other_side_and_loses_nothing(node: Node) -> None:
+    client = node.dial()
+    server = node.session()
+    receive(client)
+    at_server, server_end = receive(server)
+    for count in range(200):
+        client.send(Message(Header(dest=count), Payload.of(bytes(10_000))))
+    closing = threading.Thread(target=client.close)
+    closing.start()
+    assert server_end.get(timeout=PATIENCE) is None
+    server.close()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    assert [at_server.get_nowait().meta for _ in range(200)] == [Header(dest=count) for count in range(200)]
+
+
+def test_a_session_ends_when_one_of_its_links_breaks(node: Node) -> None:
+    client = node.dial()
+    server = node.session()
+    _, ends = receive(server)
+    client.data.abort()
+    assert isinstance(ends.get(timeout=PATIENCE), LinkClosed)
+    client.abort()
+    server.abort()
+
+
+def test_both_sides_say_once_that_the_other_holds_a_different_key(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    strangers = Strangers("demo")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            with pytest.raises(AuthenticationError):
+                node.dial(key=OTHER_KEY, strangers=strangers)
+        node.listener.close()
+    said = sorted(record.getMessage() for record in caplog.records)
+    assert said == [
+        "127.0.0.1 holds a different key for network 'demo'",
+        "127.0.0.1 seems to hold a different key for this network",
+    ]
+    assert node.sessions.empty()
+
+
+def test_an_acceptor_gives_up_on_a_token_that_proves_nothing(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    stream = node.stream()
+    exchange = Exchange(KEY)
+    stream.send(InitRequest(auth=AuthRequest(exchange.initiate())))
+    stream.recv(AuthChallenge)
+    stream.send(AuthResponse(bytes(256)))
+    with pytest.raises(LinkClosed):
+        stream.recv(AuthChallenge)
+    node.listener.close()
+    assert caplog.messages == ["127.0.0.1 holds a different key for this network"]
+
+
+def test_a_dialler_that_we_cut_off_ourselves_is_no_stranger(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    stream = node.stream()
+    stream.send(InitRequest(auth=AuthRequest(Exchange(KEY).initiate())))
+    stream.recv(AuthChallenge)
+    node.listener.close()
+    assert caplog.messages == []
+
+
+def test_a_listener_may_be_closed_while_a_session_is_being_handled() -> None:
+    handled = threading.Event()
+
+    def handle(session: Session) -> None:
+        node.listener.close()
+        session.abort()
+        handled.set()
+
+    node = Node(on_session=handle)
+    node.dial().abort()
+    assert handled.wait(PATIENCE)
+
+
+def test_a_stranger_is_named_once_a_minute_and_only_so_many_are_remembered(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    strangers = Strangers(clock=lambda: now)
+    for now, host in ((0.0, "10.0.0.1"), (59.0, "10.0.0.1"), (60.0, "10.0.0.1"), (61.0, "10.0.0.2"), (62.0, "10.0.0.1")):  # noqa: B007
+        strangers.report(host)
+    assert [message.split()[0] for message in caplog.messages] == ["10.0.0.1", "10.0.0.1", "10.0.0.2"]
+    for count in range(1_000):
+        strangers.report(f"10.0.{count >> 8}.{count & 255}")
+    assert len(strangers._said) <= 256
+
+
+def test_nobody_answers_the_handshake() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(HandshakeTimeout):
+        dial(silent.getsockname(), KEY, session=replace(CONFIG, auth_timeout=0.05), limits=LIMITS)
+
+
+def test_an_address_that_speaks_something_else_breaks_the_rules() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            sock, _ = server.accept()
+            with sock:
+                sock.sendall(b"SSH-2.0-OpenSSH_9.2\r\n" * 100)
+                sock.recv(65_536)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(ProtocolError):
+            dial(server.getsockname(), KEY, session=CONFIG, limits=LIMITS)
+        answering.join()
+
+
+@pytest.mark.parametrize("exponential", [None, 0, 1], ids=str)
+def test_worthless_exponentials_are_refused(node: Node, exponential: int | None) -> None:
+    stream = node.stream()
+    stream.send(InitRequest(auth=AuthRequest(exponential)))
+    with pytest.raises(LinkClosed):
+        stream.recv(AuthChallenge)
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n" * 20, b"\xfc\x7f\xff\xff\xff", b"\x00"], ids=["noise", "too big", "empty"])
+def test_a_connection_that_breaks_the_rules_is_closed(node: Node, data: bytes) -> None:
+    with node.connect() as sock:
+        sock.sendall(data)
+        assert closed_by_the_other_side(sock)
+
+
+def test_a_connection_that_asks_for_nothing_is_closed(node: Node) -> None:
+    stream = node.stream()
+    stream.send(InitRequest())
+    with pytest.raises(LinkClosed):
+        stream.recv(AuthChallenge)
+
+
+def test_silent_connections_keep_nobody_out(node: Node) -> None:
+    silent = [node.connect() for _ in range(20)]
+    node.dial().abort()
+    node.session().abort()
+    for sock in silent[:12]:  # no more than 8 were left waiting, the oldest went first
+        assert closed_by_the_other_side(sock)
+    for sock in silent:
+        sock.close()
+
+
+def test_a_host_with_many_silent_connections_pushes_out_its_own(node: Node) -> None:
+    patient = node.connect("127.0.0.2")
+    flood = [node.connect("127.0.0.3") for _ in range(20)]
+    assert all(closed_by_the_other_side(sock) for sock in flood[:12])
+    patient.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        patient.recv(1)
+    for sock in (patient, *flood):
+        sock.close()
+
+
+def test_a_silent_connection_is_dropped_after_the_authentication_time() -> None:
+    node = Node(session=replace(CONFIG, auth_timeout=0.05))
+    with node.connect() as sock:
+        assert closed_by_the_other_side(sock)
+    node.listener.close()
+
+
+def test_a_data_connection_of_no_session_is_closed(node: Node) -> None:
+    control, _, session_id = node.control()
+    stream = node.stream()
+    stream.send(InitRequest(link=LinkRequest(session_id ^ 1)))
+    with pytest.raises(LinkClosed):
+        stream.recv(InitRequest)
+    control.abort()
+
+
+def test_a_second_data_connection_is_closed_and_the_first_one_counts(node: Node) -> None:
+    control, schedule, session_id = node.control()
+    first, second = node.stream(), node.stream()
+    deadline = time.monotonic() + PATIENCE
+    first.send(InitRequest(link=LinkRequest(session_id)))
+    data = SETTINGS.link(first, next(schedule), "data")
+    assert data.recv_direct(deadline).meta == LinkRequest(session_id)
+    second.send(InitRequest(link=LinkRequest(session_id)))
+    with pytest.raises(LinkClosed):
+        second.recv(InitRequest)
+    data.send_direct(Message(LinkRequest(session_id)), deadline)
+    node.session().abort()
+    control.abort()
+    data.abort()
+
+
+def test_a_data_link_with_another_id_is_no_session(node: Node) -> None:
+    control, schedule, session_id = node.control()
+    stream = node.stream()
+    deadline = time.monotonic() + PATIENCE
+    stream.send(InitRequest(link=LinkRequest(session_id)))
+    data = SETTINGS.link(stream, next(schedule), "data")
+    data.send_direct(Message(LinkRequest(session_id ^ 1)), deadline)
+    assert data.recv_direct(deadline).meta == LinkRequest(session_id)
+    with pytest.raises(LinkClosed):
+        data.recv_direct(deadline)
+    with pytest.raises(LinkClosed):
+        control.recv_direct(deadline)
+    assert node.sessions.empty()
+
+
+def test_a_session_without_its_data_connection_is_dropped() -> None:
+    node = Node(session=replace(CONFIG, link_timeout=0.05))
+    control, _, _ = node.control()
+    with pytest.raises(LinkClosed):
+        control.recv_direct(time.monotonic() + PATIENCE)
+    node.listener.close()
+    assert node.sessions.empty()
+
+
+def test_a_session_whose_owner_fails_is_aborted(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(session: Session) -> None:
+        raise ValueError("our bug")
+
+    node = Node(on_session=fail)
+    _, ends = receive(node.dial())
+    assert isinstance(ends.get(timeout=PATIENCE), LinkClosed)
+    node.listener.close()
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_closing_a_listener_drops_what_is_no_session_yet(node: Node) -> None:
+    client = node.dial()
+    server = node.session()
+    at_server, _ = receive(server)
+    control, _, _ = node.control()  # proven, waits for its data connection
+    silent = node.connect()
+    node.listener.close()
+    assert closed_by_the_other_side(silent)
+    with pytest.raises(LinkClosed):
+        control.recv_direct(time.monotonic() + PATIENCE)
+    with pytest.raises(LinkClosed):
+        node.dial()
+    client.send(Message(Header(dest=5)))  # what is a session goes on
+    assert at_server.get(timeout=PATIENCE).meta == Header(dest=5)
+    with pytest.raises(Empty):
+        node.sessions.get_nowait()
+    client.abort()
+    server.abort()
