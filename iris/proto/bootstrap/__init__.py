@@ -1,1 +1,1 @@
-"""bootstrap"""
+"""Finding the other nodes of a subnet, over UDP."""

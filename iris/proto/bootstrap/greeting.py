@@ -1,0 +1,40 @@
+"""What bootstrap datagrams say. Answers to the message handling of Go's proto/bootstrap/bootstrap.go.
+
+Who can send a datagram can make us look at it, so everything that isn't meant for this network is told apart as cheaply as possible.
+"""
+
+from iris.config import NETWORK_VERSION
+from iris.errors import ProtocolError
+from iris.gobber import Datagrams
+from iris.proto.bootstrap.wire import Message
+
+MAX_SIZE = 1_500  # bytes; Go takes no more either
+
+_VERSION = NETWORK_VERSION.encode()
+_IDS, _PORTS = 1 << 40, 1 << 16
+
+
+class Greeting:
+    """Core: the two datagrams that a node sends, and the judgement of those that it gets."""
+
+    def __init__(self, network: str, node_id: int, overlay_port: int) -> None:
+        """Speak for the node with this id, whose peer listener is on TCP port `overlay_port`."""
+        self._codec = Datagrams(Message)
+        self._magic, self._node_id = network.encode(), node_id
+        self.request, self.response = (
+            self._codec.encode(Message(NETWORK_VERSION, self._magic, node_id, overlay_port, request)) for request in (True, False)
+        )
+
+    def read(self, data: bytes) -> Message | None:
+        """Understand a datagram; None when it isn't one of another node of this network."""
+        if len(data) > MAX_SIZE or self._magic not in data or _VERSION not in data:
+            return None  # most of what doesn't concern us ends here, undecoded
+        try:
+            message = self._codec.decode(data)
+        except ProtocolError:
+            return None  # anybody may send anything
+        if message.version != NETWORK_VERSION or message.magic != self._magic:
+            return None
+        if message.node_id is None or message.node_id == self._node_id or not 0 <= message.node_id < _IDS:
+            return None
+        return message if 0 < message.overlay < _PORTS else None
