@@ -36,7 +36,7 @@ def scrambled(draw: st.DrawFn) -> bytes:
     return prefix + body
 
 
-def by_schema(schema: Any, data: bytes) -> tuple[Any, int] | None | type[Exception]:
+def by_schema(schema: Any, data: bytes) -> tuple[Any, int] | type[Exception] | None:
     """(value, width), None when it ends too early, or GobError."""
     stream = io.BytesIO(data)
     try:

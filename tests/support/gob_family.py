@@ -79,7 +79,7 @@ _CONTENTS: list[type] = [pastry.InitPacket, pastry.Header, scribe.Header, iris.H
 
 
 def go_type(type_: GobType, bits: int = 64) -> str:
-    """A type as Go source of package family."""
+    """A type as source of the Go package."""
     match type_:
         case SliceOf(elem):
             return f"[]{go_type(elem)}"
@@ -98,12 +98,13 @@ def go_type(type_: GobType, bits: int = 64) -> str:
 class Family:
     """One draw: `structs`, some of which interfaces may hold (`registered`), `singles` that stand at top level without a struct."""
 
-    def __init__(self, seed: int, count: int) -> None:
+    def __init__(self, seed: int, count: int, package: str = "family") -> None:
         rng = random.Random(seed)
+        self._package = package
         self.structs: list[type] = []
         self.registered: list[type] = []
         self._source = [
-            'package family\n\nimport (\n\t"encoding/gob"\n\t"math/big"\n\t"time"\n)\n',
+            f'package {package}\n\nimport (\n\t"encoding/gob"\n\t"math/big"\n\t"time"\n)\n',
             "var _ = time.Now",
             "var _ *big.Int",
             "type Node struct {\n\tValue int\n\tNext *Node\n\tMore []*Node\n\tAny interface{}\n}",
@@ -118,7 +119,7 @@ class Family:
         ]
 
     def go_source(self) -> str:
-        """Package family."""
+        """The Go package."""
         registered = ", ".join(f"new({struct_info(cls).name})" for cls in self.registered)
         every = [struct_info(cls).name for cls in self.structs] + [go_type(single) for single in self.singles]
         listed = ", ".join(f"new({name})" for name in every)
@@ -162,7 +163,7 @@ class Family:
             source.append(f"\tField{at} {go_type(type_, bits)}")
         cls: type = dataclasses.make_dataclass(name, fields, slots=True)
         registered = rng.random() < 0.4
-        struct(name, registered=f"*family.{name}" if registered else None)(cls)
+        struct(name, registered=f"*{self._package}.{name}" if registered else None)(cls)
         _widths.update(((cls, attribute), bits) for attribute, bits in widths.items())
         self.structs.append(cls)
         if registered:
