@@ -253,8 +253,8 @@ class Listener:
         try:
             self._on_session(session)
         except Exception:
+            _log.exception("the session with %s couldn't be handled", session.remote)  # our bug
             session.abort()
-            raise
 
     def _arrived(self, arrival: "SimpleQueue[GobStream | None]") -> GobStream:
         try:

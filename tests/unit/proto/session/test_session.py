@@ -191,12 +191,12 @@ def test_a_listener_may_be_closed_while_a_session_is_being_handled() -> None:
     handled = threading.Event()
 
     def handle(session: Session) -> None:
-        node.listener.close()
+        closing.listener.close()
         session.abort()
         handled.set()
 
-    node = Node(on_session=handle)
-    node.dial().abort()
+    closing = Node(on_session=handle)
+    closing.dial().abort()
     assert handled.wait(PATIENCE)
 
 
