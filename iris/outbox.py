@@ -3,7 +3,7 @@
 A write never waits for the other side. What the socket doesn't take at once goes to a flusher thread that lives only as long as there is
 something to send. Who writes decides what a full buffer means (`size`, `limit`); docs/architecture.md: "A message runs to completion".
 
-Lock order: whoever owns the outbox -> outbox. Nothing is called back with the outbox's lock held.
+Lock order: whoever owns the outbox -> _sending -> _lock. Nothing is called back with either held.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from iris.errors import LinkClosed
@@ -86,6 +87,7 @@ class Outbox:
         self._sock, self._name, self.limit = sock, name, limit
         self._on_broken = on_broken
         self._lock = threading.Lock()
+        self._sending = threading.Lock()  # the flusher thread holds it while it uses the socket
         self._queue: deque[Buffer] = deque()
         self._gather: bytearray | None = None  # the last buffer of the queue, if it may still grow
         self._flushing = held  # a flusher thread owns the socket's sending half, or nobody may send yet
@@ -148,6 +150,8 @@ class Outbox:
 
     def _append(self, data: Buffer) -> None:
         length = len(data)
+        if not length:
+            return  # nothing would ever take it out of the queue
         self.size += length
         if length >= _SMALL:
             self._queue.append(data)
@@ -170,13 +174,21 @@ class Outbox:
                 while self._queue:
                     self._sent(self._sock.sendmsg(self._vectors(), (), socket.MSG_DONTWAIT))
             except BlockingIOError:
-                self._flushing = True
-                threading.Thread(target=self._flush_rest, name=f"{self._name}-tx", daemon=True).start()
+                error = self._start_flusher()
             except OSError as exc:
                 error = exc
-                self._break(exc)
+            if error is not None:
+                self._break(error)
             due = self._due()
         self._report(error, due)
+
+    def _start_flusher(self) -> Exception | None:
+        try:
+            threading.Thread(target=self._flush_rest, name=f"{self._name}-tx", daemon=True).start()
+        except RuntimeError as exc:  # the system has no thread left; without one, this connection is lost
+            return exc
+        self._flushing = True  # the thread looks at nothing before it gets the lock
+        return None
 
     def _vectors(self) -> list[Buffer]:
         self._gather = None  # a buffer that is being sent must not grow
@@ -195,24 +207,26 @@ class Outbox:
 
     def _flush_rest(self) -> None:
         while True:
-            with self._lock:
-                if not self._queue or self._broken is not None:
-                    self._flushing = False
-                    return
-                vectors = self._vectors()
             error: Exception | None = None
             count = 0
-            try:
-                count = self._sock.sendmsg(vectors)
-            except BlockingIOError:
-                error = TimeoutError("the other side takes nothing")
-            except OSError as exc:
-                error = exc
+            with self._sending:
+                with self._lock:
+                    if not self._queue:
+                        self._flushing = False
+                        return
+                    vectors = self._vectors()
+                try:
+                    count = self._sock.sendmsg(vectors)
+                except BlockingIOError:
+                    error = TimeoutError("the other side takes nothing")
+                except OSError as exc:
+                    error = exc
             with self._lock:
-                if error is not None:
-                    self._flushing = False
+                if not self._queue:
+                    error = None  # it was closed meanwhile, and nobody needs to be told
+                elif error is not None:
                     self._break(error)
-                elif self._broken is None:  # else it was closed meanwhile, and the queue is empty
+                else:
                     self._sent(count)
                 due = self._due()
             self._report(error, due)
@@ -233,10 +247,13 @@ class Outbox:
         return due
 
     def _report(self, error: Exception | None, due: list[Callable[[], None]]) -> None:
-        for callback in due:
-            callback()
         if error is not None and self._on_broken is not None:
-            self._on_broken(error)
+            due = [*due, partial(self._on_broken, error)]
+        for callback in due:
+            try:
+                callback()
+            except Exception:
+                _log.exception("%s: who waited for it to send failed", self._name)  # our bug; sending must go on
 
     def when_below(self, mark: int, callback: Callable[[], None]) -> None:
         """Call back once when at most `mark` bytes wait (or never will be sent): now, or later from the thread that sends."""
@@ -263,4 +280,5 @@ class Outbox:
         self._report(None, due)
         with contextlib.suppress(OSError):  # the other side may have gone first
             self._sock.shutdown(socket.SHUT_WR)  # wakes a flusher that still waits
-        return sent
+        with self._sending:  # it is out of the system call: whoever closes the socket now gives its number to nobody's bytes
+            return sent

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from iris.config import Config
-from iris.errors import ProtocolError
+from iris.errors import LimitReached, ProtocolError
 from iris.outbox import Batch, Outbox
 from iris.proto.iris.connection import Connection, Handler
 from iris.service.relay.client import Client, Denied
@@ -118,7 +118,7 @@ class Attachment:
                 break  # it is gone, without the courtesy of hanging up
             except Denied as exc:
                 self._deny(str(exc))
-            except ProtocolError as exc:
+            except (ProtocolError, LimitReached) as exc:
                 _log.warning("client %d broke the rules: %s", client.number, exc)
                 self._counters.add("violations")
                 client.end(str(exc))

@@ -11,17 +11,13 @@ from io import BytesIO
 from typing import Any
 
 from construct import (
-    Bytes,
     Const,
     Construct,
     Default,
-    ExprValidator,
-    GreedyBytes,
     If,
     IfThenElse,
     Int8ub,
     Mapping,
-    Prefixed,
     StringEncoded,
     Struct,
     Switch,
@@ -89,9 +85,33 @@ VARINT = _Varint()
 BOOL = Mapping(Int8ub, {False: 0, True: 1})
 
 
+class _Binary(Construct):  # type: ignore[misc]
+    """Bytes behind their length, which is checked before anything is read for it. Not construct's Prefixed, which wants to seek."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def _parse(self, stream: BytesIO, context: object, path: str) -> bytes:
+        size = VARINT._parse(stream, context, path)
+        self._check(size, path)
+        data: bytes = stream_read(stream, size, path)
+        return data
+
+    def _build(self, value: bytes, stream: BytesIO, context: object, path: str) -> bytes:
+        self._check(len(value), path)
+        VARINT._build(len(value), stream, context, path)
+        stream_write(stream, value, len(value), path)
+        return value
+
+    def _check(self, size: int, path: str) -> None:
+        if size > self._limit:
+            raise ValidationError(f"{size} bytes, limit {self._limit}", path=path)
+
+
 def binary(limit: int) -> Construct:
-    """At most `limit` bytes behind their length. The length is checked before anything is read for it."""
-    return Prefixed(ExprValidator(VARINT, lambda size, context: size <= limit), GreedyBytes)
+    """At most `limit` bytes behind their length."""
+    return _Binary(limit)
 
 
 def string(limit: int) -> Construct:
@@ -101,8 +121,7 @@ def string(limit: int) -> Construct:
 
 def magic(text: str) -> Construct:
     """A string that is always the same."""
-    size = len(text)
-    return Prefixed(Const(size, VARINT), Const(text.encode(), Bytes(size)))
+    return Const(text, string(len(text)))
 
 
 @dataclass(frozen=True)
