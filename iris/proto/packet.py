@@ -160,13 +160,6 @@ class PacketSplitter:
         self._need = end + 1 - self._at if start else self._have + 1
         return 0, 0
 
-    def take_rest(self) -> bytes:
-        """Take what is left."""
-        rest = b"".join((memoryview(self._data)[self._at :], *self._chunks))
-        self._chunks.clear()
-        self._data, self._at, self._have, self._need = b"", 0, 0, 1
-        return rest
-
 
 def _cipher(half: construct.Container) -> CipherContext:
     return Cipher(AES(half.key), CTR(half.iv)).encryptor()
