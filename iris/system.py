@@ -1,0 +1,34 @@
+"""How busy this machine was lately.
+
+Answers to Go's system/system.go and cpu_*.go: the counting is psutil's. No thread of its own: whoever beats asks once a beat.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+MIN_USAGE = 0.01  # an idle machine is taken for this busy, so that what it can take stays finite
+
+
+class CpuMeter:
+    """Measures from one call to the next. Not thread-safe."""
+
+    def __init__(self, cpu_times: Callable[[], Any] = psutil.cpu_times) -> None:
+        """Arguments: cpu_times tells the seconds since the start, of all CPUs together: user, system, idle, and on Unix nice ones."""
+        self._cpu_times = cpu_times
+        self._busy, self._idle = self._read()
+        self._usage = 1.0  # nothing is known yet: promise little
+
+    def __call__(self) -> float:
+        """The busy share of CPU time since the last call, MIN_USAGE .. 1; the last one again when no time has passed."""
+        busy, idle = self._read()
+        work, wait = max(0.0, busy - self._busy), max(0.0, idle - self._idle)  # counters of some platforms step back a little
+        if work + wait > 0:
+            self._busy, self._idle = busy, idle
+            self._usage = max(MIN_USAGE, work / (work + wait))
+        return self._usage
+
+    def _read(self) -> tuple[float, float]:
+        times = self._cpu_times()
+        return times.user + times.system + getattr(times, "nice", 0.0), times.idle

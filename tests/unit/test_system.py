@@ -1,0 +1,60 @@
+from types import SimpleNamespace
+
+import pytest
+
+from iris.system import MIN_USAGE, CpuMeter
+
+
+class Counters:
+    """CPU times that the test sets."""
+
+    def __init__(self, **times: float) -> None:
+        self.times = times
+
+    def __call__(self) -> SimpleNamespace:
+        return SimpleNamespace(**self.times)
+
+
+def test_usage_is_the_busy_share_since_the_last_call() -> None:
+    counters = Counters(user=10, nice=1, system=5, idle=100)
+    meter = CpuMeter(counters)
+    counters.times = {"user": 11, "nice": 1.5, "system": 5.5, "idle": 106}
+    assert meter() == pytest.approx(2 / 8)
+    counters.times = {"user": 14, "nice": 1.5, "system": 5.5, "idle": 107}
+    assert meter() == pytest.approx(3 / 4)
+
+
+def test_an_idle_machine_is_taken_for_a_little_busy() -> None:
+    counters = Counters(user=10, system=5, idle=100)
+    meter = CpuMeter(counters)
+    counters.times["idle"] = 200
+    assert meter() == MIN_USAGE
+
+
+def test_a_platform_without_nice_times_will_do() -> None:
+    counters = Counters(user=10, system=5, idle=100)
+    meter = CpuMeter(counters)
+    counters.times = {"user": 11, "system": 5, "idle": 101}
+    assert meter() == pytest.approx(0.5)
+
+
+def test_without_time_passed_the_last_usage_holds() -> None:
+    counters = Counters(user=10, system=5, idle=100)
+    meter = CpuMeter(counters)
+    assert meter() == 1.0
+    counters.times = {"user": 11, "system": 5, "idle": 103}
+    assert meter() == meter() == pytest.approx(0.25)
+
+
+def test_counters_that_step_back_do_no_harm() -> None:
+    counters = Counters(user=10, system=5, idle=100)
+    meter = CpuMeter(counters)
+    counters.times = {"user": 12, "system": 5, "idle": 99}
+    assert meter() == 1.0
+    counters.times = {"user": 11, "system": 5, "idle": 100}
+    assert meter() == MIN_USAGE
+
+
+def test_this_machine_can_be_measured() -> None:
+    meter = CpuMeter()
+    assert MIN_USAGE <= meter() <= 1
