@@ -1,0 +1,108 @@
+import random
+
+import pytest
+
+from iris.errors import StateError
+from iris.proto.pastry.space import HALF, MODULO, NodeId
+from iris.proto.scribe.topic import Topic, remoteness
+
+OWNER, PARENT, CHILD, OTHER = NodeId(500), NodeId(400), NodeId(600), NodeId(700)
+
+
+def topic() -> Topic:
+    made = Topic(NodeId(300), OWNER, random.Random(1))
+    made.subscribe(CHILD)
+    made.reown(PARENT)
+    made.settled = True
+    return made
+
+
+def test_remoteness_orders_by_distance_over_zero() -> None:
+    near, far, key = NodeId(MODULO - 5), NodeId(20), NodeId(3)
+    assert remoteness(near, key) < remoteness(far, key)
+
+
+def test_of_two_equally_distant_nodes_the_lower_one_is_above() -> None:
+    key = NodeId(10)
+    assert remoteness(NodeId(7), key) < remoteness(NodeId(13), key)
+    assert remoteness(NodeId(0), NodeId(HALF)) != remoteness(NodeId(1), NodeId(HALF))
+
+
+def test_only_closer_nodes_are_above() -> None:
+    made = topic()
+    assert made.above(PARENT)
+    assert not made.above(CHILD)
+    assert not made.above(OWNER)
+
+
+def test_neighbours_are_children_and_parent_without_the_local_subscriber() -> None:
+    made = topic()
+    made.join("name")
+    assert made.neighbours == (CHILD, PARENT)
+    made.reown(None)
+    assert made.neighbours == (CHILD,)
+
+
+def test_a_multicast_goes_to_all_neighbours() -> None:
+    assert set(topic().multicast(None) or ()) == {CHILD, PARENT}
+    assert topic().multicast(None) is not None
+
+
+def test_a_multicast_is_taken_from_neighbours_only() -> None:
+    made = topic()
+    assert made.multicast(PARENT) is not None
+    assert made.multicast(CHILD) is not None
+    assert made.multicast(OTHER) is None
+    assert made.multicast(OWNER) is None
+
+
+def test_a_multicast_leaves_out_a_parent_that_has_not_got_the_earlier_ones_yet() -> None:
+    made = topic()
+    made.reown(None)
+    made.reown(PARENT)
+    assert made.multicast(None) == (CHILD,)
+
+
+def test_an_anycast_never_goes_straight_back() -> None:
+    made = topic()
+    assert {made.anycast(PARENT) for _ in range(30)} == {CHILD}
+    assert {made.anycast(None) for _ in range(30)} == {CHILD, PARENT}
+
+
+def test_an_anycast_goes_straight_back_when_nobody_else_is_there() -> None:
+    made = Topic(NodeId(300), OWNER, random.Random(1))
+    made.subscribe(CHILD)
+    assert made.anycast(CHILD) == CHILD
+
+
+def test_local_capacity_is_what_was_taken_scaled_to_a_full_cpu() -> None:
+    made = Topic(NodeId(300), OWNER, random.Random(1))
+    made.join("name")
+    made.subscribe(CHILD)
+    taken = sum(made.anycast(CHILD) == OWNER for _ in range(30))
+    assert taken == 30
+    made.cycle(0.25)
+    assert made.balancer.capacity(CHILD) == 120
+    made.cycle(0.25)
+    assert made.balancer.capacity(CHILD) == 1
+
+
+def test_a_topic_is_empty_without_children_and_local_subscriber() -> None:
+    made = topic()
+    made.join("name")
+    made.unsubscribe(CHILD)
+    assert not made.empty
+    made.quit()
+    assert made.empty
+    assert made.parent == PARENT
+
+
+def test_doubles_and_strangers_are_a_bug_of_the_caller() -> None:
+    made = topic()
+    for step in (lambda: made.subscribe(CHILD), lambda: made.unsubscribe(OTHER), made.quit):
+        with pytest.raises(StateError):
+            step()
+    made.join("name")
+    with pytest.raises(StateError):
+        made.join("name")
+    assert made.neighbours == (CHILD, PARENT)
