@@ -19,12 +19,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
-from weakref import WeakValueDictionary
 
 from iris.config import Config
 from iris.errors import LimitReached, ProtocolError, StateError
 from iris.proto.iris.memberships import Memberships
-from iris.proto.iris.requests import MAX_TIMEOUT, TIMED_OUT, Call, Fault, Outcome, Reply, to_nanoseconds, to_seconds
+from iris.proto.iris.requests import MAX_TIMEOUT, TIMED_OUT, Call, Fault, OpenCalls, Outcome, Reply, to_nanoseconds, to_seconds
 from iris.proto.iris.tunnel import Tunnel, local_pair
 from iris.proto.iris.tunneler import Tunneler
 from iris.proto.iris.wire import Header, Op
@@ -149,7 +148,7 @@ class Connection:
         self._cluster_split, self._topic_split = shared.clusters[split], shared.topics[split]
         self._request_ids, self._tunnel_ids, self._call_ids = itertools.count(), itertools.count(), itertools.count()
         self._pending: dict[int, _Pending] = {}
-        self._calls: WeakValueDictionary[int, Call] = WeakValueDictionary()  # not answered yet
+        self._calls: OpenCalls = {}
         self._building: dict[int, _Building] = {}  # asked for
         self._dialling: set[object] = set()  # accepted, one token each
         self._tunnels: set[Tunnel] = set()
@@ -400,7 +399,7 @@ class Connection:
                     self._timer.cancel(entry.deadline)
         for tunnel in list(self._tunnels):
             tunnel.close()
-        for reference in self._calls.valuerefs():
+        for reference in list(self._calls.values()):
             call = reference()
             if call is not None:
                 call.fail(_WENT_AWAY)

@@ -6,7 +6,8 @@ Core; answers to the request half of Go's proto/iris/connection.go and events.go
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
+from functools import partial
+from weakref import ref
 
 from iris.proto.iris.wire import Header, Op
 from iris.proto.message import Message, Payload
@@ -61,7 +62,7 @@ class Call:
 
     def __init__(
         self,
-        open_calls: "WeakValueDictionary[int, Call]",
+        open_calls: "OpenCalls",
         call_id: int,
         direct: Callable[[NodeId, Message], None],
         sender: NodeId,
@@ -71,7 +72,7 @@ class Call:
         self.id, self._open, self._direct = call_id, open_calls, direct
         self._sender, self._dest, self._req_id = sender, header.src, header.req_id
         self.data, self.timeout = data, to_seconds(header.req_time)
-        open_calls[call_id] = self
+        open_calls[call_id] = ref(self, partial(open_calls.pop, call_id))  # takes itself out when nobody has the call any more
 
     def reply(self, data: bytes) -> None:
         """Answer; ignored when the call was answered, or failed, before."""
@@ -84,3 +85,6 @@ class Call:
     def _answer(self, data: bytes, *, failed: bool) -> None:
         if self._open.pop(self.id, None) is not None:  # atomic: the first one counts
             self._direct(self._sender, Message(Header(Op.REPLY, 0, self._dest, self._req_id, failed), Payload.of(data)))
+
+
+OpenCalls = dict[int, ref[Call]]  # a connection's unanswered calls, by id
