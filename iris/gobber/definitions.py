@@ -10,7 +10,6 @@ from iris.gobber.types import (
     INT,
     STRING,
     Basic,
-    BigInt,
     GobType,
     MapOf,
     PointerTo,
@@ -117,7 +116,7 @@ _GO = {"bytes": "[]uint8", "float": "float64", "interface": "interface {}"}
 
 
 def _spelled(type_: GobType) -> str:
-    """How Go spells a type, nearly: packages and widths of integers aren't known here, and don't matter."""
+    """How Go spells a type, nearly: widths of integers, and packages of what isn't registered, aren't known here and don't matter."""
     match type_:
         case Basic(name):
             return _GO.get(name, name)
@@ -127,9 +126,9 @@ def _spelled(type_: GobType) -> str:
             return f"map[{_spelled(key)}]{_spelled(elem)}"
         case PointerTo(cls):
             return struct_info(cls).registered or f"*{struct_info(cls).name}"
-        case BigInt():
-            return "*big.Int"
-    return _named(type_)
+        case StructOf(cls):
+            return _spelled(PointerTo(cls))[1:]
+    return "*big.Int"
 
 
 def _inner(type_: GobType) -> list[GobType]:
@@ -193,7 +192,7 @@ class Numbering:
                     self._assign(field.type, _named(field.type) or _spelled(field.type))
                 return
             case SliceOf(elem):
-                self._assign(elem, _named(elem))
+                self._assign(elem, _named(elem) if isinstance(elem, StructOf) else "")  # a pointer has no name
             case MapOf(map_key, elem):
                 self._assign(map_key, "")
                 self._assign(elem, "")

@@ -33,7 +33,7 @@ def scrambled(draw: st.DrawFn) -> bytes:
     )
     size = draw(st.one_of(st.just(len(body)), st.integers(-1, 1).map(lambda by: max(0, len(body) + by)), uints))
     prefix = draw(st.sampled_from((encode_uint(size), b"\xff" + bytes((size % 256,)), b"\xfe" + (size % 65_536).to_bytes(2), b"")))
-    return prefix + body
+    return bytes(prefix + body)
 
 
 def by_schema(schema: Any, data: bytes) -> tuple[Any, int] | type[Exception] | None:

@@ -16,8 +16,7 @@ from iris.proto.message import Header
 from tests.support.gob_family import Family, Values, spell
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-# a family of its own: names of registered types are for one declaration only
-FAMILY = Family(7, 30, package="streams")
+FAMILY = Family(7, 30, "S")
 TYPES = FAMILY.types()
 
 

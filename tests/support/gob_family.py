@@ -51,7 +51,7 @@ _OTHER = (  # Go kinds that we have no declaration for
     "[]interface{}",
     "struct{}",
 )
-_GO = {"int": "int64", "uint": "uint64", "float": "float64", "bytes": "[]byte", "interface": "interface{}"}
+_GO = {"float": "float64", "bytes": "[]byte", "interface": "interface{}"}
 
 _widths: dict[tuple[type, str], int] = {}  # bits of fields that are narrower in Go than 64 bits: (class, attribute)
 for _header in (pastry.Header, scribe.Header, iris.Header):
@@ -92,19 +92,20 @@ def go_type(type_: GobType, bits: int = 64) -> str:
     if type_ == BIG_INT:
         return "*big.Int"
     name: str = type_.name  # type: ignore[attr-defined]
-    return _GO.get(name, name).replace("64", str(bits))
+    return _GO.get(name, name) if bits == 64 else f"{name}{bits}"
 
 
 class Family:
     """One draw: `structs`, some of which interfaces may hold (`registered`), `singles` that stand at top level without a struct."""
 
-    def __init__(self, seed: int, count: int, package: str = "family") -> None:
+    def __init__(self, seed: int, count: int, prefix: str, *, plain: bool = False) -> None:
+        """Arguments: how the structs' names begin, which no other family's may; plain, when Go is to have no other fields than we do."""
         rng = random.Random(seed)
-        self._package = package
+        self._prefix, self._plain = prefix, plain
         self.structs: list[type] = []
         self.registered: list[type] = []
         self._source = [
-            f'package {package}\n\nimport (\n\t"encoding/gob"\n\t"math/big"\n\t"time"\n)\n',
+            'package family\n\nimport (\n\t"encoding/gob"\n\t"math/big"\n\t"time"\n)\n',
             "var _ = time.Now",
             "var _ *big.Int",
             "type Node struct {\n\tValue int\n\tNext *Node\n\tMore []*Node\n\tAny interface{}\n}",
@@ -147,12 +148,12 @@ class Family:
         return rng.choice(_SIMPLE)
 
     def _declare(self, rng: random.Random, number: int) -> None:
-        name = f"T{number}"
+        name = f"{self._prefix}{number}"
         fields: list[tuple[str, Any, Any]] = []
         source, widths = [], {}
         size = 0 if number == 7 else 140 if number == 11 else rng.randrange(1, 12)
         for at in range(size):
-            if rng.random() < 0.2 or number == 13:
+            if not self._plain and (rng.random() < 0.2 or number == 13):
                 source.append(f'\tOther{at} {rng.choice(_OTHER)} `other:"-"`')
                 if number != 13 or at:
                     continue
@@ -162,8 +163,8 @@ class Family:
             widths[f"field{at}"] = bits
             source.append(f"\tField{at} {go_type(type_, bits)}")
         cls: type = dataclasses.make_dataclass(name, fields, slots=True)
-        registered = rng.random() < 0.4
-        struct(name, registered=f"*{self._package}.{name}" if registered else None)(cls)
+        registered = self._plain or rng.random() < 0.4
+        struct(name, registered=f"*family.{name}" if registered else None)(cls)
         _widths.update(((cls, attribute), bits) for attribute, bits in widths.items())
         self.structs.append(cls)
         if registered:

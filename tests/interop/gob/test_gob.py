@@ -19,20 +19,24 @@ pytestmark = [pytest.mark.interop, pytest.mark.skipif(shutil.which("go") is None
 
 SEED = 20_260_417
 STREAMS, VALUES = 16, 1_300  # 20,800 values each way
-FAMILY = Family(SEED, 40)
+FAMILY = Family(SEED, 40, "T")
+PLAIN = Family(SEED + 1, 40, "P", plain=True)
 TYPES = FAMILY.types()
+
+
+def build(root: Path, family: Family) -> Path:
+    """The Go program, with this family's types."""
+    shutil.copytree(Path(__file__).parent / "src", root / "src")
+    (root / "src" / "family").mkdir()
+    (root / "src" / "family" / "types.go").write_text(family.go_source())
+    environment = {**os.environ, "GOPATH": str(root), "GO111MODULE": "off", "GOFLAGS": ""}
+    subprocess.run(["go", "build", "-o", root / "gobcheck", "gobcheck"], env=environment, check=True, timeout=100)
+    return root / "gobcheck"
 
 
 @pytest.fixture(scope="module")
 def gobcheck(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Go program, built with this family's types."""
-    root = tmp_path_factory.mktemp("gopath")
-    shutil.copytree(Path(__file__).parent / "src", root / "src")
-    (root / "src" / "family").mkdir()
-    (root / "src" / "family" / "types.go").write_text(FAMILY.go_source())
-    environment = {**os.environ, "GOPATH": str(root), "GO111MODULE": "off", "GOFLAGS": ""}
-    subprocess.run(["go", "build", "-o", root / "gobcheck", "gobcheck"], env=environment, check=True, timeout=100)
-    return root / "gobcheck"
+    return build(tmp_path_factory.mktemp("gopath"), FAMILY)
 
 
 def kind_of(type_: GobType) -> type | GobType:
@@ -73,3 +77,17 @@ def test_we_read_what_go_writes(gobcheck: Path, tmp_path: Path) -> None:
         assert seen == (tmp_path / f"go{stream}.said").read_text().splitlines()
         assert offset >= len(data)
         assert decoder.take_rest() == b""
+
+
+def test_we_write_the_bytes_that_go_writes(tmp_path: Path) -> None:
+    # a fresh process, since Go numbers types once per process
+    subprocess.run([build(tmp_path, PLAIN), "write", tmp_path, "1", "1", "2000"], check=True, timeout=60)
+    types = PLAIN.types()
+    decoder, encoder = Decoder(max_size=1 << 24, max_types=1_000), Encoder()
+    data = (tmp_path / "go0.gob").read_bytes()
+    decoder.feed(data)
+    ours = bytearray()
+    for line in (tmp_path / "go0.index").read_text().split():
+        type_ = types[int(line)]
+        ours += encoder.encode(decoder.next(kind_of(type_)), type_)
+    assert bytes(ours) == data
