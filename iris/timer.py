@@ -14,6 +14,7 @@ from iris.outbox import Batch
 
 _log = logging.getLogger(__name__)
 
+_LONGEST = 3600.0  # seconds that the thread sleeps at a time; what others ask for may be more than the system can count
 _COMPACT_AT = 1024  # entries; below it a sweep isn't worth its time
 
 
@@ -117,7 +118,7 @@ class Timer:
                     if actions:
                         break
                     self._wakes_at = self._deadlines.next()
-                    self._wake.wait(None if self._wakes_at is None else max(0.0, self._wakes_at - now))
+                    self._wake.wait(None if self._wakes_at is None else min(max(0.0, self._wakes_at - now), _LONGEST))
             with Batch():
                 for action in actions:
                     try:

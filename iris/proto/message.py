@@ -5,6 +5,7 @@ reads it, so what stays on this node is never encrypted, and what passes through
 """
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from iris.gobber.types import BYTES, INTERFACE, gob, struct
 KEY_SIZE = IV_SIZE = 16  # bytes
 
 Entropy = Callable[[int], bytes]
+
+_sealing = threading.Lock()  # two links may take a shared payload at once: what they send must fit its one key
 
 
 @struct("Header")
@@ -71,8 +74,11 @@ class Payload:
         if self._sealed is None:
             assert self._plain is not None
             nonce = entropy(KEY_SIZE + IV_SIZE)
-            self.key, self.iv = nonce[:KEY_SIZE], nonce[KEY_SIZE:]
-            self._sealed = _crypt(self.key, self.iv, self._plain) if self._plain else b""
+            key, iv = nonce[:KEY_SIZE], nonce[KEY_SIZE:]
+            sealed = _crypt(key, iv, self._plain) if self._plain else b""
+            with _sealing:
+                if self._sealed is None:
+                    self.key, self.iv, self._sealed = key, iv, sealed
         return self._sealed
 
 

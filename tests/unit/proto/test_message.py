@@ -1,0 +1,114 @@
+import random
+import threading
+from collections.abc import Callable
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+from iris.errors import ProtocolError
+from iris.proto.message import IV_SIZE, KEY_SIZE, Message, Payload
+
+PATIENCE = 20.0  # seconds until a test that hangs fails
+
+
+def decrypt(payload: Payload, data: bytes) -> bytes:
+    return Cipher(AES(payload.key), CTR(payload.iv)).decryptor().update(data)
+
+
+def never(_: int) -> bytes:
+    raise AssertionError("nothing may be drawn")
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 100_000])
+def test_payload_that_was_sealed_here_opens_there(size: int) -> None:
+    plain = random.Random(size).randbytes(size)
+    ours = Payload.of(plain)
+    data = ours.seal()
+    theirs = Payload.sealed(data, ours.key, ours.iv)
+    assert data != plain
+    assert len(ours) == len(theirs) == len(data) == size
+    assert theirs.open() == plain
+    assert decrypt(ours, data) == plain
+
+
+def test_payload_that_stays_here_is_never_encrypted() -> None:
+    payload = Payload.of(b"abc")
+    assert payload.open() == b"abc"
+    assert payload.key == payload.iv == b""
+
+
+def test_payload_that_passes_through_is_neither_decrypted_nor_encrypted_again() -> None:
+    payload = Payload.sealed(b"\x00" * 5, b"k" * KEY_SIZE, b"i" * IV_SIZE)
+    assert payload.seal(never) == b"\x00" * 5
+    assert payload._plain is None
+
+
+def test_seal_draws_key_and_iv_once() -> None:
+    draws: list[int] = []
+
+    def entropy(size: int) -> bytes:
+        draws.append(size)
+        return bytes(range(size))
+
+    payload = Payload.of(b"abc")
+    assert payload.seal(entropy) is payload.seal(entropy)
+    assert draws == [KEY_SIZE + IV_SIZE]
+    assert (payload.key, payload.iv) == (bytes(range(16)), bytes(range(16, 32)))
+
+
+def test_each_payload_gets_a_key_of_its_own() -> None:
+    first, second = Payload.of(b"abc"), Payload.of(b"abc")
+    assert first.seal() != second.seal()
+    assert first.key != second.key
+    assert first.iv != second.iv
+
+
+def test_opened_payload_is_passed_on_as_it_came() -> None:
+    origin = Payload.of(b"abc")
+    payload = Payload.sealed(origin.seal(), origin.key, origin.iv)
+    assert payload.open() == b"abc"
+    assert payload.seal(never) == origin.seal()
+    assert payload.key == origin.key
+
+
+def test_empty_payload_has_a_key_too() -> None:
+    """Go nodes turn down an upper layer's message without one."""
+    payload = Payload.of(b"")
+    assert payload.seal() == b""
+    assert (len(payload.key), len(payload.iv)) == (KEY_SIZE, IV_SIZE)
+    assert Payload.sealed(b"", payload.key, payload.iv).open() == b""
+
+
+@pytest.mark.parametrize(("key", "iv"), [(0, 16), (16, 0), (0, 0), (15, 16), (16, 17), (32, 16)])
+def test_key_or_iv_of_another_size_is_the_other_sides_fault(key: int, iv: int) -> None:
+    with pytest.raises(ProtocolError, match=f"{key} and an iv of {iv}"):
+        Payload.sealed(b"abc", bytes(key), bytes(iv))
+
+
+def test_payload_that_two_links_seal_at_once_fits_its_one_key() -> None:
+    """The slower one finds that the other was first, in the middle of its own sealing."""
+    payload = Payload.of(b"abc" * 100)
+    drawing, go = threading.Event(), threading.Event()
+    sealed: list[bytes] = []
+
+    def slowly(size: int) -> bytes:
+        drawing.set()
+        go.wait(PATIENCE)
+        return b"s" * size
+
+    slower = threading.Thread(target=lambda: sealed.append(payload.seal(slowly)))
+    slower.start()
+    assert drawing.wait(PATIENCE)
+    sealed.append(payload.seal(lambda size: b"q" * size))
+    go.set()
+    slower.join(PATIENCE)
+    assert sealed[0] is sealed[1]
+    assert payload.key == b"q" * KEY_SIZE
+    assert decrypt(payload, sealed[0]) == b"abc" * 100
+
+
+@pytest.mark.parametrize(("make", "data"), [(lambda: None, b""), (lambda: Payload.of(b""), b""), (lambda: Payload.of(b"abc"), b"abc")])
+def test_message_gives_its_plain_data(make: Callable[[], Payload | None], data: bytes) -> None:
+    assert Message("meta", make()).data() == data
