@@ -1,0 +1,114 @@
+"""The relay's core without a socket: a client on a recording outbox, attached to a node of `FakeNetwork`, on its virtual clock."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+from iris.config import Config
+from iris.errors import LinkClosed
+from iris.outbox import Buffer
+from iris.proto.iris.overlay import Connection, Handler
+from iris.service.relay.client import Client
+from iris.service.relay.counters import Counters
+from iris.service.relay.schema import DEFAULT, VERSION, Op
+from tests.support.fake_scribe import FakeNetwork
+
+Got = tuple[Any, ...]
+
+
+class RecordingOutbox:
+    """Takes notes of packets; `size` is the test's to set."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.size = limit, 0
+        self.held, self.finished = True, False
+        self.data = bytearray()
+        self.waiting: list[tuple[int, Callable[[], None]]] = []
+
+    def full(self, more: int) -> bool:
+        return self.size > 0 and self.size + more > self.limit
+
+    def write(self, *buffers: Buffer) -> None:
+        if self.finished:
+            raise LinkClosed("the last was written")
+        for data in buffers:
+            self.data += data
+
+    def finish(self, *buffers: Buffer) -> None:
+        self.write(*buffers)
+        self.finished = True
+
+    def release(self, first: Buffer) -> None:
+        assert self.held
+        self.held = False
+        self.data[:0] = first
+
+    def when_below(self, mark: int, callback: Callable[[], None]) -> None:
+        if self.size <= mark:
+            callback()
+        else:
+            self.waiting.append((mark, callback))
+
+    def drain(self) -> None:
+        """The client takes all there is."""
+        self.size = 0
+        waiting, self.waiting = self.waiting, []
+        for _, callback in waiting:
+            callback()
+
+    def take(self) -> list[Got]:
+        """The packets since the last time, as tuples of op and fields."""
+        if self.held:
+            return []
+        stream, packets = BytesIO(bytes(self.data)), []
+        while stream.tell() < len(self.data):
+            packet = DEFAULT.from_node.parse_stream(stream)
+            packets.append((packet.op, *(value for key, value in packet.body.items() if key not in ("_io", "magic"))))
+        self.data.clear()
+        return packets
+
+
+class Attached:
+    """A client and what it got. `do` carries out one of its packets."""
+
+    def __init__(
+        self,
+        network: FakeNetwork,
+        cluster: str = "",
+        *,
+        node: int = 1,
+        config: Config | None = None,
+        connect: Callable[[str, Handler], Connection] | None = None,
+        init: bool = True,
+    ) -> None:
+        self.config = config or Config()
+        self.outbox, self.counters, self.ends = RecordingOutbox(self.config.limits.client_outbox), Counters(), 0
+        self.client = Client(
+            7,
+            self.outbox,  # type: ignore[arg-type]
+            connect=connect or network[node].connect,
+            on_end=self._ended,
+            config=self.config,
+            timer=network.timer,
+            counters=self.counters,
+            clock=lambda: network.timer.now,
+        )
+        if init:
+            self.do(Op.INIT, VERSION, cluster)
+            assert self.got()[0] == (Op.INIT, VERSION)
+
+    def _ended(self) -> None:
+        self.ends += 1
+
+    def do(self, op: Op, *fields: Any) -> None:
+        self.client.handlers[op](*fields)
+
+    def got(self) -> list[Got]:
+        """The packets since the last time."""
+        return self.outbox.take()
+
+
+def with_limits(**limits: int) -> Config:
+    """Settings that differ in these."""
+    return replace(Config(), limits=replace(Config().limits, **limits))
