@@ -18,9 +18,9 @@ It runs through the sender's fields in order; for the fields `A uint` and `B []b
         value = new(cls); value.a = v_a; value.b = v_b
         return value, p
 
-Bounds: sizes are not compared with what is left where they are read. A slice never yields more than is there, `b[p]` beyond the end is an
-IndexError, and every element takes a byte; the Decoder turns IndexError into GobError, and compares the end of each value with its
-announced size. So no value costs more than the bytes that are there.
+Bounds: lengths of bytes and strings are not compared with what is left where they are read. A slice never yields more than is there,
+`b[p]` beyond the end is an IndexError, and every element takes a byte; the Decoder turns IndexError into GobError, and compares the end of
+each value with its announced size. So no value costs more than in proportion to the bytes that are there.
 """
 
 import functools
