@@ -1,0 +1,318 @@
+"""The core of a client's tunnel: allowances both ways, and its end."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from iris.config import Config
+from iris.errors import MessageTooBig, ProtocolError
+from iris.proto.iris.overlay import TunnelConsumer
+from iris.service.relay.schema import DEFAULT, Op
+from iris.service.relay.tunnel import STEPS, RelayTunnel, State
+
+CONFIG = replace(
+    Config(), relay=replace(Config().relay, tunnel_buffer=100, chunk_limit=60), limits=replace(Config().limits, message_size=1_000)
+)
+
+
+class FakeTunnel:
+    """The Iris layer's half: takes notes, gives no credit by itself."""
+
+    def __init__(self) -> None:
+        self.consumer: TunnelConsumer | None = None
+        self.sent: list[tuple[int, bytes]] = []
+        self.consumed_bytes, self.closed = 0, False
+        self.at_start: list[Callable[[TunnelConsumer], None]] = []
+
+    def start(self, consumer: TunnelConsumer) -> None:
+        self.consumer = consumer
+        for action in self.at_start:
+            action(consumer)
+
+    def send(self, size: int, chunk: bytes) -> None:
+        assert not self.closed
+        self.sent.append((size, chunk))
+
+    def consumed(self, count: int) -> None:
+        self.consumed_bytes += count
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeClient:
+    """The client's half: packets in, packets out."""
+
+    def __init__(self) -> None:
+        self.packets: list[tuple[Any, ...]] = []
+        self.forgotten: list[int] = []
+        self.relieved = True
+        self.relief: list[Callable[[], None]] = []
+
+    def send(self, *buffers: bytes) -> None:
+        packet = DEFAULT.from_node.parse_stream(BytesIO(b"".join(buffers)))
+        self.packets.append((packet.op, *(value for key, value in packet.body.items() if key != "_io")))
+
+    def when_relieved(self, callback: Callable[[], None]) -> None:
+        if self.relieved:
+            callback()
+        else:
+            self.relief.append(callback)
+
+    def forget_tunnel(self, number: int) -> None:
+        self.forgotten.append(number)
+
+    def got(self) -> list[tuple[Any, ...]]:
+        packets, self.packets = self.packets, []
+        return packets
+
+
+class Ends:
+    """A relay tunnel between the two."""
+
+    def __init__(self, *, accepted: bool = False, built: bool = True) -> None:
+        self.client, self.iris = FakeClient(), FakeTunnel()
+        self.tunnel = RelayTunnel(3, self.client, CONFIG, accepted=accepted)
+        if built:
+            self.tunnel.built(self.iris)
+            self.client.got()
+
+
+@pytest.fixture
+def ends() -> Ends:
+    return Ends()
+
+
+# Building
+
+
+def test_who_asked_hears_of_the_tunnel_and_then_of_the_allowance() -> None:
+    ends = Ends(built=False)
+    ends.tunnel.built(ends.iris)
+    assert ends.client.got() == [(Op.TUNNEL_CONFIRM, 3, False, 60), (Op.TUNNEL_ALLOW, 3, 100)]
+
+
+def test_who_accepted_hears_of_the_allowance_alone() -> None:
+    ends = Ends(accepted=True, built=False)
+    ends.tunnel.built(ends.iris)
+    assert ends.client.got() == [(Op.TUNNEL_ALLOW, 3, 100)]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "word"),
+    [(False, (Op.TUNNEL_CONFIRM, 3, True, None)), (True, (Op.TUNNEL_CLOSE, 3, "the tunnel couldn't be built"))],
+)
+def test_a_tunnel_that_cannot_be_had_is_told_to_who_waits_for_it(accepted: bool, word: tuple[Any, ...]) -> None:
+    ends = Ends(accepted=accepted, built=False)
+    ends.tunnel.built(None)
+    assert (ends.client.got(), ends.client.forgotten) == ([word], [3])
+
+
+def test_what_comes_before_the_client_knows_of_the_tunnel_follows() -> None:
+    ends = Ends(built=False)
+    ends.iris.at_start = [lambda consumer: consumer.handle_chunk(5, b"hello"), lambda consumer: consumer.handle_close("")]
+    ends.tunnel.allow(10)
+    ends.tunnel.built(ends.iris)
+    assert ends.client.got() == [
+        (Op.TUNNEL_CONFIRM, 3, False, 60),
+        (Op.TUNNEL_ALLOW, 3, 100),
+        (Op.TUNNEL_TRANSFER, 3, 5, b"hello"),
+        (Op.TUNNEL_CLOSE, 3, ""),
+    ]
+
+
+def test_an_accepted_tunnel_closed_before_it_is_built_is_closed_once_it_is() -> None:
+    ends = Ends(accepted=True, built=False)
+    ends.tunnel.close()
+    assert ends.client.got() == [(Op.TUNNEL_CLOSE, 3, "")]
+    ends.tunnel.built(ends.iris)
+    assert ends.iris.closed
+    assert ends.client.got() == []
+
+
+def test_an_asked_for_tunnel_cannot_be_closed_before_it_is_there() -> None:
+    ends = Ends(built=False)
+    ends.tunnel.close()
+    assert ends.client.got() == []
+    ends.tunnel.built(ends.iris)
+    assert ends.client.got()[0] == (Op.TUNNEL_CONFIRM, 3, False, 60)
+
+
+def test_a_tunnel_whose_client_has_gone_is_closed_once_it_is_built() -> None:
+    ends = Ends(built=False)
+    ends.tunnel.abandon()
+    ends.tunnel.built(ends.iris)
+    assert ends.iris.closed
+    assert ends.client.got() == []
+
+
+# From the client
+
+
+def test_chunks_pass_with_the_size_of_their_message_in_the_first(ends: Ends) -> None:
+    ends.tunnel.transfer(70, b"a" * 60)
+    ends.tunnel.transfer(0, b"b" * 10)
+    ends.tunnel.transfer(1, b"c")
+    assert ends.iris.sent == [(70, b"a" * 60), (0, b"b" * 10), (1, b"c")]
+
+
+def test_credit_goes_back_to_the_client(ends: Ends) -> None:
+    ends.tunnel.transfer(60, b"a" * 60)
+    ends.tunnel.handle_credit(60)
+    assert ends.client.got() == [(Op.TUNNEL_ALLOW, 3, 60)]
+    ends.tunnel.transfer(60, b"a" * 60)
+    ends.tunnel.transfer(40, b"a" * 40)
+
+
+def test_a_message_begun_beyond_the_allowance_breaks_the_rules(ends: Ends) -> None:
+    ends.tunnel.transfer(60, b"a" * 60)
+    with pytest.raises(ProtocolError, match="beyond the allowance"):
+        ends.tunnel.transfer(41, b"b" * 41)
+
+
+def test_nothing_may_be_sent_before_the_tunnel_is_built() -> None:
+    with pytest.raises(ProtocolError, match="beyond the allowance"):
+        Ends(accepted=True, built=False).tunnel.transfer(1, b"a")
+
+
+def test_a_begun_message_may_be_finished_beyond_the_allowance(ends: Ends) -> None:
+    ends.tunnel.transfer(240, b"a" * 60)
+    for _ in range(3):
+        ends.tunnel.transfer(0, b"a" * 60)
+    assert len(ends.iris.sent) == 4
+    with pytest.raises(ProtocolError, match="beyond the allowance"):
+        ends.tunnel.transfer(1, b"b")
+
+
+def test_a_half_sent_message_may_be_abandoned(ends: Ends) -> None:
+    ends.tunnel.transfer(1_000, b"a" * 60)
+    ends.tunnel.handle_credit(60)
+    ends.tunnel.transfer(2, b"bb")
+    assert ends.iris.sent == [(1_000, b"a" * 60), (2, b"bb")]
+
+
+@pytest.mark.parametrize("before", [[], [(2, b"aa")], [(3, b"aa"), (0, b"a")]])
+def test_a_chunk_beyond_its_message_breaks_the_rules(ends: Ends, before: list[tuple[int, bytes]]) -> None:
+    for size, chunk in before:
+        ends.tunnel.transfer(size, chunk)
+    with pytest.raises(ProtocolError, match="beyond its message"):
+        ends.tunnel.transfer(0, b"x")
+
+
+def test_a_message_announced_with_more_than_the_limit_is_refused(ends: Ends) -> None:
+    ends.tunnel.transfer(1_000, b"a")
+    with pytest.raises(MessageTooBig):
+        ends.tunnel.transfer(1_001, b"a")
+
+
+def test_an_empty_chunk_is_credited_and_not_delivered(ends: Ends) -> None:
+    ends.tunnel.transfer(0, b"")
+    ends.tunnel.transfer(5, b"")
+    ends.tunnel.transfer(0, b"hello")
+    assert ends.iris.sent == [(5, b"hello")]
+    assert ends.client.got() == [(Op.TUNNEL_ALLOW, 3, 0), (Op.TUNNEL_ALLOW, 3, 0)]
+
+
+# To the client
+
+
+def transfers(ends: Ends) -> list[tuple[int, bytes]]:
+    return [(size, chunk) for op, _, size, chunk in ends.client.got() if op == Op.TUNNEL_TRANSFER]
+
+
+def test_chunks_wait_for_the_allowance_in_order(ends: Ends) -> None:
+    ends.tunnel.handle_chunk(3, b"one")
+    ends.tunnel.handle_chunk(3, b"two")
+    assert (transfers(ends), ends.iris.consumed_bytes) == ([], 0)
+    ends.tunnel.allow(2)
+    assert transfers(ends) == []
+    ends.tunnel.allow(1)
+    assert transfers(ends) == [(3, b"one")]
+    ends.tunnel.allow(9)
+    ends.tunnel.handle_chunk(5, b"three")
+    assert transfers(ends) == [(3, b"two"), (5, b"three")]
+    assert ends.iris.consumed_bytes == 11
+
+
+def test_a_begun_message_is_always_finished(ends: Ends) -> None:
+    ends.tunnel.allow(60)
+    ends.tunnel.handle_chunk(150, b"a" * 60)
+    ends.tunnel.handle_chunk(0, b"b" * 60)
+    ends.tunnel.handle_chunk(0, b"c" * 30)
+    ends.tunnel.handle_chunk(1, b"d")
+    assert transfers(ends) == [(150, b"a" * 60), (0, b"b" * 60), (0, b"c" * 30)]
+    ends.tunnel.allow(90)
+    assert transfers(ends) == []
+    ends.tunnel.allow(1)
+    assert transfers(ends) == [(1, b"d")]
+
+
+def test_the_message_after_an_abandoned_one_is_sent_for_only_then_the_client_gives_back(ends: Ends) -> None:
+    ends.tunnel.allow(60)
+    ends.tunnel.handle_chunk(1_000, b"a" * 60)
+    ends.tunnel.handle_chunk(2, b"bb")
+    assert transfers(ends) == [(1_000, b"a" * 60), (2, b"bb")]
+    ends.tunnel.handle_chunk(2, b"cc")
+    assert transfers(ends) == []
+
+
+def test_a_client_that_takes_little_lets_no_more_come(ends: Ends) -> None:
+    ends.client.relieved = False
+    ends.tunnel.allow(1_000)
+    ends.tunnel.handle_chunk(60, b"a" * 60)
+    ends.tunnel.handle_chunk(40, b"a" * 40)
+    assert (len(transfers(ends)), ends.iris.consumed_bytes, len(ends.client.relief)) == (2, 0, 1)
+    ends.client.relief.pop()()
+    assert ends.iris.consumed_bytes == 100
+    ends.tunnel.handle_chunk(1, b"a")
+    assert len(ends.client.relief) == 1
+
+
+# The end
+
+
+def test_a_close_by_the_client_is_confirmed_and_nothing_follows(ends: Ends) -> None:
+    ends.tunnel.handle_chunk(3, b"one")
+    ends.tunnel.close()
+    assert ends.client.got() == [(Op.TUNNEL_CLOSE, 3, "")]
+    assert ends.iris.closed
+    assert ends.client.forgotten == [3]
+    ends.tunnel.handle_credit(5)
+    ends.tunnel.handle_chunk(1, b"x")
+    ends.tunnel.allow(100)
+    ends.tunnel.handle_close("broke")
+    ends.tunnel.close()
+    ends.tunnel.transfer(1, b"x")
+    assert ends.client.got() == []
+
+
+def test_a_close_by_the_other_end_comes_after_all_data(ends: Ends) -> None:
+    ends.tunnel.handle_chunk(3, b"one")
+    ends.tunnel.handle_close("")
+    assert ends.client.got() == []
+    ends.tunnel.allow(3)
+    assert ends.client.got() == [(Op.TUNNEL_TRANSFER, 3, 3, b"one"), (Op.TUNNEL_CLOSE, 3, "")]
+    assert ends.client.forgotten == [3]
+
+
+def test_a_broken_tunnel_is_told_at_once(ends: Ends) -> None:
+    ends.tunnel.handle_chunk(3, b"one")
+    ends.tunnel.handle_close("its host is gone")
+    assert ends.client.got() == [(Op.TUNNEL_CLOSE, 3, "its host is gone")]
+
+
+def test_what_is_sent_to_a_closed_end_is_lost_but_credited(ends: Ends) -> None:
+    ends.tunnel.handle_chunk(3, b"one")
+    ends.tunnel.handle_close("")
+    ends.tunnel.transfer(5, b"hello")
+    assert ends.iris.sent == []
+    assert ends.client.got() == [(Op.TUNNEL_ALLOW, 3, 5)]
+    ends.tunnel.close()
+    assert ends.client.got() == [(Op.TUNNEL_CLOSE, 3, "")]
+
+
+def test_a_closed_tunnel_stays_closed() -> None:
+    assert not [step for step in STEPS if step[0] is State.CLOSED]
