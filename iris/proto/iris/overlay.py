@@ -101,12 +101,17 @@ class Overlay:
         """Listen for tunnels on these; without, tunnels stay on this node."""
         self._tunneler.listen(interfaces)
 
-    def close(self) -> None:
-        """Close all connections and tunnels; the latter get the session's grace time to send what they hold. Idempotent."""
+    @property
+    def tunnel_addresses(self) -> list[str]:
+        """Where it listens for tunnels, as "ip:port"."""
+        return self._tunneler.addresses
+
+    def close(self, grace: float | None = None) -> None:
+        """Close all connections and tunnels; the latter get `grace` seconds, or the session's, to send what they hold. Idempotent."""
         self._closed = True
         for connection in list(self._connections.values()):
             connection.close()
-        self._tunneler.close()
+        self._tunneler.close(grace)
 
     # Scribe's application
 

@@ -190,8 +190,8 @@ class Tunneler:
             self._tunnels.discard(tunnel)
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Listen no more, close all tunnels, and give them the grace time to send what they hold. Idempotent."""
+    def close(self, grace: float | None = None) -> None:
+        """Listen no more, close all tunnels, and give them `grace` seconds, or the session's, to send what they hold. Idempotent."""
         for listener in self._listeners:
             listener.close()
         with self._changed:
@@ -200,7 +200,7 @@ class Tunneler:
         for tunnel in tunnels:
             tunnel.close()
         with self._changed:
-            self._changed.wait_for(lambda: not self._tunnels, self._session.grace_timeout)
+            self._changed.wait_for(lambda: not self._tunnels, self._session.grace_timeout if grace is None else grace)
             tunnels = list(self._tunnels)
         for tunnel in tunnels:
             tunnel.abort()

@@ -6,6 +6,7 @@ from iris.config import Config, IrisConfig, Limits
 from iris.errors import LimitReached
 from iris.proto.iris.connection import Connection
 from iris.proto.iris.overlay import Tunnel
+from iris.proto.iris.tunnel import local_pair
 from tests.support.applications import Application, TunnelEnd
 from tests.support.fake_scribe import FakeNetwork
 
@@ -37,6 +38,33 @@ class Pair:
 
 def live(connection: Connection) -> int:
     return len(connection._tunnels)
+
+
+def test_offer_that_is_accepted_too_late_leads_nowhere() -> None:
+    network = FakeNetwork()
+    service = Application()
+    network[1].connect("workers", service)
+    tunnels: list[Tunnel | None] = []
+    network[1].connect("", Application()).tunnel("workers", 1.0, tunnels.append)
+    network.timer.now = 1.5  # before the deadline's turn
+    service.offers[0].accept(tunnels.append)
+    assert tunnels == [None]
+
+
+def test_failing_consumer_doesnt_jam_the_tunnel() -> None:
+    first, second = local_pair(WINDOW, lambda tunnel: None, lambda tunnel: None)
+
+    class Failing(TunnelEnd):
+        def handle_chunk(self, size: int, chunk: bytes) -> None:
+            super().handle_chunk(size, chunk)
+            if chunk == b"bad":
+                raise RuntimeError("our bug")
+
+    a, b = TunnelEnd(first), Failing(second)
+    with pytest.raises(RuntimeError):
+        a.tunnel.send(3, b"bad")
+    a.tunnel.send(4, b"good")
+    assert b.data == b"badgood"
 
 
 def test_both_ends_get_a_tunnel() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from queue import SimpleQueue
 
@@ -14,12 +15,13 @@ from iris.netif import Interface
 from iris.proto.iris.overlay import Tunnel
 from iris.proto.iris.tunneler import dialable
 from iris.proto.iris.wire import AuthPacket, DataHeader, Header, Op
+from iris.proto.iris.workers import Workers
 from iris.proto.message import Message, Payload
 from iris.proto.packet import ClosePacket
 from tests.support import tunnels
 from tests.support.applications import TunnelEnd
 from tests.support.fake_scribe import FakeNetwork
-from tests.support.tunnels import LOOPBACK, Site, dialled
+from tests.support.tunnels import CONFIG, LOOPBACK, Site, dialled
 
 
 @pytest.fixture(name="site")
@@ -113,6 +115,46 @@ def test_tunnel_that_was_given_up_meanwhile_isnt_delivered(site: Site) -> None:
     assert site.asked.empty()
 
 
+def test_dialler_that_proves_another_tunnel_isnt_admitted(site: Site) -> None:
+    with dialled(site, site.offer(), prove=False) as link:
+        deadline = site.here._clock() + 5
+        link.send_direct(Message(AuthPacket(77)), deadline)
+        assert link.recv_direct(deadline).meta == AuthPacket(0)
+        with pytest.raises(LinkClosed):
+            link.recv_direct(deadline)
+
+
+def test_connection_beyond_those_being_admitted_is_hung_up_on(caplog: pytest.LogCaptureFixture) -> None:
+    crowded = replace(CONFIG, iris=replace(CONFIG.iris, tunnel_handshakes=1), limits=replace(CONFIG.limits, client_tunnels=1))
+    with (
+        tunnels.site(crowded) as site,
+        socket.create_connection(site.address),
+        socket.create_connection(site.address),
+        socket.create_connection(site.address) as third,
+    ):
+        third.settimeout(10)
+        assert third.recv(1) == b""
+        assert "too many are being set up" in caplog.text
+
+
+def test_connection_that_waited_too_long_for_its_turn_is_hung_up_on(site: Site) -> None:
+    ours, theirs = socket.socketpair()
+    site.here._tunneler._serve(ours, ("192.0.2.1", 1), site.here._clock() - 2)
+    assert theirs.recv(1) == b""
+    theirs.close()
+
+
+def test_tunnel_after_the_end_of_its_node_is_hung_up_on(site: Site) -> None:
+    offer = site.offer()
+    with dialled(site, offer) as link:
+        tunnel = site.end().tunnel
+        site.here.close()
+        late: list[Tunnel] = []
+        site.here._tunneler.tunnel(link, late.append)
+        assert len(late) == 1
+        tunnel.close()
+
+
 def test_silent_connection_is_hung_up_on_in_time(site: Site) -> None:
     with socket.create_connection(site.address) as sock:
         sock.settimeout(10)
@@ -157,6 +199,15 @@ def test_nowhere_to_dial_ends_in_nothing(site: Site, caplog: pytest.LogCaptureFi
     assert asked.get(timeout=10) is None
     assert f"no tunnel to {address}" in caplog.text
     assert len(site.member._dialling) == 0
+
+
+def test_offer_beyond_those_being_dialled_is_left(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.ask()
+    accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
+    site.there._tunneler._dialling = Workers("full", threads=0, waiting=0)
+    site.service.offers[0].accept(accepted.put)
+    assert accepted.get(timeout=10) is None
+    assert "too many are being set up" in caplog.text
 
 
 def test_connection_closed_while_dialling_closes_the_tunnel(site: Site) -> None:
