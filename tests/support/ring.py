@@ -13,7 +13,6 @@ from iris.proto.message import Message, Payload
 from iris.proto.pastry.space import NodeId
 from iris.proto.pastry.table import RoutingTable
 from iris.proto.scribe.overlay import Overlay
-from iris.proto.scribe.topic import remoteness
 from iris.timer import Deadline, Deadlines, Timer
 
 
@@ -46,7 +45,6 @@ class Node:
     def __init__(self, ring: "Ring", node_id: NodeId) -> None:
         self.ring, self.node_id = ring, node_id
         self.table = RoutingTable(node_id)
-        self.known: tuple[NodeId, ...] = (node_id,)
         self.detours: dict[int, int] = {}  # next hops that the test wants, by destination
         self.published: list[tuple[NodeId, str, bytes]] = []
         self.balanced: list[tuple[NodeId, str, bytes]] = []
@@ -69,12 +67,7 @@ class Node:
             self.ring.carry(self.node_id, hop, dest, message)
 
     def next_hop(self, dest: NodeId) -> NodeId | None:
-        """The table's choice; but who is the closest is known for sure, even in a ring so small and uneven that the table misses a node."""
-        hop = NodeId(self.detours[dest]) if dest in self.detours else self.table.next_hop(dest)
-        if hop is None:
-            closest = min(self.known, key=lambda node: remoteness(node, dest))
-            return None if closest == self.node_id else closest
-        return hop
+        return NodeId(self.detours[dest]) if dest in self.detours else self.table.next_hop(dest)
 
     # As its application.
 
@@ -148,7 +141,6 @@ class Ring:
             others = list(self.nodes)
             self.rng.shuffle(others)
             table = node.table.without(dead).merged(others)
-            node.known = tuple(others)
             if table is not node.table:
                 node.table = table
                 for peer in dead:

@@ -163,11 +163,16 @@ class Overlay:
         if type(header) is not Header:
             self.discarded += 1
             return False
-        if header.op == _BALANCE:
-            return header.prev is not None or header.topic != key or not self._anycast(header, message.payload)
-        if header.op == _PUBLISH:
-            return header.prev is not None or header.topic != key or not self._multicast(header, message.payload)
-        return header.op != _SUBSCRIBE or self._pass_subscription(message, header.sender, key)
+        op = header.op
+        if op == _BALANCE or op == _PUBLISH:
+            if header.prev is not None:
+                return True  # inside of a tree that we have no part in
+            if header.topic != key or not _is_id(header.sender):
+                self.discarded += 1
+                return False
+            take = self._anycast if op == _BALANCE else self._multicast
+            return not take(header, message.payload)
+        return op != _SUBSCRIBE or self._pass_subscription(message, header.sender, key)
 
     def deliver(self, message: Message, key: NodeId) -> None:
         """A message is at its end: this is the node closest to `key`, not always the one that was meant."""

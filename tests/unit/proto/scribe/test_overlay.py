@@ -1,13 +1,18 @@
 """The shell on a small ring: how messages find their way, and where they wait."""
 
+import random
+import threading
+from collections import deque
+
 import pytest
 
-from iris.config import Limits
+from iris.config import Limits, ScribeConfig
 from iris.errors import StateError
 from iris.proto.message import Message, Payload
 from iris.proto.pastry.space import MODULO, NodeId, resolve
+from iris.proto.scribe.overlay import Overlay
 from iris.proto.scribe.wire import Header, Op, Report
-from tests.support.ring import Node, Ring
+from tests.support.ring import Node, Ring, VirtualTimer
 
 T = resolve("t")
 
@@ -119,7 +124,6 @@ def test_a_silently_dead_parent_is_replaced_after_three_beats() -> None:
     assert tree(ring) == {100: 1}
     for node in ring.nodes.values():
         node.table = node.table.without([NodeId(T + 1)])
-        node.known = tuple(ring.nodes)
     ring.beat(2)
     assert tree(ring) == {10: None, 100: 10}
 
@@ -396,7 +400,6 @@ def test_an_anycast_to_a_neighbour_that_the_ring_lost_is_placed_elsewhere() -> N
     ring, root, one, two = three(1, 2)
     del ring.nodes[one.node_id]
     root.table = root.table.without([one.node_id])
-    root.known = (root.node_id, two.node_id)
     for _ in range(10):
         root.balance("t")
     ring.settle()
@@ -468,6 +471,16 @@ def test_what_makes_no_sense_is_discarded_and_harms_nobody(meta: object) -> None
     assert not any(node.published or node.balanced or node.directed for node in ring.nodes.values())
 
 
+@pytest.mark.parametrize("op", [Op.PUBLISH, Op.BALANCE])
+@pytest.mark.parametrize(("sender", "topic"), [(None, T), (-1, T), (5, None), (5, T + 1)])
+def test_what_makes_no_sense_ends_on_its_way_too(op: Op, sender: int | None, topic: int | None) -> None:
+    _ring, _, one, two = three(1)
+    assert not one.scribe.forward(Message(Header(op=op, sender=sender, topic=topic), Payload.of(b"")), T, two.node_id)
+    assert one.scribe.discarded == 1
+    assert not one.published
+    assert not one.balanced
+
+
 def test_what_makes_no_sense_is_not_forwarded_as_a_subscription() -> None:
     _ring, root, one, _two = three(1)
     assert not one.scribe.forward(Message(Header(op=Op.SUBSCRIBE)), T, root.node_id)
@@ -518,3 +531,64 @@ def test_a_failing_ring_stops_nothing_else() -> None:
     one.scribe.subscribe("t")
     ring.beat()
     ring.check_tree(T, [one.node_id])
+
+
+class Loop:
+    """A ring of one node, for many threads."""
+
+    node_id = NodeId(7)
+    scribe: Overlay
+
+    def send(self, dest: NodeId, message: Message) -> None:
+        self.scribe.deliver(message, dest)
+
+
+class Counter:
+    """An application that counts, for many threads."""
+
+    def __init__(self) -> None:
+        self.got: deque[tuple[str, bytes]] = deque()
+
+    def handle_publish(self, sender: NodeId, topic: str, message: Message) -> None:
+        self.got.append((topic, message.data()))
+
+    def handle_balance(self, sender: NodeId, topic: str, message: Message) -> bool:
+        self.got.append((topic, message.data()))
+        return True
+
+    def handle_direct(self, sender: NodeId, message: Message) -> None:
+        raise AssertionError("nobody sends direct messages here")
+
+    def patience(self, meta: object) -> float:
+        return 1.0
+
+
+def test_many_threads_at_once_get_everything_in_their_order() -> None:
+    ring, app, timer = Loop(), Counter(), VirtualTimer()
+    ring.scribe = scribe = Overlay(app, config=ScribeConfig(), limits=Limits(), timer=timer, rng=random.Random(1), cpu_usage=lambda: 0.5)
+    scribe.attach(ring)
+    failures: list[BaseException] = []
+
+    def work(name: str) -> None:
+        try:
+            for number in range(200):
+                scribe.subscribe(name)
+                scribe.publish(name, Message(None, Payload.of(b"%d" % number)))
+                scribe.balance(name, Message(None, Payload.of(b"%d" % number)))
+                scribe.peer_lost(NodeId(9))
+                scribe.unsubscribe(name)
+        except BaseException as exc:
+            failures.append(exc)
+
+    threads = [threading.Thread(target=work, args=(f"topic {number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30.0)
+    assert not failures
+    for number in range(4):
+        got = [data for topic, data in app.got if topic == f"topic {number}"]
+        assert got == [b"%d" % (each // 2) for each in range(400)]
+    assert not scribe._trees.topics
+    assert not scribe._trees.actions
+    assert not scribe._anycasts

@@ -212,7 +212,8 @@ def test_a_reported_capacity_stays_within_what_a_go_node_holds() -> None:
     core.report(OTHER, Report([TOPIC], [1 << 62]))
     core.actions.clear()
     core.beat(0.5)
-    assert [action.header.report.caps for action in core.actions if isinstance(action, Send) and action.dest == PARENT] == [[MAX_CAPACITY]]
+    reports = [action.header.report for action in core.actions if isinstance(action, Send) and action.dest == PARENT]
+    assert reports == [Report([TOPIC], [MAX_CAPACITY])]
 
 
 def test_a_neighbour_silent_for_three_beats_is_gone() -> None:
