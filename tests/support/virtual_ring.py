@@ -1,7 +1,8 @@
 """A ring of many real cores on a virtual network and clock: no socket, no thread, everything drawn from one seed.
 
 A test makes a `VirtualRing`, adds nodes, runs the clock, kills some, and looks at the cores. Every node has an `Application` (by default
-one that counts); `node.send(dest, message)` has the shape of the shell's, so the layer above can be put on top, and `ring.after` is a timer.
+one that takes notes); `node.send(dest, message)` is that of the shell, so the layer above can be put on top, and `ring.clock.after` is a
+timer.
 
 Latencies are constant per connection, so packets of one connection keep their order. A dial takes three round trips, a handshake slot, and
 a second when nobody answers. Both ends of a session learn of it at slightly different times, which makes duplicates race.
@@ -129,7 +130,7 @@ class VirtualNode:
             elif isinstance(action, Close):
                 after(action.lull, self._close, action.peer.session, "")
             elif isinstance(action, Abort):
-                self._close(action.peer.session, "broken")  # type: ignore[arg-type]
+                self._close(action.peer.session, "broken")
             elif isinstance(action, PeerGone):
                 if action.lost:
                     self.app.peer_lost(action.peer.node_id)
@@ -208,10 +209,11 @@ class VirtualNode:
         assert peer is not None
         peer.alive = True
         try:
-            if packet.__class__ is Header:
-                self.do(self.core.packet(peer, packet))  # type: ignore[arg-type]
+            if isinstance(packet, Header):
+                self.do(self.core.packet(peer, packet))
             else:
-                self.router.receive(packet.meta, packet, peer.node_id)  # type: ignore[arg-type,union-attr]
+                assert isinstance(packet.meta, Header)
+                self.router.receive(packet.meta, packet, peer.node_id)
         except ProtocolError as error:
             self.do(self.core.reject(peer, str(error)))
 
@@ -235,7 +237,7 @@ class VirtualNode:
         self.refuses = not silent
         if not silent:
             for peer in self.core.links.values():
-                self._close(peer.session, "connection reset")  # type: ignore[arg-type]
+                self._close(peer.session, "connection reset")
 
     def leave(self) -> None:
         """Leave gracefully; gone a second later."""

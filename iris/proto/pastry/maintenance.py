@@ -205,13 +205,19 @@ class Maintenance:
         return self._finish()
 
     def ended(self, peer: Peer, why: str) -> list[Action]:
-        """A session is over, without a `close` having been said. Where it was of use, it is dialled again at once."""
+        """A session is over, without a `close` having been said; `why` is empty when it ended gracefully.
+
+        Where it was of use, it is dialled again: at once, or at the next beat if it hadn't lasted.
+        """
         node = peer.node_id
         if self.links.get(node) is peer:
             wanted = self._active(node)
             self._lose(peer, why, lost=why != "")
-            if wanted:
-                self._offer({node: peer.addresses})
+            addresses = usable(peer.addresses, self.addresses)
+            if wanted and addresses and self._beats - peer.since >= 2:
+                self._offer({node: addresses})
+            elif wanted:
+                self._remember_absent(node, peer.addresses)
         return self._finish()
 
     def reject(self, peer: Peer, why: str) -> list[Action]:
@@ -354,7 +360,7 @@ class Maintenance:
     def _ask_around(self, node: NodeId, before: RoutingTable) -> None:
         """Find those who can name a replacement: the leaves (the outermost ones know who comes next), those with the same row."""
         ask: list[NodeId] = []
-        if node in before.leaves:
+        if node in before.leaves or node in before.far:
             ask.extend(leaf for leaf in self.table.leaves if leaf != self.node_id)
         if node in before.cells:
             row, column = prefix(self.node_id, node)
@@ -381,8 +387,8 @@ class Maintenance:
         self._drop_target(node)
 
     def _remember_absent(self, node: NodeId, addresses: tuple[str, ...]) -> None:
-        entry = self._absent.pop(node, None) or _Absent(addresses, 0, 0)
-        entry.addresses = addresses
+        entry = self._absent.pop(node, None) or _Absent((), 0, 0)
+        entry.addresses = addresses = usable(addresses, self.addresses)
         entry.due = self._beats + (1 << entry.attempts if addresses else self._config.kill_count + 1)
         entry.attempts += 1
         self._absent[node] = entry
@@ -424,7 +430,7 @@ class Maintenance:
     def _state(self, row: int) -> State:
         """What those are told who share `row` digits with us: who we are, our leaves, and that row."""
         addresses = {str(self.node_id): self.addresses}
-        for node in (*self.table.leaves, *self.table.row(row)):
+        for node in (*self.table.leaves, *self.table.far, *self.table.row(row)):
             if node != self.node_id:
                 addresses[str(node)] = list(self.links[node].addresses)
         return State(addresses, self._version)
@@ -440,7 +446,7 @@ class Maintenance:
             self._actions.append(Joined())
             rows, everybody = set(), True
         else:
-            rows, everybody = table.gained_rows(before), not set(table.leaves) <= set(before.leaves)
+            rows, everybody = table.gained_rows(before), not {*table.leaves, *table.far} <= {*before.leaves, *before.far}
             if not rows and not everybody:
                 return  # who was lost, the others see for themselves
         self._version += 1

@@ -7,6 +7,7 @@ session is carried along, the shell in overlay.py uses it.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
+from typing import Any
 
 from iris.proto.pastry.space import NodeId
 
@@ -26,7 +27,7 @@ class Peer:
     local: str
     remote: str
     dialled: bool
-    session: object = None
+    session: Any = None  # the shell's
 
     alive: bool = True  # set by any thread for every packet, taken back by the core at every beat
     version: int = 0  # of the latest state that was merged from this connection

@@ -28,41 +28,52 @@ class RoutingTable:
 
     leaves: nearest ids along the ring, own one included: up to half of the leaf set below it, one less than half above.
     cells: row after row, an id or None; the row is the number of digits shared with `origin`, the column the next digit.
-    active: all ids in either, without the own one.
+    far: where the half of the ring above us has less leaves than there is room for, so we know all of it, the node that comes next after
+        it; the same below. Without them, who is closest to a key over there can't be told. Go has no such thing, and may be wrong.
+    active: all ids in any of these, without the own one.
     """
 
     __slots__ = (
         "_deltas",
         "_half",
         "_high",
+        "_highest",
         "_hops",
         "_low",
+        "_lowest",
         "_near",
         "_sparse_high",
         "_sparse_low",
         "active",
         "cells",
+        "far",
         "leaves",
         "origin",
     )
 
     def __init__(self, origin: NodeId, leaf_set: int = 8, leaves: Iterable[NodeId] = (), cells: tuple[NodeId | None, ...] = _EMPTY) -> None:
-        """Take any `leaves`; the nearest of them stay."""
+        """Take any `leaves`; the nearest of them stay, and the farthest where there are too few."""
         self.origin = origin
         self._half = half = leaf_set // 2
         ways = {delta(origin, leaf): leaf for leaf in leaves}
         ways[0] = origin
         ordered = sorted(ways)
         own = ordered.index(0)
+        self._sparse_low = own < half
+        self._sparse_high = len(ordered) - own < half
+        self._lowest, self._highest = ordered[0], ordered[-1]
         self._deltas = ordered = ordered[max(0, own - half) : own + half]
-        own = min(own, half)
         self.leaves = tuple([ways[way] for way in ordered])
         self.cells = cells
         self._hops = tuple([ways[way] if way else None for way in ordered])
         self._low, self._high = ordered[0], ordered[-1]
-        self._sparse_low = own < half  # then nobody else is in that half of the ring
-        self._sparse_high = len(ordered) - own < half
-        active = {*self.leaves, *cells}
+        far = []
+        if self._sparse_high and self._lowest < self._low:
+            far.append(ways[self._lowest])
+        if self._sparse_low and self._highest > self._high:
+            far.append(ways[self._highest])
+        self.far = tuple(far)
+        active = {*self.leaves, *self.far, *cells}
         active.discard(None)
         active.discard(origin)
         self.active: Collection[NodeId] = frozenset(active)  # type: ignore[arg-type]
@@ -102,17 +113,17 @@ class RoutingTable:
         best = below if distance(below, dest) <= distance(above, dest) else above
         return None if best == self.origin else best
 
-    def _is_leaf(self, way: int) -> bool:
-        """Whether a node at that delta, not a leaf yet, would become one."""
+    def _is_near(self, way: int) -> bool:
+        """Whether a node at that delta would become a leaf, or a far one, unless it is that already."""
         if way < 0:
-            return self._sparse_low or way > self._low
-        return self._sparse_high or way < self._high
+            return self._sparse_low or way > self._low or (self._sparse_high and way < self._lowest)
+        return self._sparse_high or way < self._high or (self._sparse_low and way > self._highest)
 
     def wants(self, node: NodeId) -> bool:
         """Whether a node would improve the leaf set or fill an empty cell. Never true for one that is active already."""
         if node == self.origin or node in self.active:
             return False
-        return self._is_leaf(delta(self.origin, node)) or self.cells[_cell(self.origin, node)] is None
+        return self._is_near(delta(self.origin, node)) or self.cells[_cell(self.origin, node)] is None
 
     def merged(self, nodes: Iterable[NodeId]) -> "RoutingTable":
         """Take in more nodes: the nearest into the leaf set, any into an empty cell; occupied cells stay as they are."""
@@ -128,17 +139,17 @@ class RoutingTable:
                     cells = list(cells)
                 cells[cell] = node
             # an active node may be in a cell alone, and a leaf alone
-            if self._is_leaf(delta(origin, node)) and (node not in known or node not in self.leaves):
+            if self._is_near(delta(origin, node)) and (node not in known or node not in self.leaves):
                 leaves.append(node)
         if leaves or cells is not self.cells:
-            return RoutingTable(origin, 2 * self._half, (*self.leaves, *leaves), tuple(cells))
+            return RoutingTable(origin, 2 * self._half, (*self.leaves, *self.far, *leaves), tuple(cells))
         return self
 
     def without(self, nodes: Collection[NodeId]) -> "RoutingTable":
         """Take nodes out. The holes stay; `merged` with all who are at hand patches them."""
         if not any(node in self.active for node in nodes):
             return self
-        leaves = [leaf for leaf in self.leaves if leaf not in nodes]
+        leaves = [leaf for leaf in (*self.leaves, *self.far) if leaf not in nodes]
         cells = tuple([None if cell in nodes else cell for cell in self.cells])
         return RoutingTable(self.origin, 2 * self._half, leaves, cells)
 
