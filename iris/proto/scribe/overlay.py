@@ -164,7 +164,7 @@ class Overlay:
             self.discarded += 1
             return False
         op = header.op
-        if op == _BALANCE or op == _PUBLISH:
+        if op in (_BALANCE, _PUBLISH):
             if header.prev is not None:
                 return True  # inside of a tree that we have no part in
             if header.topic != key or not _is_id(header.sender):
