@@ -52,7 +52,7 @@ class BootstrapConfig:
     fast_probe: float = 0.25
     slow_probe: float = 1.0
     scan: float = 0.1  # a host, once the burst is over
-    burst_hosts: int = 1_024  # nearest addresses that are asked in the first burst; more than a /23
+    burst_hosts: int = 254  # nearest addresses that are asked in the first burst: a whole /24; more would fill ARP tables
     burst_rate: float = 1_000.0  # hosts per second in the burst
     probe_public: bool = False  # subnets with public addresses are listened on, and probed only with this
 

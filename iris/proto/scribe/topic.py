@@ -9,6 +9,9 @@ import random
 from iris.balancer import Balancer
 from iris.proto.pastry.space import NodeId, delta
 
+HEAD_START = 8  # anycasts a beat that a subscriber is trusted with beyond what it took; shares of equal hosts stray by some 5 %
+IDLE_USAGE = 0.25  # of the CPU; below it the head start isn't scaled up any further
+
 
 def remoteness(node: NodeId, topic: NodeId) -> int:
     """Order nodes by their way to a topic. Never equal for two nodes: the one below the topic comes first, as in the ring's routing."""
@@ -93,7 +96,11 @@ class Topic:
         return node
 
     def cycle(self, cpu_usage: float) -> None:
-        """A beat is over: the local subscriber's capacity is what it took, scaled up from the CPU usage (0 < usage <= 1) to a full CPU."""
+        """A beat is over: the local subscriber's capacity is what it took, scaled up from the CPU usage (0 < usage <= 1) to a full CPU.
+
+        The head start keeps chance from deciding: without it, who happened to take more is given more, and in the end all of it. On an
+        idle machine it is scaled up less, so that Go nodes, which have none, still get their share.
+        """
         if self.name is not None:
-            self.balancer.update(self.owner, int(self.taken / cpu_usage))
+            self.balancer.update(self.owner, int(self.taken / cpu_usage + HEAD_START / max(cpu_usage, IDLE_USAGE)))
         self.taken = 0

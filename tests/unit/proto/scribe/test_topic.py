@@ -4,7 +4,7 @@ import pytest
 
 from iris.errors import StateError
 from iris.proto.pastry.space import HALF, MODULO, NodeId
-from iris.proto.scribe.topic import Topic, remoteness
+from iris.proto.scribe.topic import HEAD_START, Topic, remoteness
 
 OWNER, PARENT, CHILD, OTHER = NodeId(500), NodeId(400), NodeId(600), NodeId(700)
 
@@ -82,9 +82,24 @@ def test_local_capacity_is_what_was_taken_scaled_to_a_full_cpu() -> None:
     taken = sum(made.anycast(CHILD) == OWNER for _ in range(30))
     assert taken == 30
     made.cycle(0.25)
-    assert made.balancer.capacity(CHILD) == 120
-    made.cycle(0.25)
-    assert made.balancer.capacity(CHILD) == 1
+    assert made.balancer.capacity(CHILD) == 120 + HEAD_START * 4
+    made.cycle(0.01)
+    assert made.balancer.capacity(CHILD) == HEAD_START * 4, "an idle machine doesn't boast"
+
+
+def test_an_uneven_start_among_equal_hosts_levels_out() -> None:
+    rng = random.Random(1)
+    made = Topic(NodeId(300), OWNER, rng)
+    made.join("name")
+    made.subscribe(CHILD)
+    other = 900 / 1.0  # what the child told: it happened to take nearly everything
+    for _ in range(200):
+        made.balancer.update(CHILD, int(other))
+        took = sum(made.balancer.pick() == OWNER for _ in range(1_000))
+        made.taken = took
+        made.cycle(1.0)
+        other = 1_000 - took + HEAD_START
+    assert 300 < took < 700
 
 
 def test_a_topic_is_empty_without_children_and_local_subscriber() -> None:

@@ -5,6 +5,7 @@ import pytest
 from iris.balancer import MAX_CAPACITY
 from iris.errors import StateError
 from iris.proto.pastry.space import NodeId
+from iris.proto.scribe.topic import HEAD_START
 from iris.proto.scribe.trees import Onward, Place, Send, Settle, Trees
 from iris.proto.scribe.wire import Header, Op, Report
 
@@ -201,7 +202,8 @@ def test_every_neighbour_gets_one_report_a_beat_with_what_it_can_reach_through_h
     core.actions.clear()
     core.beat(0.5)
     reports = {action.dest: action.header.report for action in core.actions if isinstance(action, Send)}
-    assert reports == {PARENT: Report([TOPIC, second], [21, 1]), CHILD: Report([TOPIC], [301])}
+    own = HEAD_START * 2
+    assert reports == {PARENT: Report([TOPIC, second], [20 + own, own]), CHILD: Report([TOPIC], [300 + own])}
     assert len(core.actions) == 2
 
 

@@ -1,0 +1,129 @@
+"""A network of nodes on several hosts, and what applications do there: for the tests in real time."""
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.netns.lab import Host, Lab, Process, wait_for
+from tests.support.client import Client, TimedOut
+
+
+@dataclass
+class Node:
+    """A running node, and how to attach to it."""
+
+    host: Host
+    process: Process
+    port: int = 55555
+
+    def client(self, cluster: str = "", **callbacks: object) -> Client:
+        with self.host.inside():
+            return Client(self.port, cluster, **callbacks)  # type: ignore[arg-type]
+
+    @property
+    def name(self) -> str:
+        return f"{self.host.name}:{self.port}"
+
+
+def start(lab: Lab, key: Path, host: Host, port: int = 55555) -> Node:
+    """A node of ours, as soon as applications can attach."""
+    return Node(host, lab.node(host, "-net", "demo", key=key, port=port), port)
+
+
+def start_reference(lab: Lab, key: Path, host: Host) -> Node:
+    """A Go node, likewise; that takes some ten seconds."""
+    return Node(host, lab.reference_node(host, "-net", "demo", key=key))
+
+
+def hosts(lab: Lab, count: int) -> list[Host]:
+    return [lab.host(f"h{i}", f"10.77.0.{i}/27") for i in range(1, count + 1)]
+
+
+def reach(nodes: Sequence[Node], timeout: float = 20.0) -> None:
+    """Wait until a service on each node answers the clients of all others."""
+    with contextlib.ExitStack() as stack:
+        for node in nodes:
+            stack.enter_context(node.client(f"reach-{node.name}", on_request=lambda data: data))
+        clients = [stack.enter_context(node.client()) for node in nodes]
+        for client, node in itertools.product(clients, nodes):
+            wait_for(lambda client=client, node=node: answers(client, f"reach-{node.name}"), timeout, f"an answer from {node.name}")
+
+
+def answers(client: Client, cluster: str, timeout: float = 0.5) -> bool:
+    with contextlib.suppress(TimedOut):
+        return client.request(cluster, b"ping", timeout) == b"ping"
+    return False
+
+
+def collect(queue: object, count: int, timeout: float = 10.0) -> list[object]:
+    return [queue.get(timeout=timeout) for _ in range(count)]  # type: ignore[attr-defined]
+
+
+def exercise(nodes: Sequence[Node]) -> None:
+    """All four patterns from every node to every node, itself included."""
+    with contextlib.ExitStack() as stack:
+        services = {
+            node.name: stack.enter_context(node.client(node.name, on_request=lambda data, name=node.name: data + b" at " + name.encode()))
+            for node in nodes
+        }
+        members = [stack.enter_context(node.client("everybody")) for node in nodes]
+        clients = {node.name: stack.enter_context(node.client()) for node in nodes}
+        for name, client in clients.items():
+            client.subscribe(f"news-{name}")
+            client.subscribe("news")
+        time.sleep(1.5)  # subscriptions may lag: a beat and a bit
+        for source, client in clients.items():
+            for target in services:
+                assert client.request(target, b"asked by " + source.encode(), 5.0) == f"asked by {source} at {target}".encode()
+                tunnel = client.tunnel(target, 5.0)
+                other = services[target].tunnels.get(timeout=5.0)
+                tunnel.send(b"there" * 20_000)
+                assert other.recv() == b"there" * 20_000
+                other.send(b"back")
+                assert tunnel.recv() == b"back"
+                tunnel.close()
+                assert other.wait_closed() == ""
+                client.broadcast(target, f"{source}->{target}".encode())
+                client.publish(f"news-{target}", f"{source}->{target}".encode())
+            client.broadcast("everybody", source.encode())
+            client.publish("news", source.encode())
+        everyone = sorted(services)
+        for target, service in services.items():
+            got = collect(service.broadcasts, len(nodes))
+            assert sorted(got) == sorted(f"{source}->{target}".encode() for source in everyone)  # type: ignore[type-var]
+        for member in members:
+            assert sorted(collect(member.broadcasts, len(nodes))) == [name.encode() for name in everyone]  # type: ignore[type-var]
+        for name, client in clients.items():
+            got = sorted(collect(client.events, 2 * len(nodes)))  # type: ignore[type-var]
+            expected = [("news", source.encode()) for source in everyone]
+            expected += [(f"news-{name}", f"{source}->{name}".encode()) for source in everyone]
+            assert got == sorted(expected)
+
+
+@contextlib.contextmanager
+def load(client: Client, cluster: str, *, rate: float, timeout: float = 2.0) -> Iterator[list[tuple[float, "Future[bytes]"]]]:
+    """Issue requests at a steady rate in the background, at most 100 s long; yields the growing list of (when, answer)."""
+    issued: list[tuple[float, Future[bytes]]] = []
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(1 / rate) and len(issued) < 100 * rate:
+            issued.append((time.monotonic(), client.request_later(cluster, b"work", timeout)))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield issued
+    finally:
+        stop.set()
+        thread.join()
+
+
+def failures(issued: Sequence[tuple[float, "Future[bytes]"]]) -> list[float]:
+    """When the requests were issued that weren't answered."""
+    return [at for at, future in issued if future.exception(timeout=10.0) is not None]
