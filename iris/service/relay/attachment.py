@@ -132,22 +132,25 @@ class Attachment:
         self._on_gone(self)
 
     def _read(self) -> None:
-        """Read until the application hangs up."""
-        client, recv, feed, handlers = self.client, self._sock.recv, self._parser.feed, self.client.handlers
+        """Read until the application hangs up. Whoever is idle holds on to nothing of what it said."""
+        client, recv = self.client, self._sock.recv
         size = _LEAST
         while data := recv(size):
             size = _MOST if len(data) >= _LEAST else _LEAST
-            if client.ended:
-                continue
-            packets = feed(data)
-            for op, fields in packets:
-                with Batch() as batch:
+            if not client.ended:
+                self._carry_out(data)
+            del data
+
+    def _carry_out(self, data: bytes) -> None:
+        packets, handlers = self._parser.feed(data), self.client.handlers
+        for op, fields in packets:
+            with Batch() as batch:
+                handlers[op](*fields)
+                for op, fields in islice(packets, _BATCH - 1):
                     handlers[op](*fields)
-                    for op, fields in islice(packets, _BATCH - 1):
-                        handlers[op](*fields)
-                    congested = batch.congested(self._high_water)
-                if congested:
-                    self._wait(congested)
+                congested = batch.congested(self._high_water)
+            if congested:
+                self._wait(congested)
 
     def _wait(self, congested: Iterable[Outbox]) -> None:
         """Read no more while peers have too much of this client's; a slow application is its own concern."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -413,36 +414,53 @@ def test_a_service_that_takes_nothing_is_closed_and_its_callers_know() -> None:
         service.close()
 
 
-# Throttling by peers
-
-
-class Uphill:
-    """A network whose only peer takes nothing."""
+class Keeping:
+    """A network that keeps what is broadcast."""
 
     def __init__(self) -> None:
-        self.near, self.far = socket.socketpair()
-        self.outbox = Outbox(self.near, name="peer", limit=1 << 30)
-        self.carried, self.changed = 0, threading.Condition()
+        self.kept: list[bytes] = []
+        self.came = threading.Event()
 
-    def connect(self, cluster: str, handler: Handler) -> "Uphill":
+    def connect(self, cluster: str, handler: Handler) -> "Keeping":
         return self
 
     def broadcast(self, cluster: str, data: bytes) -> None:
-        self.outbox.write(data)
-        with self.changed:
-            self.carried += 1
-            self.changed.notify_all()
+        self.kept.append(data)
+        self.came.set()
 
     def nothing(self, *arguments: object) -> None:
         pass
 
-    publish = request = subscribe = unsubscribe = tunnel = nothing
+    publish = request = subscribe = unsubscribe = tunnel = leave = close = nothing
 
-    def leave(self) -> None:
-        pass
 
-    def close(self) -> None:
-        pass
+def test_a_client_that_is_idle_holds_on_to_nothing_of_what_it_said() -> None:
+    network = Keeping()
+    with running(overlay=network) as relay:  # type: ignore[arg-type]
+        attach(relay).send(Op.BROADCAST, cluster="c", message=bytes(300_000))
+        assert network.came.wait(5)
+        deadline = time.monotonic() + 5
+        while sys.getrefcount(network.kept[0]) > 2:  # the list's, and the call's
+            assert time.monotonic() < deadline
+
+
+# Throttling by peers
+
+
+class Uphill(Keeping):
+    """A network whose only peer takes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self.far = socket.socketpair()
+        self.outbox = Outbox(self.near, name="peer", limit=1 << 30)
+        self.changed = threading.Condition()
+
+    def broadcast(self, cluster: str, data: bytes) -> None:
+        self.outbox.write(data)
+        with self.changed:
+            self.kept.append(data)
+            self.changed.notify_all()
 
 
 def test_whose_traffic_fills_a_peer_is_not_read_from_until_it_takes_some() -> None:
@@ -454,7 +472,7 @@ def test_whose_traffic_fills_a_peer_is_not_read_from_until_it_takes_some() -> No
             raw.send_bytes(packet)
         begin = time.monotonic()
         with network.changed:
-            assert network.changed.wait_for(lambda: network.carried == 15, 10)
+            assert network.changed.wait_for(lambda: len(network.kept) == 15, 10)
         assert time.monotonic() - begin >= 0.5  # it had to wait, but not for ever
         network.far.close()
         raw.close()
