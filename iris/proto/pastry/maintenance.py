@@ -438,9 +438,9 @@ class Maintenance:
     def _announce(self) -> None:
         """Tell everybody what is new to them."""
         table, before = self.table, self._announced
-        if table is before or self.membership in (Membership.ALONE, Membership.LEAVING):
-            return
         self._announced = table
+        if table is before or not table.active or self.membership is Membership.LEAVING:
+            return
         if self.membership is Membership.JOINING:
             self.membership = Membership.JOINED
             self._actions.append(Joined())

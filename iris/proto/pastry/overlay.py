@@ -118,8 +118,8 @@ class Overlay:
         active = self._core.table.active
         return {peer.node_id: peer.addresses for peer in list(self._core.links.values()) if peer.node_id in active}
 
-    def wait_converged(self, timeout: float) -> bool:
-        """Wait until nothing has changed for the quiet time; False after `timeout` seconds."""
+    def wait_converged(self, timeout: float | None = None) -> bool:
+        """Wait until nothing has changed for the quiet time, or the node is closed; False after `timeout` seconds."""
         return self.converged.wait(timeout)
 
     def send(self, dest: NodeId, message: Message) -> None:
@@ -200,6 +200,7 @@ class Overlay:
         if self._thread.ident is not None:
             self._thread.join()
         self._sessions.close_all(self._config.pastry.close_timeout)
+        self.converged.set()  # nobody waits any longer
 
     def _close_doors(self) -> None:
         while self._doors:
