@@ -25,6 +25,7 @@ from iris.errors import ConfigError
 from iris.keys import generate_key, load_key, network_key
 from iris.netif import Interface, interfaces
 from iris.node import Node
+from iris.service.relay.schema import VERSION
 
 _log = logging.getLogger("iris")
 
@@ -38,6 +39,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} ({self.prog} -help tells more)\n")
 
 
+class _Help(argparse.HelpFormatter):
+    """Lists each flag once, as the original spells it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=110)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        return " ".join(filter(None, (action.option_strings[0], action.metavar if isinstance(action.metavar, str) else None)))
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"'{text}' is no port, want 1-65535")
@@ -48,17 +59,17 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog="iris",
         description="Node of the Iris decentralised messaging network: start one on each host.",
+        formatter_class=_Help,
         allow_abbrev=False,
         add_help=False,
         usage="iris -net NAME [options]   or   iris -dev",
     )
 
     def flag(*names: str, **options: object) -> None:
-        spelled = [spelling for name in names for spelling in dict.fromkeys((f"-{name}", f"--{name}" if len(name) > 1 else f"-{name}"))]
-        parser.add_argument(*spelled, **options)  # type: ignore[arg-type]
+        parser.add_argument(*(dash + name for name in names for dash in ("-", "--")), **options)  # type: ignore[arg-type]
 
     flag("net", metavar="NAME", help="name of the network to join or create")
-    flag("rsa", metavar="FILE", type=Path, help="the network's RSA private key (default: one kept for you per network)")
+    flag("rsa", metavar="FILE", type=Path, help="the network's RSA private key (default: one that is made and kept for you)")
     flag("port", metavar="PORT", type=_port, default=Config().relay.port, help="where local applications attach (default: 55555)")
     flag("dev", action="store_true", help="developer mode: a random network and key, on loopback only")
     flag("iface", metavar="NAME|ADDRESS", action="append", default=[], help="join on this interface only; may be repeated (default: all)")
@@ -67,8 +78,8 @@ def _parser() -> _Parser:
     flag("q", action="store_true", help="say only what is wrong")
     flag("cpuprof", metavar="FILE", type=Path, help="write a CPU profile of all threads there (for pstats) when the node stops")
     flag("heapprof", metavar="FILE", type=Path, help="write a memory profile there (for tracemalloc) when the node stops")
-    flag("version", action="version", version=f"iris {__version__} (network {NETWORK_VERSION}, relay v1.0-draft2)")
-    flag("h", "help", action="help", help="show this")
+    flag("version", action="version", version=f"iris {__version__} (network {NETWORK_VERSION}, relay {VERSION})", help="show the versions")
+    flag("help", "h", action="help", help="show this")
     return parser
 
 

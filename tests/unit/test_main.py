@@ -1,0 +1,165 @@
+"""The command line: every mistake gets one line and exit code 2, every signal its due. All nodes here stay on loopback."""
+
+import contextlib
+import pstats
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from iris.__main__ import main
+from tests.support.client import Client
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def attachable(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+        return True
+    return False
+
+
+def wait_for(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't happen in time"
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start `python -m iris` and wait until applications can attach at `port`."""
+    running = []
+
+    def run(*args: str, port: int) -> "subprocess.Popen[str]":
+        process = subprocess.Popen([sys.executable, "-m", "iris", *args, "-port", str(port)], stderr=subprocess.PIPE, text=True)
+        running.append(process)
+        wait_for(lambda: process.poll() is not None or attachable(port))
+        return process
+
+    yield run
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "no network named"),
+        (["-bogus"], "unrecognized arguments: -bogus"),
+        (["-dev", "extra"], "unrecognized arguments: extra"),
+        (["-dev", "-port", "99999"], "'99999' is no port"),
+        (["-dev", "-port", "0"], "'0' is no port"),
+        (["-dev", "-port", "http"], "'http' is no port"),
+        (["-dev", "-net", "demo"], "leave -net and -rsa away"),
+        (["-dev", "-iface", "lo"], "leave -iface away"),
+        (["-net", "demo", "-iface", "nowhere0"], "nowhere0"),
+        (["-net", "demo", "-iface", "lo", "-rsa", "/nonexistent"], "/nonexistent"),
+        (["--net=demo", "--iface=lo", "--rsa=/nonexistent"], "/nonexistent"),
+        (["-dev", "-cpuprof", "/nonexistent/x"], "can't write a profile to /nonexistent/x"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = main(args)
+    except SystemExit as exc:
+        code = exc.code  # type: ignore[assignment]
+    said = capsys.readouterr().err
+    assert code == 2
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_a_taken_port_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        assert main(["-dev", "-q", "-port", str(sock.getsockname()[1])]) == 2
+    said = capsys.readouterr().err
+    assert "is taken" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["-version", "--version"])
+def test_the_versions_are_told(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([flag])
+    assert re.fullmatch(r"iris \S+ \(network v0\.3, relay v1\.0-draft2\)\n", capsys.readouterr().out)
+
+
+def test_help_lists_the_originals_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["-help"])
+    listed = capsys.readouterr().out
+    for flag in ("-net NAME", "-rsa FILE", "-port PORT", "-dev", "-iface NAME|ADDRESS", "-cpuprof FILE", "-heapprof FILE"):
+        assert f"\n  {flag} " in listed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_gracefully(start: Start, number: signal.Signals) -> None:
+    port = free_port()
+    process = start("-dev", port=port)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=5.0)
+    assert process.returncode == 0
+    assert re.search(r"node [0-9a-f]{10} of network 'dev-", said)
+    assert f"applications attach at 127.0.0.1:{port}" in said
+    assert said.endswith("stopped\n")
+    assert "Traceback" not in said
+
+
+def test_a_second_signal_ends_it_at_once(start: Start) -> None:
+    port = free_port()
+    process = start("-dev", port=port)
+    service, caller = Client(port, "slow"), Client(port)
+    caller.request_later("slow", b"never answered", 60.0)
+    service.requests.get(timeout=5.0)  # the node would wait for it
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=1.0)
+    assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    service.wait_closed()
+    caller.wait_closed()
+
+
+def test_the_network_key_is_kept_per_user(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    said = []
+    for _ in range(2):
+        process = start("-net", f"kept-{free_port()}" if not said else name(said[0]), "-iface", "lo", port=free_port())
+        process.terminate()
+        said.append(process.communicate(timeout=5.0)[1])
+    path = next(tmp_path.rglob("*.pem"))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "made a key for network" in said[0]
+    assert "every host of the network needs this same file" in said[0]
+    assert "made a key" not in said[1]
+    assert str(path) in said[0]
+    assert str(path) in said[1]
+
+
+def name(said: str) -> str:
+    found = re.search(r"network '([^']+)'", said)
+    assert found is not None
+    return found[1]
+
+
+def test_profiles_are_written(start: Start, tmp_path: Path) -> None:
+    cpu, heap = tmp_path / "cpu", tmp_path / "heap"
+    process = start("-dev", "-cpuprof", str(cpu), "-heapprof", str(heap), port=free_port())
+    process.terminate()
+    process.communicate(timeout=10.0)
+    assert process.returncode == 0
+    assert pstats.Stats(str(cpu)).total_calls > 0  # type: ignore[attr-defined]
+    assert tracemalloc.Snapshot.load(str(heap)).statistics("filename")
