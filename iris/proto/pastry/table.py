@@ -76,7 +76,7 @@ class RoutingTable:
         active = {*self.leaves, *self.far, *cells}
         active.discard(None)
         active.discard(origin)
-        self.active: Collection[NodeId] = frozenset(active)  # type: ignore[arg-type]
+        self.active = frozenset[NodeId](active)  # type: ignore[arg-type]
         self._near: dict[int, list[NodeId]] = {}
 
     def next_hop(self, dest: NodeId) -> NodeId | None:

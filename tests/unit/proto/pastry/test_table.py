@@ -84,7 +84,7 @@ def test_a_node_is_wanted_that_improves_the_leaf_set_or_fills_a_cell() -> None:
     routes = table(near[4], *near, 0x80_0000_0000)
     assert routes.wants(NodeId(near[4] + 1))
     assert routes.wants(NodeId(0x90_0000_0000))
-    assert not any(routes.wants(node) for node in (*near, NodeId(0x80_0000_0000)))
+    assert not any(routes.wants(node) for node in ids(*near, 0x80_0000_0000))
 
 
 def test_merging_what_is_known_changes_nothing() -> None:
