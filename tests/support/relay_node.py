@@ -8,6 +8,7 @@ from typing import Any
 from iris.config import Config
 from iris.service.relay.relay import Overlay, Relay
 from iris.timer import Timer
+from tests.support.client import Raw
 from tests.support.fake_scribe import FakeNetwork
 
 
@@ -31,3 +32,27 @@ def running_relay(config: Config | None = None, overlay: Overlay | None = None, 
         relay.close("the test is over")
         if timer is None:
             own_timer.close()
+
+
+_open: list[Raw] = []
+
+
+def connect(relay: Relay) -> Raw:
+    """A connection that is gone before the relay closes, unless the test closes it."""
+    _open.append(Raw(relay.port))
+    return _open[-1]
+
+
+def attach(relay: Relay, cluster: str = "") -> Raw:
+    return connect(relay).init(cluster)
+
+
+@contextmanager
+def running(config: Config | None = None, overlay: Overlay | None = None) -> Iterator[Relay]:
+    """A relay, and no connections of `connect` left when it closes."""
+    with running_relay(config, overlay) as relay:
+        try:
+            yield relay
+        finally:
+            while _open:
+                _open.pop().close()

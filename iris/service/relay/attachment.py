@@ -56,7 +56,8 @@ class Attachment:
         self._sock, self._on_gone, self._counters, self._timer = sock, on_gone, counters, timer
         self._connect = connect
         self._drain_timeout = config.relay.drain_timeout
-        self._high_water = config.limits.peer_high_water
+        # Tunnels throttle themselves: one that stalls with all of its allowance on the way keeps nothing else of its client waiting.
+        self._high_water = max(config.limits.peer_high_water, config.relay.tunnel_buffer + 2 * config.iris.tunnel_window)
         self._parser = Parser(config.limits, config.relay)
         name = f"relay-{number}"
         self._outbox = ClientOutbox(sock, name=name, limit=config.limits.client_outbox, held=True)

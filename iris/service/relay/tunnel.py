@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from iris.config import Config
-from iris.errors import MessageTooBig, ProtocolError, StateError
+from iris.errors import LimitReached, MessageTooBig, ProtocolError, StateError
 from iris.outbox import Batch
 from iris.proto.iris.tunnel import Tunnel
 from iris.service.relay import codec
@@ -206,10 +206,13 @@ class RelayTunnel:
             tunnel = self._tunnel
             if length:
                 size, self._size = self._size, 0
-        if tunnel is not None and length and self._end is None:
-            tunnel.send(size, chunk)
-        else:
+        if tunnel is None or not length or self._end is not None:
             self.handle_credit(length)  # nobody takes it; an empty chunk carries nothing, but is answered
+            return
+        try:
+            tunnel.send(size, chunk)
+        except LimitReached as exc:  # countless tiny chunks cost more than they count
+            self._close(str(exc))
 
     def allow(self, space: int) -> None:
         """The client takes so many bytes more."""
@@ -221,12 +224,15 @@ class RelayTunnel:
 
     def close(self) -> None:
         """The client wants no more of it. Ignored while it doesn't know of the tunnel, and after the end."""
+        self._close("")
+
+    def _close(self, reason: str) -> None:
         with Batch():
             with self._lock:
                 if self._state is State.CLOSED or (self._state is State.BUILDING and not self._accepted):
                     return
                 tunnel = self._leave()
-                self._client.send(codec.tunnel_close(self._number, ""))
+                self._client.send(codec.tunnel_close(self._number, reason))
             if tunnel is not None:
                 tunnel.close()
 

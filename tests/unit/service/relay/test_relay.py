@@ -14,33 +14,11 @@ from iris.config import Config
 from iris.errors import ConfigError, LimitReached
 from iris.outbox import Outbox
 from iris.proto.iris.overlay import Connection, Handler
-from iris.service.relay.relay import Overlay, Relay
+from iris.service.relay.relay import Relay
 from iris.service.relay.schema import DEFAULT, VERSION, Op
 from iris.timer import Timer
-from tests.support.client import Client, Closed, Denied, Fault, Raw, TimedOut
-from tests.support.relay_node import relay_config, running_relay
-
-_open: list[Raw] = []
-
-
-def connect(relay: Relay) -> Raw:
-    """A connection that is gone before the relay closes, unless the test closes it."""
-    _open.append(Raw(relay.port))
-    return _open[-1]
-
-
-def attach(relay: Relay, cluster: str = "") -> Raw:
-    return connect(relay).init(cluster)
-
-
-@contextlib.contextmanager
-def running(config: Config | None = None, overlay: Overlay | None = None) -> Iterator[Relay]:
-    with running_relay(config, overlay) as relay:
-        try:
-            yield relay
-        finally:
-            while _open:
-                _open.pop().close()
+from tests.support.client import Client, Closed, Denied, Fault, TimedOut
+from tests.support.relay_node import attach, connect, relay_config, running
 
 
 @pytest.fixture
@@ -286,56 +264,6 @@ def test_a_faulty_and_a_silent_service(relay: Relay) -> None:
     client.close(), service.close(), silent.close()
 
 
-# Tunnels
-
-
-def test_a_tunnel_carries_large_messages_both_ways(relay: Relay) -> None:
-    with Client(relay.port, "c") as service, Client(relay.port) as client:
-        here = client.tunnel("c")
-        there = service.tunnels.get(timeout=5)
-        message = bytes(range(256)) * (16 << 12)
-        for one, other in ((here, there), (there, here)):
-            sender = threading.Thread(target=one.send, args=(message,))
-            sender.start()
-            assert other.recv() == message
-            sender.join()
-        there.send(b"last words")
-        there.close()
-        assert here.recv() == b"last words"
-        with pytest.raises(Closed):
-            here.recv()
-        assert here.reason == ""
-
-
-def test_a_tunnel_survives_messages_that_are_given_up_halfway(relay: Relay) -> None:
-    with Client(relay.port, "c") as service, Client(relay.port) as client:
-        here = client.tunnel("c")
-        there = service.tunnels.get(timeout=5)
-        for _ in range(10):
-            with pytest.raises(TimeoutError):
-                here.send(bytes(64 << 20), timeout=-1.0)  # as far as the allowance goes
-        for i in range(10):
-            here.send(b"%d" % i)
-            assert there.recv() == b"%d" % i
-
-
-def test_a_receiver_that_reads_nothing_stops_the_sender_and_nobody_else(relay: Relay) -> None:
-    service, client = attach(relay, "c"), Client(relay.port)
-    echo = Client(relay.port, "echo", on_request=lambda data: data)
-    pending = threading.Thread(target=lambda: tunnels.append(client.tunnel("c")))
-    tunnels: list = []
-    pending.start()
-    service.send(Op.TUNNEL_CONFIRM, build_id=service.expect(Op.TUNNEL_INIT).build_id, id=0)
-    service.send(Op.TUNNEL_ALLOW, id=0, space=1 << 40)
-    pending.join()
-    with pytest.raises(TimeoutError):
-        tunnels[0].send(bytes(64 << 20), timeout=0.3)
-    assert client.request("echo", b"still here") == b"still here"
-    service.close()
-    assert tunnels[0].wait_closed() == ""
-    client.close(), echo.close()
-
-
 # Leaving
 
 
@@ -465,14 +393,14 @@ class Uphill(Keeping):
 
 def test_whose_traffic_fills_a_peer_is_not_read_from_until_it_takes_some() -> None:
     network = Uphill()
-    with running(relay_config(limits={"peer_high_water": 1_000_000}), overlay=network) as relay:  # type: ignore[arg-type]
+    with running(relay_config(limits={"peer_high_water": 1_000_000}, tunnel_buffer=0), overlay=network) as relay:  # type: ignore[arg-type]
         raw = attach(relay)
         packet = DEFAULT.client(Op.BROADCAST, cluster="c", message=bytes(100_000))
-        for _ in range(15):
+        for _ in range(35):
             raw.send_bytes(packet)
         begin = time.monotonic()
         with network.changed:
-            assert network.changed.wait_for(lambda: len(network.kept) == 15, 10)
+            assert network.changed.wait_for(lambda: len(network.kept) == 35, 10)
         assert time.monotonic() - begin >= 0.5  # it had to wait, but not for ever
         network.far.close()
         raw.close()

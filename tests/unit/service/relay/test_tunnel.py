@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from iris.config import Config
-from iris.errors import MessageTooBig, ProtocolError
+from iris.errors import LimitReached, MessageTooBig, ProtocolError
 from iris.proto.iris.overlay import TunnelConsumer
 from iris.service.relay.schema import DEFAULT, Op
 from iris.service.relay.tunnel import STEPS, RelayTunnel, State
@@ -24,7 +24,7 @@ class FakeTunnel:
     def __init__(self) -> None:
         self.consumer: TunnelConsumer | None = None
         self.sent: list[tuple[int, bytes]] = []
-        self.consumed_bytes, self.closed = 0, False
+        self.consumed_bytes, self.closed, self.refuses = 0, False, False
         self.at_start: list[Callable[[TunnelConsumer], None]] = []
 
     def start(self, consumer: TunnelConsumer) -> None:
@@ -34,6 +34,8 @@ class FakeTunnel:
 
     def send(self, size: int, chunk: bytes) -> None:
         assert not self.closed
+        if self.refuses:
+            raise LimitReached("too much waits")
         self.sent.append((size, chunk))
 
     def consumed(self, count: int) -> None:
@@ -214,6 +216,13 @@ def test_an_empty_chunk_is_credited_and_not_delivered(ends: Ends) -> None:
     ends.tunnel.transfer(0, b"hello")
     assert ends.iris.sent == [(5, b"hello")]
     assert ends.client.got() == [(Op.TUNNEL_ALLOW, 3, 0), (Op.TUNNEL_ALLOW, 3, 0)]
+
+
+def test_a_tunnel_that_is_too_much_for_its_way_is_closed_with_a_reason(ends: Ends) -> None:
+    ends.iris.refuses = True
+    ends.tunnel.transfer(1, b"x")
+    assert ends.client.got() == [(Op.TUNNEL_CLOSE, 3, "too much waits")]
+    assert ends.iris.closed
 
 
 # To the client
