@@ -6,15 +6,12 @@ Exit codes: 0 after a graceful stop, 2 for anything the user can set right (one 
 import argparse
 import contextlib
 import logging
-import os
 import secrets
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -29,6 +26,7 @@ from iris.service.relay.schema import VERSION
 
 _log = logging.getLogger("iris")
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOP_TIMEOUT = 4.5  # seconds that a graceful stop may take; the process is gone within 5
 
 
@@ -136,24 +134,27 @@ def _profiles(cpu: Path | None, heap: Path | None) -> Iterator[None]:
         yappi.get_func_stats().save(str(cpu), type="pstat")
 
 
-def _stop_on_signals() -> threading.Event:
-    """An event that the first SIGINT or SIGTERM sets; a second one ends the process at once."""
-    stop = threading.Event()
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep SIGINT and SIGTERM for `_wait_for_signal`: blocked in this thread, and in all that are started inside."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-    return stop
+def _wait_for_signal() -> None:
+    """Wait for SIGINT or SIGTERM; from then on another one ends the process at once."""
+    signal.sigwait(_SIGNALS)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run a node until a signal. Raises: ConfigError for what the user can set right."""
-    stop = _stop_on_signals()
-    with _profiles(args.cpuprof, args.heapprof):
+    with _signals_held(), _profiles(args.cpuprof, args.heapprof):
         defaults = Config()
         config = replace(
             defaults,
@@ -164,7 +165,7 @@ def run(args: argparse.Namespace) -> None:
         network, key = _membership(args)
         node = Node(network, key, where, config=config)
         node.start()
-        stop.wait()
+        _wait_for_signal()
         _log.info("stopping; again to stop at once")
         node.stop(STOP_TIMEOUT)
         _log.info("stopped")

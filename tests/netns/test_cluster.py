@@ -110,14 +110,16 @@ def test_a_partitioned_pair_heals(lab: Lab, key_file: Path) -> None:
     one, other = hosts(lab, 2)
     nodes = [start(lab, key_file, one), start(lab, key_file, other)]
     reach(nodes)
-    with nodes[0].client("here", on_request=lambda data: data), nodes[1].client("there", on_request=lambda data: data):
-        with nodes[0].client() as client, nodes[1].client() as visitor:
-            wait_for(lambda: answers(client, "there") and answers(visitor, "here"), 10.0)
-            lab.partition([one], [other])
-            wait_for(lambda: not answers(client, "there"), 10.0, "the cut")
-            time.sleep(BEATS + 4.0)  # both have given each other up
-            lab.heal()
-            wait_for(lambda: answers(client, "there") and answers(visitor, "here"), 20.0, "the healing")
+    with contextlib.ExitStack() as stack:
+        for node, name in zip(nodes, ("here", "there"), strict=True):
+            stack.enter_context(node.client(name, on_request=lambda data: data))
+        client, visitor = (stack.enter_context(node.client()) for node in nodes)
+        wait_for(lambda: answers(client, "there") and answers(visitor, "here"), 10.0)
+        lab.partition([one], [other])
+        wait_for(lambda: not answers(client, "there"), 10.0, "the cut")
+        time.sleep(BEATS + 4.0)  # both have given each other up
+        lab.heal()
+        wait_for(lambda: answers(client, "there") and answers(visitor, "here"), 20.0, "the healing")
 
 
 def test_a_late_host_answers_others_within_a_second_and_a_half_of_its_start(lab: Lab, key_file: Path) -> None:
