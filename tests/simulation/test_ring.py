@@ -159,7 +159,7 @@ def test_constant_coming_and_going_wears_nothing_out() -> None:
                 node.find(ring.rng.choice(ring.live()))
     ring.run(DETECTION + 2 * REPAIR)
     assert whole(ring)
-    ring.run(60)  # nobody tries the dead for ever
+    ring.run(120)  # nobody tries the dead for ever
     alive = {node.node_id for node in ring.live()}
     for node in ring.live():
         assert node.joined
