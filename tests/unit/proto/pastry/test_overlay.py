@@ -1,0 +1,333 @@
+"""The shell: whole nodes in this process, on loopback, with real sessions and real bootstrap."""
+
+import logging
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from iris.config import BootstrapConfig, Config, PastryConfig
+from iris.errors import ConfigError, ProtocolError
+from iris.keys import generate_key
+from iris.netif import Interface
+from iris.proto.message import Message, Payload
+from iris.proto.pastry.overlay import Overlay
+from iris.proto.pastry.space import NodeId
+from iris.proto.pastry.wire import Header, InitPacket, Op
+from iris.proto.scribe.wire import Header as Meta
+from iris.proto.session.session import Session, dial
+from iris.timer import Timer
+from tests.support.virtual_ring import closest
+
+LOOPBACK = Interface("lo", IPv4Address("127.0.0.1"), IPv4Network("127.0.0.0/8"))
+PATIENCE = 20.0  # seconds; the machine may be busy
+
+_changed = threading.Condition()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    with _changed:
+        assert _changed.wait_for(condition, PATIENCE)
+
+
+class App:
+    """Takes notes."""
+
+    def __init__(self) -> None:
+        self.delivered: list[tuple[NodeId, bytes]] = []
+        self.lost: list[NodeId] = []
+        self.events: list[str] = []
+        self.refuses = False
+
+    def deliver(self, message: Message, key: NodeId) -> None:
+        if self.refuses:
+            raise ProtocolError("unwanted")
+        with _changed:
+            self.delivered.append((key, message.data()))
+            _changed.notify_all()
+
+    def forward(self, message: Message, key: NodeId, hop: NodeId) -> bool:
+        return True
+
+    def peer_lost(self, peer: NodeId) -> None:
+        with _changed:
+            self.lost.append(peer)
+            _changed.notify_all()
+
+    def table_changed(self) -> None:
+        with _changed:
+            _changed.notify_all()
+
+    def on_event(self, kind: str, text: str) -> None:
+        with _changed:
+            self.events.append(kind)
+            _changed.notify_all()
+
+
+class Lab:
+    """Makes nodes that find each other, and closes them."""
+
+    def __init__(self, count: int, timer: Timer, key: RSAPrivateKey) -> None:
+        self.timer, self.key = timer, key
+        sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        ports = tuple(sock.getsockname()[1] for sock in sockets)
+        for sock in sockets:
+            sock.close()
+        self.config = Config(bootstrap=BootstrapConfig(ports=ports))
+        self.nodes: list[tuple[Overlay, App]] = []
+
+    def node(self, *, key: RSAPrivateKey | None = None, config: Config | None = None) -> tuple[Overlay, App]:
+        app = App()
+        overlay = Overlay(
+            "lab",
+            key or self.key,
+            [LOOPBACK],
+            app,
+            config=config or self.config,
+            timer=self.timer,
+            rng=random.Random(len(self.nodes)),
+            on_event=app.on_event,
+        )
+        self.nodes.append((overlay, app))
+        return overlay, app
+
+    def ring(self, count: int) -> list[tuple[Overlay, App]]:
+        made = [self.node() for _ in range(count)]
+        for overlay, _ in made:
+            overlay.boot()
+        self.wait_meshed(made)
+        return made
+
+    @staticmethod
+    def wait_meshed(nodes: list[tuple[Overlay, App]]) -> None:
+        """In a ring so small everybody is everybody's leaf."""
+        everybody = {overlay.node_id for overlay, _ in nodes}
+        wait_for(lambda: all(overlay.peers().keys() == everybody - {overlay.node_id} for overlay, _ in nodes))
+
+
+@pytest.fixture(scope="module")
+def key() -> RSAPrivateKey:
+    return generate_key()
+
+
+@pytest.fixture(scope="module")
+def timer() -> Iterator[Timer]:
+    timer = Timer()
+    timer.start()
+    yield timer
+    timer.close()
+
+
+@pytest.fixture
+def lab(timer: Timer, key: RSAPrivateKey) -> Iterator[Lab]:
+    lab = Lab(4, timer, key)
+    yield lab
+    for overlay, _ in lab.nodes:
+        overlay.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("pastry-", "boot-", "handshake-"))]
+
+
+def crash(overlay: Overlay) -> None:
+    """Go without a word, as when the process is killed."""
+    overlay._sessions.stop()
+    overlay._close_doors()
+    with overlay._wake:
+        overlay._stopping = True
+        overlay._wake.notify()
+    for session in list(overlay._sessions._sessions):
+        overlay._sessions.abort(session)
+
+
+def route_many(nodes: list[tuple[Overlay, App]], count: int = 100) -> None:
+    """Send from anywhere to anywhere, and wait until all has come where it should."""
+    rng = random.Random(count)
+    ordered = sorted(overlay.node_id for overlay, _ in nodes)
+    expected: dict[NodeId, list[tuple[NodeId, bytes]]] = {node: [] for node in ordered}
+    for _, app in nodes:
+        app.delivered.clear()
+    for number in range(count):
+        dest = NodeId(rng.getrandbits(40))
+        data = b"" if number % 3 == 0 else b"%d" % number
+        expected[closest(ordered, dest)].append((dest, data))
+        rng.choice(nodes)[0].send(dest, Message(Meta(), Payload.of(data)))
+    wait_for(lambda: all(sorted(app.delivered) == sorted(expected[overlay.node_id]) for overlay, app in nodes))
+
+
+def join_raw(lab: Lab, overlay: Overlay, node: NodeId) -> Session:
+    """A session of a peer that the test plays."""
+    host, _, port = overlay.addresses[0].partition(":")
+    session = dial((host, int(port)), lab.key, session=lab.config.session, limits=lab.config.limits)
+    deadline = lab.timer._clock() + PATIENCE
+    session.control.send_direct(Message(InitPacket(node, ["127.0.0.1:9"])), deadline)
+    assert isinstance(session.control.recv_direct(deadline).meta, InitPacket)
+    return session
+
+
+def test_a_lone_node_delivers_its_messages_to_itself_at_once(lab: Lab) -> None:
+    overlay, app = lab.node()
+    overlay.send(NodeId(5), Message(None, Payload.of(b"before boot")))
+    overlay.boot()
+    overlay.send(NodeId(6), Message(None, Payload.of(b"after")))
+    assert app.delivered == [(5, b"before boot"), (6, b"after")]
+    assert not overlay.joined
+
+
+def test_nodes_find_each_other_route_and_repair(lab: Lab) -> None:
+    nodes = lab.ring(4)
+    assert all(overlay.joined for overlay, _ in nodes)
+    route_many(nodes)
+    (crashed, _), *left = nodes
+    crash(crashed)
+    wait_for(lambda: all(app.lost == [crashed.node_id] for _, app in left))
+    lab.wait_meshed(left)
+    route_many(left)
+    (leaver, _), *rest = left
+    leaver.leave()
+    wait_for(lambda: all(app.lost == [crashed.node_id, leaver.node_id] for _, app in rest))
+    lab.wait_meshed(rest)
+    route_many(rest)
+    leaver.close()
+    leaver.close()
+    assert all({"listening", "peer", "joined", "lost", "left"} <= set(app.events) for _, app in rest)
+
+
+def test_nodes_converge_when_nothing_happens_any_more(timer: Timer, key: RSAPrivateKey) -> None:
+    lab = Lab(2, timer, key)
+    lab.config = replace(lab.config, pastry=PastryConfig(boot_quiet=0.3, converged_quiet=0.2, beat_period=0.1))
+    try:
+        nodes = lab.ring(2)
+        for overlay, app in nodes:
+            assert overlay.wait_converged(PATIENCE)
+            wait_for(lambda app=app: "converged" in app.events)  # type: ignore[misc]
+    finally:
+        for overlay, _ in lab.nodes:
+            overlay.close()
+
+
+def test_a_peer_that_falls_silent_is_lost_after_three_beats(timer: Timer, key: RSAPrivateKey) -> None:
+    lab = Lab(1, timer, key)
+    lab.config = replace(lab.config, pastry=PastryConfig(beat_period=0.1))
+    overlay, app = lab.node()
+    overlay.boot()
+    session = join_raw(lab, overlay, NodeId(7))
+    try:
+        wait_for(lambda: app.lost == [7])
+        assert "lost" in app.events
+    finally:
+        session.abort()
+        overlay.close()
+
+
+def test_one_who_leaves_gets_what_is_on_its_way_routed(lab: Lab) -> None:
+    overlay, app = lab.node()
+    overlay.boot()
+    session = join_raw(lab, overlay, NodeId(7))
+    ended = threading.Event()
+    session.start(lambda message: None, lambda error: ended.set())
+    session.send(Message(Header(op=Op.CLOSE, dest=overlay.node_id)))
+    wait_for(lambda: app.lost == [7])
+    with _changed:
+        assert app.events.count("left") == 1
+    # the other side has hung up by now, or is about to: the session closes from both ends without a word lost
+    assert ended.wait(PATIENCE)
+    session.close()
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        Message(Header(op=9, dest=1)),
+        Message(Header(op=Op.EXCHANGE, dest=1)),
+        Message(Header(op=Op.NOP, dest=None)),
+        Message(InitPacket(5, [])),
+        Message(None),
+    ],
+    ids=["unknown op", "no state", "no destination", "second introduction", "nothing"],
+)
+def test_a_bad_packet_drops_the_peer_and_never_the_node(lab: Lab, packet: Message, caplog: pytest.LogCaptureFixture) -> None:
+    overlay, app = lab.node()
+    overlay.boot()
+    session = join_raw(lab, overlay, NodeId(7))
+    ended = threading.Event()
+    with caplog.at_level(logging.WARNING):
+        session.start(lambda message: None, lambda error: ended.set())
+        wait_for(lambda: "peer" in app.events)
+        session.send(packet)
+        assert ended.wait(PATIENCE)
+    wait_for(lambda: app.lost == [7])
+    session.abort()
+    overlay.send(NodeId(1), Message(None, Payload.of(b"alive")))
+    assert app.delivered == [(1, b"alive")]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_message_that_the_layer_above_rejects_drops_the_peer(lab: Lab) -> None:
+    overlay, app = lab.node()
+    overlay.boot()
+    app.refuses = True
+    session = join_raw(lab, overlay, NodeId(7))
+    session.start(lambda message: None, lambda error: None)
+    session.send(Message(Header(meta=Meta(), dest=overlay.node_id), Payload.of(b"x")))
+    wait_for(lambda: app.lost == [7])
+    session.abort()
+
+
+@pytest.mark.parametrize("packet", [Message(Header()), Message(InitPacket(None, [])), Message(InitPacket(1 << 40, []))])
+def test_who_does_not_introduce_himself_is_no_peer(lab: Lab, packet: Message) -> None:
+    overlay, app = lab.node()
+    overlay.boot()
+    host, _, port = overlay.addresses[0].partition(":")
+    session = dial((host, int(port)), lab.key, session=lab.config.session, limits=lab.config.limits)
+    session.control.send_direct(packet, lab.timer._clock() + PATIENCE)
+    ended = threading.Event()
+    session.start(lambda message: None, lambda error: ended.set())
+    assert ended.wait(PATIENCE)
+    session.abort()
+    assert "peer" not in app.events
+
+
+def test_one_who_never_introduces_himself_does_not_hold_up_the_end(lab: Lab) -> None:
+    overlay, _ = lab.node()
+    overlay.boot()
+    host, _, port = overlay.addresses[0].partition(":")
+    session = dial((host, int(port)), lab.key, session=lab.config.session, limits=lab.config.limits)
+    begun = lab.timer._clock()
+    overlay.close()
+    assert lab.timer._clock() - begun < lab.config.pastry.init_timeout
+    session.abort()
+
+
+def test_a_node_with_another_key_stays_outside(lab: Lab) -> None:
+    (inside, _), (outside, _) = lab.node(), lab.node(key=generate_key())
+    inside.boot()
+    outside.boot()
+    failed = threading.Event()
+    logger = logging.getLogger("iris.proto.session.session")
+    handler = logging.Handler()
+    handler.emit = lambda record: failed.set()  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        assert failed.wait(PATIENCE)
+    finally:
+        logger.removeHandler(handler)
+    assert inside.peers() == outside.peers() == {}
+
+
+def test_where_no_interface_can_be_used_boot_says_so(lab: Lab) -> None:
+    overlay, _ = lab.node()
+    overlay._interfaces = [replace(LOOPBACK, address=IPv4Address("192.0.2.1"))]
+    with pytest.raises(ConfigError):
+        overlay.boot()
+
+
+def test_a_node_that_was_never_booted_can_be_closed(lab: Lab) -> None:
+    overlay, _ = lab.node()
+    overlay.leave()
+    overlay.close()
