@@ -409,7 +409,8 @@ class Maintenance:
         while self._backlog and len(self._found) < _FOUND_DIALS:
             node = next(iter(self._backlog))
             addresses = usable((self._backlog.pop(node),), self.addresses)
-            busy = node in self.links or node in self._dialling or node in self._absent
+            absent = self._absent.get(node)  # who couldn't be reached may be back, since it answers; who has left isn't
+            busy = node in self.links or node in self._dialling or (absent is not None and not absent.addresses)
             if addresses and not busy and self._target.wants(node):
                 self._found.add(node)
                 self._dial(node, addresses)

@@ -363,7 +363,7 @@ class Overlay:
     def _peer_gone(self, action: PeerGone) -> None:
         name = f"node {action.peer.node_id:010x} at {action.peer.remote}"
         if not action.lost:
-            _log.info("disconnected from %s: %s", name, action.why or "it has no use for the session")
+            _log.info("disconnected from %s: %s", name, action.why or "it closed the session")
             return
         self._tell(*(("lost", f"lost {name}: {action.why}") if action.why else ("left", f"{name} has left")))
         self._app.peer_lost(action.peer.node_id)

@@ -236,6 +236,15 @@ def test_a_found_node_is_dialled_if_it_is_of_use(node: Node) -> None:
     assert of(node.core.found(B, HOME), Dial) == []
 
 
+def test_who_could_not_be_reached_is_dialled_when_found_but_not_who_has_left(node: Node) -> None:
+    node.join(1, 2)
+    node.core.packet(node.peers[A], state(9, C))
+    node.core.failed(C)
+    assert of(node.core.found(C, address(C)), Dial) == [Dial(C, (address(C),))]
+    node.core.packet(node.peers[B], Header(op=Op.CLOSE, dest=OWN))
+    assert of(node.core.found(B, address(B)), Dial) == []
+
+
 def test_a_crowd_that_is_found_is_dialled_a_few_at_a_time(node: Node) -> None:
     crowd = [node_id(step) for step in range(1, 200)]
     dialled = [dial.node_id for found in crowd for dial in of(node.core.found(found, address(found)), Dial)]

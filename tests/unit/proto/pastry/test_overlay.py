@@ -181,7 +181,7 @@ def test_a_lone_node_delivers_its_messages_to_itself_at_once(lab: Lab) -> None:
 
 def test_nodes_find_each_other_route_and_repair(lab: Lab) -> None:
     nodes = lab.ring(4)
-    assert all(overlay.joined for overlay, _ in nodes)
+    wait_for(lambda: all(overlay.joined and "joined" in app.events for overlay, app in nodes))
     route_many(nodes)
     (crashed, _), *left = nodes
     crash(crashed)
