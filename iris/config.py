@@ -18,7 +18,7 @@ class Limits:
     message_size: int = 64 * MIB  # bytes of one request, reply, broadcast, event or tunnel chunk's message
     clients: int = 16_384  # attached applications
     client_handshakes: int = 256  # attaching applications that haven't finished their init
-    client_outbox: int = 128 * MIB  # bytes waiting for one client; two messages of the greatest size fit
+    client_outbox: int = 192 * MIB  # bytes waiting for one client; what can be refused or dropped fills two thirds of it at most
     client_tunnels: int = 1_024  # tunnels of one client, live or being built
     client_requests: int = 65_536  # requests of one client without an answer yet, each way
     client_subscriptions: int = 65_536  # topics of one client
@@ -103,6 +103,7 @@ class RelayConfig:
     tunnel_buffer: int = 4 * MIB  # allowance that a tunnel's client gets at first
     tunnel_confirm_timeout: float = 3.0
     init_timeout: float = 3.0  # until a client's init has arrived
+    stall_timeout: float = 10.0  # a service that has no room for what it is asked for so long is closed
     drain_timeout: float = 3.0  # until a closing client's work in hand is done, and its last bytes are taken
 
 

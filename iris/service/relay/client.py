@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 _COMPLAIN_EVERY = 10.0  # seconds between two lines about the same slow client
 _TOO_SLOW = "takes too little of what is sent to it"
+_SERVICE_FULL = "the service takes too little of what it is asked"
+_REPLY_TOO_MUCH = "there is no room for the reply: take more of what is sent to you"
 _NO_OFFER = "that tunnel isn't offered any more"
 
 
@@ -99,6 +101,8 @@ class Client:
         self._calls: dict[int, _InHand] = {}
         self._offers: dict[int, tuple[TunnelOffer, Deadline]] = {}  # by build id
         self._tunnels: dict[int, RelayTunnel] = {}  # by the client's number, also those being built
+        self._room = outbox.limit * 2 // 3  # bytes that what can be refused or dropped may fill; the rest is for what can't
+        self._full_since: float | None = None  # there has been no room for any request or tunnel
         self._complain_at = 0.0
         self.handlers: list[Callable[..., None]] = [self._init] * len(Op)
 
@@ -163,12 +167,17 @@ class Client:
         try:
             self._connection.request(cluster, data, timeout / 1_000, partial(self._answer, number))
         except LimitReached as exc:
+            self._counters.add("limited")
             self.send(codec.fault(number, str(exc)))
 
     def _answer(self, number: int, outcome: Outcome) -> None:
         if isinstance(outcome, Reply):
             data = outcome.data
-            self.send(codec.reply(number, len(data)), data)
+            if self._outbox.full(len(data)):
+                self._counters.add("limited")
+                self.send(codec.fault(number, _REPLY_TOO_MUCH))
+            else:
+                self._write(codec.reply(number, len(data)), data)
         elif isinstance(outcome, Fault):
             self.send(codec.fault(number, outcome.text))
         else:
@@ -186,7 +195,8 @@ class Client:
         try:
             self._connection.tunnel(cluster, timeout / 1_000, tunnel.built)
         except LimitReached as exc:
-            _log.warning("client %d gets no tunnel: %s", self.number, exc)
+            self._counters.add("limited")
+            self._complain("gets no tunnel: %s", exc)
             tunnel.built(None)
 
     def _new_tunnel(self, number: int, *, accepted: bool) -> RelayTunnel:
@@ -235,9 +245,13 @@ class Client:
     def handle_request(self, call: Call) -> None:
         """See `Handler`."""
         number, data = next(self._call_numbers), call.data
+        if self._refuses(len(data)):
+            call.fail(_SERVICE_FULL)
+            return
+        call.data = b""  # the outbox has it, and lets go of it long before the answer comes
         entry = self._calls[number] = _InHand(call)
         entry.deadline = self._timer.after(call.timeout, partial(self._give_up, number))
-        self.send(codec.request(number, len(data)), data, codec.varint(round(call.timeout * 1_000)))
+        self._write(codec.request(number, len(data)), data, codec.varint(round(call.timeout * 1_000)))
 
     def _give_up(self, number: int) -> None:
         if self._calls.pop(number, None) is not None:  # the caller's node has told it by itself
@@ -258,6 +272,9 @@ class Client:
 
     def handle_tunnel(self, offer: TunnelOffer) -> None:
         """See `Handler`."""
+        if self._refuses(0):
+            offer.refuse()
+            return
         build_id = next(self._build_ids)
         deadline = self._timer.after(self._config.relay.tunnel_confirm_timeout, partial(self._withdraw, build_id))
         self._offers[build_id] = (offer, deadline)
@@ -266,7 +283,7 @@ class Client:
     def _withdraw(self, build_id: int) -> None:
         entry = self._offers.pop(build_id, None)
         if entry is not None:
-            _log.warning("client %d didn't confirm a tunnel in time", self.number)
+            self._complain("didn't confirm a tunnel in time")
             entry[0].refuse()
 
     # Writing
@@ -276,29 +293,48 @@ class Client:
         outbox = self._outbox
         if outbox.size and outbox.full(sum(map(len, buffers))):
             self._overflow()
-            return
+        else:
+            self._write(*buffers)
+
+    def _write(self, *buffers: bytes) -> None:
         try:
-            outbox.write(*buffers)
+            self._outbox.write(*buffers)
         except LinkClosed:
             return  # it is gone, or was told so; its reading thread cleans up
 
+    def _crowded(self, size: int) -> bool:
+        """Whether there is no room for `size` bytes that can be refused or dropped. An empty outbox takes anything."""
+        waiting = self._outbox.size
+        return waiting > 0 and waiting + size > self._room
+
     def _offer(self, head: bytes, data: bytes) -> None:
         """Write one packet that may be lost."""
-        outbox = self._outbox
-        if outbox.size and outbox.full(len(head) + len(data)):
-            self._drop()
-            return
-        try:
-            outbox.write(head, data)
-        except LinkClosed:
-            return  # as above
+        if self._crowded(len(data)):
+            self._counters.add("dropped")
+            self._complain("%s: broadcasts and events for it are dropped", _TOO_SLOW)
+        else:
+            self._write(head, data)
 
-    def _drop(self) -> None:
-        self._counters.add("dropped")
+    def _refuses(self, size: int) -> bool:
+        """Whether there is no room for what it is asked. A service where that lasts is ended, so that others are asked instead."""
+        if not self._crowded(size):
+            self._full_since = None
+            return False
+        self._counters.add("limited")
+        now = self._clock()
+        if self._full_since is None:
+            self._full_since = now
+            self._complain("%s: it is asked no more", _TOO_SLOW)
+        elif now - self._full_since >= self._config.relay.stall_timeout:
+            self._overflow()
+        return True
+
+    def _complain(self, text: str, *args: object) -> None:
+        """Say it, unless something was said about this client just now."""
         now = self._clock()
         if now >= self._complain_at:
             self._complain_at = now + _COMPLAIN_EVERY
-            _log.warning("client %d %s: broadcasts and events for it are dropped", self.number, _TOO_SLOW)
+            _log.warning(f"client %d {text}", self.number, *args)
 
     def _overflow(self) -> None:
         try:
@@ -308,9 +344,14 @@ class Client:
         self._counters.add("overflowed")
         self._timer.after(0, partial(self.end, _TOO_SLOW))  # not here: this is somebody's call into it
 
+    @property
+    def relieved(self) -> bool:
+        """See `tunnel.ClientSide`."""
+        return self._outbox.size <= self._config.relay.tunnel_buffer
+
     def when_relieved(self, callback: Callable[[], None]) -> None:
         """See `tunnel.ClientSide`."""
-        if self._outbox.size <= self._config.relay.tunnel_buffer:
+        if self.relieved:
             callback()
         else:
             self._outbox.when_below(self._config.relay.tunnel_buffer, callback)

@@ -13,6 +13,7 @@ class Counters:
     refused: int = 0  # connections that were denied
     violations: int = 0  # clients closed because they broke the rules
     overflowed: int = 0  # clients closed because they took too little of what can't be dropped
+    limited: int = 0  # requests, replies and tunnels refused because a limit was reached
     dropped: int = 0  # broadcasts and events that slow clients missed
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 

@@ -27,8 +27,12 @@ class ClientSide(Protocol):
     def send(self, *buffers: bytes) -> None:
         """Write one packet."""
 
+    @property
+    def relieved(self) -> bool:
+        """Whether the client has taken most of what waits for it."""
+
     def when_relieved(self, callback: Callable[[], None]) -> None:
-        """Call back when the client has taken most of what waits for it: now, or later from any thread."""
+        """Call back once it is relieved: now, or later from any thread."""
 
     def forget_tunnel(self, number: int) -> None:
         """Its number may be used again."""
@@ -71,6 +75,7 @@ class RelayTunnel:
         # to the client
         self._allowance = 0  # bytes
         self._waiting: deque[tuple[int, bytes]] = deque()
+        self._held_up = False  # what waits does so until the client is relieved
         self._unfinished = 0  # bytes of the begun message that are still to come
         self._end: str | None = None  # why no more will come
         self._owed = 0  # bytes that count as consumed once the client has taken what waits for it
@@ -150,11 +155,15 @@ class RelayTunnel:
             return 0
         number, waiting, send = self._number, self._waiting, self._client.send
         passed = 0
+        self._held_up = False
         while waiting:
             size, chunk = waiting[0]
             length = len(chunk)
             # A begun message is always finished. One that was abandoned halfway is given back by the client only when the next begins.
             if length > self._allowance and not self._unfinished:
+                break
+            if not self._client.relieved:  # many tunnels together are more than what may wait for it
+                self._held_up = True
                 break
             waiting.popleft()
             self._allowance -= length
@@ -168,22 +177,23 @@ class RelayTunnel:
         return passed
 
     def _pass_on(self, count: int) -> None:
-        """Let more come for `count` bytes, once the client has taken most of what waits for it."""
-        if not count:
-            return
+        """Let more come for `count` bytes, and send what is held up, once the client has taken most of what waits for it."""
         with self._lock:
             self._owed += count
-            if self._relief_due:
+            if self._relief_due or not (self._owed or self._held_up):
                 return
             self._relief_due = True
         self._client.when_relieved(self._relieved)
 
     def _relieved(self) -> None:
-        with self._lock:
-            count, self._owed, self._relief_due = self._owed, 0, False
-            tunnel = self._tunnel
-        if tunnel is not None:
-            tunnel.consumed(count)
+        with Batch():
+            with self._lock:
+                count, self._owed, self._relief_due = self._owed, 0, False
+                tunnel = self._tunnel
+                passed = self._deliver()
+            if tunnel is not None and count:
+                tunnel.consumed(count)
+            self._pass_on(passed)
 
     # The client's side
 

@@ -136,6 +136,7 @@ def test_too_many_requests_are_refused_in_words_one_by_one() -> None:
     ((op, number, late, success, text),) = client.got()
     assert (op, number, late, success) == (Op.REPLY, 2, False, False)
     assert "2 requests" in text
+    assert client.counters.limited == 1
     assert len(service.got()) == 2
 
 
@@ -186,7 +187,7 @@ def test_a_slow_client_misses_broadcasts_and_events_which_is_said_once_in_a_whil
     config = with_limits(client_outbox=1_000)
     client, sender = Attached(network, "c", config=config), Attached(network)
     client.do(Op.SUBSCRIBE, "t")
-    client.outbox.size = 996
+    client.outbox.size = 665  # two thirds are for what may be dropped
     with caplog.at_level(logging.WARNING):
         for _ in range(100):
             sender.do(Op.BROADCAST, "c", b"abc")
@@ -206,15 +207,58 @@ def test_a_message_larger_than_the_limit_passes_an_empty_outbox(network: FakeNet
 def test_a_client_that_lets_what_cannot_be_dropped_pile_up_is_closed_with_a_reason(network: FakeNetwork) -> None:
     service, client = Attached(network, "c", config=with_limits(client_outbox=1_000)), Attached(network)
     client.do(Op.REQUEST, 0, "c", b"first", 1_000)
-    service.outbox.size = 990
-    for number in range(1, 4):
-        client.do(Op.REQUEST, number, "c", bytes(20), 1_000)
-    assert client.got() == []
+    service.outbox.size = 999
+    service.do(Op.REQUEST, 1, "nobody", b"", 0)
     network.run(0)
-    ops = [(op, *rest) for op, *rest in service.got()]
-    assert ops[1:] == [(Op.CLOSE, "takes too little of what is sent to it")]
+    assert [packet for packet in service.got() if packet[0] != Op.REQUEST] == [(Op.CLOSE, "takes too little of what is sent to it")]
     assert (service.ends, service.counters.overflowed) == (1, 1)
-    assert {number for _, number, *_ in client.got()} == {0, 1, 2, 3}  # all of them know at once
+    assert client.got() == [(Op.REPLY, 0, False, False, "the service went away")]
+
+
+def full(service: Attached) -> None:
+    service.outbox.size = 990
+
+
+FULL = "the service takes too little of what it is asked"
+
+
+def test_requests_and_tunnels_for_which_a_service_has_no_room_are_refused_and_it_stays(network: FakeNetwork) -> None:
+    service, client = Attached(network, "c", config=with_limits(client_outbox=1_000)), Attached(network)
+    full(service)
+    client.do(Op.REQUEST, 0, "c", b"too much", 1_000)
+    client.do(Op.TUNNEL_INIT, 0, "c", 1_000)
+    assert (client.got(), service.got(), service.counters.limited) == ([(Op.REPLY, 0, False, False, FULL)], [], 2)
+    service.outbox.drain()
+    client.do(Op.REQUEST, 1, "c", b"again", 1_000)
+    answer(service, True, b"ok")
+    assert client.got() == [(Op.REPLY, 1, False, True, b"ok")]
+    assert not service.client.ended
+
+
+def test_a_service_that_has_no_room_for_long_is_closed_so_that_others_are_asked(network: FakeNetwork) -> None:
+    service, client = Attached(network, "c", config=with_limits(client_outbox=1_000)), Attached(network)
+    full(service)
+    for wait in (9.9, 0.1, 0):
+        assert not service.client.ended
+        client.do(Op.REQUEST, 0, "c", b"", 1_000)
+        network.run(wait)
+    assert service.got() == [(Op.CLOSE, "takes too little of what is sent to it")]
+
+
+def test_a_reply_for_which_its_caller_has_no_room_becomes_a_fault(network: FakeNetwork) -> None:
+    service, client = Attached(network, "c"), Attached(network, config=with_limits(client_outbox=1_000))
+    client.do(Op.REQUEST, 0, "c", b"", 1_000)
+    client.outbox.size = 900
+    answer(service, True, bytes(200))
+    assert client.got() == [(Op.REPLY, 0, False, False, "there is no room for the reply: take more of what is sent to you")]
+    assert (client.counters.limited, client.client.ended) == (1, False)
+
+
+def test_what_is_asked_of_a_service_is_not_kept_until_its_answer(network: FakeNetwork) -> None:
+    service, client = Attached(network, "c"), Attached(network)
+    client.do(Op.REQUEST, 0, "c", bytes(1_000), 60_000)
+    (entry,) = service.client._calls.values()
+    assert entry.call.data == b""
 
 
 # The end
@@ -389,7 +433,7 @@ def test_too_many_tunnels_are_refused_at_once() -> None:
     client = Attached(network)
     client.do(Op.TUNNEL_INIT, 0, "nobody", 60_000)
     client.do(Op.TUNNEL_INIT, 1, "nobody", 60_000)
-    assert client.got() == [(Op.TUNNEL_CONFIRM, 1, True, None)]
+    assert (client.got(), client.counters.limited) == ([(Op.TUNNEL_CONFIRM, 1, True, None)], 1)
 
 
 def test_the_other_end_hears_of_a_client_that_vanishes(network: FakeNetwork) -> None:

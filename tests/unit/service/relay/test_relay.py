@@ -330,7 +330,7 @@ def test_slow_listeners_miss_events_and_stay() -> None:
 
 
 def test_a_service_that_takes_nothing_is_closed_and_its_callers_know() -> None:
-    with running(relay_config(limits={"client_outbox": 200_000}, drain_timeout=0.2)) as relay:
+    with running(relay_config(limits={"client_outbox": 200_000}, drain_timeout=0.2, stall_timeout=0.2)) as relay:
         service, client = attach(relay, "c"), Client(relay.port)
         answers = []
         while not relay.counters.overflowed:

@@ -52,11 +52,15 @@ class FakeClient:
         self.packets: list[tuple[Any, ...]] = []
         self.forgotten: list[int] = []
         self.relieved = True
+        self.takes: int | None = None  # packets that it takes until it isn't relieved any more
         self.relief: list[Callable[[], None]] = []
 
     def send(self, *buffers: bytes) -> None:
         packet = DEFAULT.from_node.parse_stream(BytesIO(b"".join(buffers)))
         self.packets.append((packet.op, *(value for key, value in packet.body.items() if key != "_io")))
+        if self.takes is not None:
+            self.takes -= 1
+            self.relieved = self.takes > 0
 
     def when_relieved(self, callback: Callable[[], None]) -> None:
         if self.relieved:
@@ -273,9 +277,25 @@ def test_a_client_that_takes_little_lets_no_more_come(ends: Ends) -> None:
     ends.tunnel.allow(1_000)
     ends.tunnel.handle_chunk(60, b"a" * 60)
     ends.tunnel.handle_chunk(40, b"a" * 40)
-    assert (len(transfers(ends)), ends.iris.consumed_bytes, len(ends.client.relief)) == (2, 0, 1)
+    ends.tunnel.handle_close("")
+    assert (ends.client.got(), ends.iris.consumed_bytes, len(ends.client.relief)) == ([], 0, 1)
+    ends.client.relieved = True
     ends.client.relief.pop()()
+    assert ends.client.got() == [
+        (Op.TUNNEL_TRANSFER, 3, 60, b"a" * 60),
+        (Op.TUNNEL_TRANSFER, 3, 40, b"a" * 40),
+        (Op.TUNNEL_CLOSE, 3, ""),
+    ]
     assert ends.iris.consumed_bytes == 100
+
+
+def test_what_was_sent_counts_as_consumed_once_the_client_has_taken_it(ends: Ends) -> None:
+    ends.tunnel.allow(1_000)
+    ends.client.takes = 1
+    ends.tunnel.handle_chunk(60, b"a" * 60)
+    assert (len(transfers(ends)), ends.iris.consumed_bytes, len(ends.client.relief)) == (1, 0, 1)
+    ends.tunnel.handle_chunk(40, b"a" * 40)
+    assert (transfers(ends), len(ends.client.relief)) == ([], 1)
     ends.tunnel.handle_chunk(1, b"a")
     assert len(ends.client.relief) == 1
 
