@@ -57,7 +57,7 @@ def exchange(rng: random.Random, first: Tunnel, second: Tunnel) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_local_tunnel_is_a_faithful_pair(seed: int) -> None:
     gone: list[Tunnel] = []
-    first, second = local_pair(WINDOW, gone.append, gone.append)
+    first, second = local_pair(WINDOW, 1 << 30, gone.append, gone.append)
     exchange(random.Random(seed), first, second)
     assert sorted(map(id, gone)) == sorted(map(id, (first, second)))
 

@@ -348,7 +348,8 @@ class Connection:
         if caller_done is None:
             done(None)
             return
-        mine, theirs = local_pair(self._shared.config.iris.tunnel_window, self._tunnels.discard, caller._tunnels.discard)
+        config = self._shared.config
+        mine, theirs = local_pair(config.iris.tunnel_window, config.limits.peer_outbox, self._tunnels.discard, caller._tunnels.discard)
         if caller._keep(theirs):
             caller_done(theirs)
         if self._keep(mine):

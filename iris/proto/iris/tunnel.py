@@ -12,6 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from iris.errors import LimitReached
+
+_CHUNK_COST = 100  # bytes that a waiting chunk takes beside its data
+
 
 class TunnelConsumer(Protocol):
     """Who has one end of a tunnel. Called from any thread, chunks and close one after the other; must never wait."""
@@ -33,7 +37,10 @@ class Tunnel(Protocol):
         """Hand out what comes. Once, before anything is sent; what came before waits."""
 
     def send(self, size: int, chunk: bytes) -> None:
-        """Send a chunk; never waits. An empty one is ignored. From one thread at a time."""
+        """Send a chunk; never waits. An empty one is ignored. From one thread at a time.
+
+        Raises: LimitReached when more waits already than any allowance covers.
+        """
 
     def consumed(self, count: int) -> None:
         """So many bytes of those handed out were passed on; more may come."""
@@ -45,12 +52,13 @@ class Tunnel(Protocol):
 class _Pipe:
     """One direction of a local tunnel. Whichever thread makes a chunk deliverable delivers it; two never do at the same time."""
 
-    __slots__ = ("_consumer", "_draining", "_handed", "_lock", "_on_end", "_shut", "_source", "_waiting", "_window")
+    __slots__ = ("_consumer", "_cost", "_draining", "_handed", "_limit", "_lock", "_on_end", "_shut", "_source", "_waiting", "_window")
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, limit: int) -> None:
         self._lock = threading.Lock()
-        self._window = window
+        self._window, self._limit = window, limit
         self._waiting: deque[tuple[int, bytes]] = deque()  # the end is an empty chunk
+        self._cost = 0  # bytes that it takes
         self._handed = 0  # bytes handed out and not consumed
         self._draining = self._shut = False
         self._source: TunnelConsumer | None = None  # gets the credit
@@ -71,7 +79,10 @@ class _Pipe:
         with self._lock:
             shut = self._shut
             if not shut:
+                if chunk and self._cost > self._limit:
+                    raise LimitReached(f"{len(self._waiting)} chunks wait in the tunnel")
                 self._waiting.append((size, chunk))
+                self._cost += len(chunk) + _CHUNK_COST
         if shut:
             self._credit(len(chunk))  # nobody will consume it
         else:
@@ -121,6 +132,7 @@ class _Pipe:
                 self._draining = False
                 return None
             size, chunk = self._waiting.popleft()
+            self._cost -= len(chunk) + _CHUNK_COST
             self._handed += len(chunk)
             return self._consumer, self._on_end, size, chunk
 
@@ -167,7 +179,12 @@ class LocalTunnel:
         return first
 
 
-def local_pair(window: int, on_gone: Callable[[Tunnel], None], on_other_gone: Callable[[Tunnel], None]) -> tuple[LocalTunnel, LocalTunnel]:
-    """Make both ends of a tunnel that stays on this node; each is told to its owner when it is over."""
-    there, back = _Pipe(window), _Pipe(window)
+def local_pair(
+    window: int, limit: int, on_gone: Callable[[Tunnel], None], on_other_gone: Callable[[Tunnel], None]
+) -> tuple[LocalTunnel, LocalTunnel]:
+    """Make both ends of a tunnel that stays on this node; each is told to its owner when it is over.
+
+    Arguments, in bytes each way: window that is handed out and not consumed; limit of what waits.
+    """
+    there, back = _Pipe(window, limit), _Pipe(window, limit)
     return LocalTunnel(back, there, on_gone), LocalTunnel(there, back, on_other_gone)

@@ -60,7 +60,7 @@ class LinkTunnel:
     # This way: credit
 
     def send(self, size: int, chunk: bytes) -> None:
-        """See `Tunnel`. Raises: LimitReached when more waits already than any allowance covers."""
+        """See `Tunnel`."""
         if not self._live or not chunk:
             return
         try:

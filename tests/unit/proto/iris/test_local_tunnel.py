@@ -10,7 +10,7 @@ from iris.proto.iris.tunnel import local_pair
 from tests.support.applications import Application, TunnelEnd
 from tests.support.fake_scribe import FakeNetwork
 
-WINDOW = 100
+WINDOW, LIMIT = 100, 10_000
 
 
 def small(**limits: int) -> Config:
@@ -52,7 +52,7 @@ def test_offer_that_is_accepted_too_late_leads_nowhere() -> None:
 
 
 def test_failing_consumer_doesnt_jam_the_tunnel() -> None:
-    first, second = local_pair(WINDOW, lambda tunnel: None, lambda tunnel: None)
+    first, second = local_pair(WINDOW, LIMIT, lambda tunnel: None, lambda tunnel: None)
 
     class Failing(TunnelEnd):
         def handle_chunk(self, size: int, chunk: bytes) -> None:
@@ -104,6 +104,19 @@ def test_no_more_than_a_window_is_handed_out() -> None:
         b.consume()
     assert len(b.chunks) == 10
     assert a.credit == 400
+
+
+def test_countless_tiny_chunks_are_refused_for_what_they_cost() -> None:
+    first, second = local_pair(WINDOW, LIMIT, lambda tunnel: None, lambda tunnel: None)
+    sent = 0
+    with pytest.raises(LimitReached):
+        while sent < LIMIT:
+            first.send(1, b"x")
+            sent += 1
+    assert sent < LIMIT / 50
+    first.close()
+    other = TunnelEnd(second)
+    assert (len(other.chunks), other.closed) == (sent, [""])
 
 
 def test_empty_chunk_is_not_sent() -> None:
