@@ -19,7 +19,7 @@ class Workers:
         self._running = 0
 
     def submit(self, job: Callable[[], None]) -> bool:
-        """Have it run soon; False when too many wait already."""
+        """Have it run soon; False when too many wait already, or the system has no thread left."""
         with self._lock:
             if self._running == self._threads:
                 if len(self._waiting) >= self._bound:
@@ -28,7 +28,13 @@ class Workers:
                 return True
             self._running += 1
             number = self._running
-        threading.Thread(target=self._work, args=(job,), name=f"{self._name}-{number}", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=(job,), name=f"{self._name}-{number}", daemon=True).start()
+        except RuntimeError as exc:
+            _log.warning("no thread for %s: %s", self._name, exc)
+            with self._lock:
+                self._running -= 1
+            return False
         return True
 
     def _work(self, job: Callable[[], None]) -> None:

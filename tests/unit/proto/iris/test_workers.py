@@ -26,6 +26,19 @@ def test_as_many_jobs_run_and_wait_as_allowed() -> None:
     assert {name.rpartition("-")[0] for name in names} == {"test"}
 
 
+def test_a_thread_that_cannot_be_had_takes_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, done = Workers("test", threads=1, waiting=0), threading.Event()
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert not workers.submit(done.set)
+    assert workers.submit(done.set)
+    assert done.wait(10)
+
+
 def test_failing_job_doesnt_stop_the_next_one(caplog: pytest.LogCaptureFixture) -> None:
     workers = Workers("test", threads=1, waiting=1)
     go, done = threading.Event(), threading.Event()
