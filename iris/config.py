@@ -17,7 +17,7 @@ class Limits:
 
     message_size: int = 64 * MIB  # bytes of one request, reply, broadcast, event or tunnel chunk's message
     clients: int = 16_384  # attached applications
-    client_handshakes: int = 256  # attaching applications that haven't finished their init
+    client_handshakes: int = 1_024  # attaching applications that haven't finished their init
     client_outbox: int = 192 * MIB  # bytes waiting for one client; what can be refused or dropped fills two thirds of it at most
     client_tunnels: int = 1_024  # tunnels of one client, live or being built
     client_requests: int = 65_536  # requests of one client without an answer yet, each way

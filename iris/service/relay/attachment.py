@@ -99,6 +99,11 @@ class Attachment:
         with contextlib.suppress(OSError):  # it is gone
             self._sock.shutdown(socket.SHUT_RDWR)  # wakes a blocked recv()
 
+    def turn_away(self, reason: str) -> None:
+        """Deny who hasn't said yet what it is, and hang up at once: after `start`."""
+        self._deny(reason)
+        self.cut()
+
     def _expire(self) -> None:
         self._counters.add("refused")
         _log.debug("client %d didn't say in time what it is", self.client.number)
@@ -120,7 +125,8 @@ class Attachment:
             except Denied as exc:
                 self._deny(str(exc))
             except (ProtocolError, LimitReached) as exc:
-                _log.warning("client %d broke the rules: %s", client.number, exc)
+                # whoever isn't attached may be a port scan: nobody's concern
+                _log.log(logging.WARNING if client.attached else logging.DEBUG, "client %d broke the rules: %s", client.number, exc)
                 self._counters.add("violations")
                 client.end(str(exc))
             except Exception:

@@ -49,18 +49,16 @@ class Relay:
         *,
         config: Config,
         timer: Timer,
-        on_event: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Listen nowhere yet. on_event gets a readable line for each application that comes or goes; without it, the DEBUG log does."""
+        """Listen nowhere yet."""
         self._overlay, self._config, self._timer, self._clock = overlay, config, timer, clock
-        self._say = on_event or _log.debug
         self.counters = Counters()
         self.port = config.relay.port
         self._listeners: list[Listener] = []
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()  # guards all below
-        self._greeting: set[Attachment] = set()
+        self._greeting: dict[Attachment, None] = {}  # who was silent for longest comes first
         self._attached: set[Attachment] = set()
         self._closing = False
         self._complain_at = 0.0
@@ -103,10 +101,17 @@ class Relay:
             counters=self.counters,
             clock=self._clock,
         )
+        silent = None
         with self._lock:
-            refusal = _STOPPING if self._closing else _RUSH if len(self._greeting) >= self._config.limits.client_handshakes else None
+            refusal = _STOPPING if self._closing else None
             if refusal is None:
-                self._greeting.add(attachment)
+                if len(self._greeting) >= self._config.limits.client_handshakes:
+                    silent = next(iter(self._greeting))
+                    del self._greeting[silent]
+                self._greeting[attachment] = None
+        if silent is not None:  # not the new one, or a few who say nothing could keep all others out
+            self._complain(_RUSH)
+            silent.turn_away(_RUSH)
         if refusal is None:
             try:
                 attachment.start()
@@ -129,23 +134,23 @@ class Relay:
         with self._lock:
             refusal = _STOPPING if self._closing else _FULL if len(self._attached) >= self._config.limits.clients else None
             if refusal is None:
-                self._greeting.discard(attachment)
+                self._greeting.pop(attachment, None)
                 self._attached.add(attachment)
         if refusal is not None:
             self._complain(refusal)
             raise Denied(refusal)
         connection = self._overlay.connect(cluster, handler)
         self.counters.add("attached")
-        self._say(f"client {attachment.client.number} attached" + (f" as a service of {cluster!r}" if cluster else ""))
+        _log.debug("client %d attached%s", attachment.client.number, f" as a service of {cluster!r}" if cluster else "")
         return connection
 
     def _gone(self, attachment: Attachment) -> None:
         with self._lock:
-            self._greeting.discard(attachment)
+            self._greeting.pop(attachment, None)
             self._attached.discard(attachment)
         if attachment.client.attached:
             self.counters.add("detached")
-            self._say(f"client {attachment.client.number} detached")
+            _log.debug("client %d detached", attachment.client.number)
 
     def close(self, reason: str = _STOPPING, timeout: float = 0.0) -> None:
         """Let nobody in, take no new requests, wait for the answers in hand, `timeout` seconds at most; then close all clients.

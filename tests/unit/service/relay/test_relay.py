@@ -91,14 +91,16 @@ def test_who_says_nothing_is_hung_up_on_and_keeps_nobody_waiting() -> None:
         assert relay.counters.refused == 20
 
 
-def test_too_many_at_the_door_are_denied_in_words() -> None:
+def test_who_is_silent_for_longest_makes_room_when_too_many_are_at_the_door() -> None:
     with running(relay_config(limits={"client_handshakes": 2})) as relay:
-        waiting = [connect(relay), connect(relay)]
+        silent, second = connect(relay), connect(relay)
         third = connect(relay)
-        assert third.expect(Op.DENY).reason == "too many applications attach at the same time"
-        assert third.at_end()
-        waiting[0].init()
+        assert silent.expect(Op.DENY).reason == "too many applications attach at the same time"
+        assert silent.at_end()
+        for other in (third, second):
+            other.init()
         assert attach(relay)
+        assert relay.counters.refused == 1
 
 
 def test_too_many_applications_are_denied_in_words_until_one_leaves() -> None:
