@@ -1,0 +1,160 @@
+"""A program's connection to the node on its host, for programs with threads; `iris.aio` has the same for asyncio.
+
+Answers to the upper half of iris-go's connection.go.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import TracebackType
+
+from iris.client.attachment import Attachment, attach
+from iris.client.codec import Buffer
+from iris.client.errors import Closed, TimedOut
+from iris.client.limits import PATIENCE, PORT, TopicLimits
+from iris.client.pool import Pool
+from iris.client.tunnel import Tunnel
+from iris.errors import StateError
+
+_log = logging.getLogger(__name__)
+
+
+class Connection:
+    """An attached program; made by `iris.connect`, or at hand as `Service.connection`. Any number of threads may use one.
+
+    Everything raises `Closed` once the connection has ended, and ValueError or TypeError for arguments that can't be right. Messages are
+    bytes-like; `bytes` are sent from where they are, and anything that can change is copied first. Times are in seconds.
+    """
+
+    def __init__(self, attachment: Attachment) -> None:
+        self._attachment, self._core = attachment, attachment.core
+        self._lock = threading.Lock()  # guards _topics
+        self._topics: dict[str, Pool[bytes]] = {}
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def request(self, cluster: str, request: Buffer, timeout: float) -> bytes:
+        """Ask one member of a cluster, and wait for its reply. Raises: Fault with what it said when it failed; TimedOut."""
+        self._attachment.may_wait()
+        future: Future[bytes] = Future()
+        number = self._core.request(cluster, request, timeout, future)
+        self._attachment.hold_back()
+        try:
+            return future.result(timeout + PATIENCE)
+        except TimeoutError:
+            if future.done():
+                raise
+            self._core.forget(number)
+            raise TimedOut("the node doesn't say what became of a request") from None
+
+    def submit(self, cluster: str, request: Buffer, timeout: float) -> "Future[bytes]":
+        """The same without waiting: the future gets the reply, or what `request` would raise. It can't be cancelled.
+
+        Its callbacks run in the thread that reads, so they must be quick, and can't wait for anything of this connection.
+        """
+        future: Future[bytes] = Future()
+        future.set_running_or_notify_cancel()
+        self._core.request(cluster, request, timeout, future)
+        self._attachment.hold_back()
+        return future
+
+    def broadcast(self, cluster: str, message: Buffer) -> None:
+        """Send to all members of a cluster: best effort."""
+        self._core.broadcast(cluster, message)
+        self._attachment.hold_back()
+
+    def publish(self, topic: str, event: Buffer) -> None:
+        """Send to all subscribers of a topic: best effort."""
+        self._core.publish(topic, event)
+        self._attachment.hold_back()
+
+    def subscribe(self, topic: str, handler: Callable[[bytes], None], limits: TopicLimits | None = None) -> "Subscription":
+        """Have a handler called with each event of a topic, in bounded threads; it may take a moment until the first ones come.
+
+        Raises: StateError when there is a subscription of that topic already.
+        """
+        limits = limits or TopicLimits()
+        attachment = self._attachment
+        pool = attachment.new_pool(handler, threads=limits.event_threads, memory=limits.event_memory, kind="topic")
+
+        def deliver(event: bytes) -> None:
+            if not pool.submit(event, len(event)):
+                _log.error("%s: an event of '%s' is dropped: those that wait take %d bytes", attachment.name, topic, limits.event_memory)
+
+        try:
+            self._core.subscribe(topic, deliver)
+        except BaseException:
+            attachment.drop_pool(pool)
+            raise
+        with self._lock:
+            self._topics[topic] = pool
+        pool.start()
+        return Subscription(self, topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        """End a subscription: its handler isn't called any more. Raises: StateError when there is none."""
+        self._core.unsubscribe(topic)
+        with self._lock:
+            pool = self._topics.pop(topic, None)
+        if pool is not None:
+            self._attachment.drop_pool(pool)
+
+    def tunnel(self, cluster: str, timeout: float) -> Tunnel:
+        """Build a tunnel to one member of a cluster. Raises: TimedOut."""
+        self._attachment.may_wait()
+        future: Future[Tunnel] = Future()
+        number = self._core.tunnel(cluster, timeout, future)
+        try:
+            return future.result(timeout + PATIENCE)
+        except TimeoutError:
+            if future.done():
+                raise
+            self._core.forget_tunnel(number)
+            raise TimedOut("the node doesn't say what became of a tunnel") from None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, for whatever reason."""
+        return self._core.ended is not None
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Leave in order: what was sent is sent, requests in hand are finished, tunnels and subscriptions end. Idempotent, never raises.
+
+        Called by one of its own handlers it doesn't wait for that. When the node doesn't answer within the timeout, it hangs up.
+        """
+        self._attachment.close(timeout)
+
+
+class Subscription:
+    """A topic whose events come, until `close` or the end of its `with` block."""
+
+    def __init__(self, connection: Connection, topic: str) -> None:
+        self._connection, self.topic = connection, topic
+
+    def __enter__(self) -> "Subscription":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unsubscribe, unless that happened already. Never raises."""
+        with contextlib.suppress(Closed, StateError):
+            self._connection.unsubscribe(self.topic)
+
+
+def connect(port: int = PORT, *, on_drop: Callable[[Closed], None] | None = None, timeout: float = PATIENCE) -> Connection:
+    """Attach to the node on this host, to use services of others.
+
+    on_drop is told when the node is lost: once, by the thread that read from it, after everything that waited was told.
+    Raises: OSError when there is no node; Denied when it doesn't want us; TimedOut, Closed.
+    """
+    attachment = Attachment(attach(port, timeout), on_drop=on_drop)
+    attachment.start(None, timeout)
+    return Connection(attachment)

@@ -1,0 +1,145 @@
+"""One end of a tunnel, with threads. Shell around `flow.py`.
+
+Answers to iris-go's tunnel.go. Lock order: _sending -> _changed (held across no call but the core's); see attachment.py for the rest.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from iris.client.codec import Buffer
+from iris.client.errors import Closed, TimedOut
+from iris.client.flow import Flow, Outgoing
+from iris.client.limits import PATIENCE
+
+if TYPE_CHECKING:
+    from iris.client.attachment import Attachment
+
+_log = logging.getLogger(__name__)
+
+
+class Tunnel:
+    """An ordered stream of messages, each way, to one other program; it is throttled by how fast the other one receives.
+
+    Any number of threads may use it. Iterating gives messages until the other end closes. Times are in seconds, None waits for ever.
+    """
+
+    def __init__(self, attachment: "Attachment", number: int, chunk_limit: int) -> None:
+        self._attachment, self._number = attachment, number
+        self._flow = Flow(number, chunk_limit, attachment.core.tunnel_buffer)
+        self._sending = threading.Lock()  # whose turn it is to send a message
+        self._changed = threading.Condition(threading.Lock())  # guards all below, and _flow
+        self._error: Closed | None = None
+        self._closing = False
+
+    def __enter__(self) -> "Tunnel":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The messages, until the other end closes. Raises: Closed when the tunnel is dropped."""
+        while True:
+            try:
+                message = self.recv()
+            except Closed as exc:
+                if exc.reason:
+                    raise
+                return
+            yield message
+
+    def send(self, message: Buffer, timeout: float | None = None) -> None:
+        """Send a message, which mustn't be empty; returns when the node has it all.
+
+        Raises: TimedOut when the other end didn't make room for it in time: it never gets that message then, whatever was sent of it.
+        Closed. ValueError, TypeError.
+        """
+        self._attachment.may_wait()
+        outgoing = Outgoing(message)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._sending.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise TimedOut("others are still sending")
+        try:
+            while not outgoing.whole:
+                with self._changed:
+                    while not (self._error or (packets := self._flow.cut(outgoing))):
+                        if not self._changed.wait(_left(deadline)) and _over(deadline):
+                            raise TimedOut(f"{outgoing.sent} of {len(outgoing.data)} bytes could be sent")
+                    if self._error is not None:
+                        raise self._error.again()
+                self._attachment.write(*packets)
+        finally:
+            self._sending.release()
+
+    def recv(self, timeout: float | None = None) -> bytes:
+        """The next message. Raises: TimedOut; Closed when no more will come."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not self._flow.ready:
+                if self._error is not None:
+                    raise self._error.again()
+                self._attachment.may_wait()
+                if not self._changed.wait(_left(deadline)) and _over(deadline):
+                    raise TimedOut("no message came")
+            message = self._flow.next()
+            grant = self._flow.settle()
+        self._grant(grant)
+        return message
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended; there may be messages to receive still."""
+        return self._error is not None
+
+    def close(self, timeout: float = PATIENCE) -> None:
+        """End it, once the node has confirmed that: the other end still gets what was sent. Idempotent, never raises."""
+        with self._changed:
+            first, self._closing = not (self._closing or self._error), True
+        if first:
+            with contextlib.suppress(Closed):  # the other end was faster
+                self._attachment.core.close_tunnel(self._number)
+        if self._attachment.is_reader():
+            return
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._error is not None, timeout):
+                _log.warning("tunnel %d: the node doesn't answer a close", self._number)
+
+    def _grant(self, packet: bytes) -> None:
+        if packet and self._error is None:
+            with contextlib.suppress(Closed):  # what has come can be received all the same
+                self._attachment.write(packet)
+
+    # See `protocol.TunnelEnd`
+
+    def handle_allow(self, space: int) -> None:
+        """So many bytes more may be sent."""
+        with self._changed:
+            self._flow.allow(space)
+            self._changed.notify_all()
+
+    def handle_chunk(self, size: int, chunk: bytes) -> None:
+        """A part of a message came."""
+        with self._changed:
+            if self._flow.take(size, chunk):
+                self._changed.notify_all()
+            grant = self._flow.settle()
+        self._grant(grant)
+
+    def handle_close(self, error: Closed) -> None:
+        """It is over."""
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _over(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
