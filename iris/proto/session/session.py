@@ -93,8 +93,11 @@ class Session:
             on_end(error)
 
     def send(self, message: Message) -> None:
-        """Queue a message: with a payload on the data link, else on the control link. Raises: LinkClosed, LimitReached."""
-        (self.data if message.payload else self.control).send(message)
+        """Queue a message: an application's on the data link, a node's own on the control link. Raises: LinkClosed, LimitReached.
+
+        WIRE: Go sends an application's empty ones on the control link, where they overtake what was sent before; it takes them from either.
+        """
+        (self.control if message.payload is None else self.data).send(message)
 
     def close(self, grace: float | None = None) -> None:
         """Close both links gracefully, within `grace` seconds for both: see `Link.close`."""

@@ -111,7 +111,7 @@ def test_both_sides_of_a_session_send_and_receive(node: Node) -> None:
     assert server_end.empty()
 
 
-def test_only_what_has_a_payload_travels_the_data_link(node: Node) -> None:
+def test_whatever_an_application_sends_travels_the_data_link_and_stays_in_order(node: Node) -> None:
     client = node.dial()
     server = node.session()
     control, data = Queue[Message](), Queue[Message]()
@@ -120,8 +120,8 @@ def test_only_what_has_a_payload_travels_the_data_link(node: Node) -> None:
     client.send(Message(Header(dest=1)))
     client.send(Message(Header(dest=2), Payload.of(b"")))
     client.send(Message(Header(dest=3), Payload.of(b"x")))
-    assert [control.get(timeout=PATIENCE).meta.dest for _ in range(2)] == [1, 2]  # type: ignore[attr-defined]
-    assert data.get(timeout=PATIENCE).meta == Header(dest=3)
+    assert control.get(timeout=PATIENCE).meta == Header(dest=1)
+    assert [data.get(timeout=PATIENCE).meta.dest for _ in range(2)] == [2, 3]  # type: ignore[attr-defined]
     client.abort()
     server.abort()
 
