@@ -47,12 +47,15 @@ from iris.gobber.types import (
 Writer = Callable[[Any, bytearray, bytearray, Any], None]  # (value, out, outer, the Encoder)
 
 
-@functools.lru_cache(maxsize=4096)
 def encode_big(value: int) -> bytes:
-    """Write a *big.Int with its size: version 1 and the sign in one byte, then the magnitude. The cache is for node ids and topics."""
+    """Write a *big.Int with its size: version 1 and the sign in one byte, then the magnitude."""
     magnitude = abs(value)
     data = bytes((0x03 if value < 0 else 0x02,)) + magnitude.to_bytes((magnitude.bit_length() + 7) >> 3, "big")
     return encode_uint(len(data)) + data
+
+
+_known_big = functools.lru_cache(maxsize=4096)(encode_big)  # for node ids and topics, and nothing longer: peers choose what passes through
+_LONG = 1 << 64
 
 
 def encode_float(value: float) -> bytes:
@@ -71,6 +74,8 @@ class _Source:
         self.names: dict[str, Any] = {
             "encode_uint": encode_uint,
             "encode_big": encode_big,
+            "known_big": _known_big,
+            "LONG": _LONG,
             "encode_float": encode_float,
         }
         self._count = 0
@@ -104,7 +109,11 @@ class _Source:
             return self._interface(x)
         match type_:
             case BigInt():
-                return [f'out += b"\\0" if {x} is None else encode_big({x})']
+                return [
+                    f"if {x} is None: out.append(0)",
+                    f"elif -LONG < {x} < LONG: out += known_big({x})",
+                    f"else: out += encode_big({x})",
+                ]
             case PointerTo(cls) | StructOf(cls):
                 return [f"{self.name('write', struct_writer(cls))}({x}, out, outer, stream)"]
             case SliceOf(elem):

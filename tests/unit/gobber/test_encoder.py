@@ -1,5 +1,6 @@
 """What an Encoder writes, and what it refuses."""
 
+import tracemalloc
 from dataclasses import dataclass
 
 import pytest
@@ -126,6 +127,17 @@ def test_nothing_counts_as_sent_when_a_value_does_not_fit() -> None:
     fresh = Encoder()
     fresh.encode(Leaf(1))
     assert encoder.encode(Tree(first=Other(), second=Leaf(1))) == fresh.encode(Tree(first=Other(), second=Leaf(1)))
+
+
+def test_great_numbers_are_not_kept_beyond_their_value() -> None:
+    encoder = Encoder()
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            encoder.encode((1 << 800_000) + number, BIG_INT)
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("value", [-1, 1 << 64])
