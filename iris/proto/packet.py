@@ -35,6 +35,7 @@ _OVERHEAD = len(BYTES_ID) + 9  # bytes of a []byte's gob message beside its cont
 _MAC_SIZE = 16
 _MAC_HEAD = bytes_head(_MAC_SIZE)
 _JOIN = 16 * KIB  # bytes; a payload below it is copied together with its head and MAC
+_CHUNK = 1 * KIB  # bytes; what comes in less is put together, for a chunk has some 50 bytes beside its content
 
 
 @struct("closePacket", registered="*link.closePacket")
@@ -107,10 +108,12 @@ class PacketSplitter:
 
     def feed(self, data: bytes) -> None:
         """Append received bytes."""
-        if self._have:
-            self._chunks.append(data)
-        else:
+        if not self._have:
             self._data, self._at = data, 0
+        elif self._chunks and len(self._chunks[-1]) + len(data) <= _CHUNK:
+            self._chunks[-1] += data
+        else:
+            self._chunks.append(data)
         self._have += len(data)
 
     def next(self) -> tuple[bytes, bytes, bytes] | None:

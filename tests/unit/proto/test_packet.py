@@ -1,6 +1,7 @@
 """Link packets and their codec, without sockets."""
 
 import hmac
+import tracemalloc
 from dataclasses import dataclass
 
 import pytest
@@ -162,6 +163,19 @@ def test_a_length_beyond_the_bounds_is_refused_before_its_bytes_come() -> None:
         splitter.feed(first + bytes_head(1 << 29)[:5])
         with pytest.raises(ProtocolError):
             splitter.next()
+
+
+def test_what_comes_in_crumbs_costs_no_more_than_in_one_piece() -> None:
+    splitter = PacketSplitter(Bounds(head=100, payload=100_000))
+    splitter.feed(bytes_head(1) + b"h" + bytes_head(100_000))
+    tracemalloc.start()
+    try:
+        for number in range(40_000):
+            splitter.feed(number.to_bytes(2, "big"))
+            assert splitter.next() is None
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_raised_bounds_apply_to_what_waits_already() -> None:
