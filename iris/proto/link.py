@@ -136,8 +136,8 @@ class Link:
         with self._lock:
             if self._aborted or self._thread.ident is not None:
                 raise StateError("a link starts once, and not after its end")
+            self._thread.start()  # its end waits for the lock
             self._reading = True
-            self._thread.start()
 
     def _receive(self) -> None:
         assert self._on_end is not None

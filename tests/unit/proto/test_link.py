@@ -374,6 +374,18 @@ def test_a_side_that_takes_nothing_for_the_send_timeout_is_dropped(pair: Pair) -
         link.send(number(1))
 
 
+def test_a_link_that_gets_no_thread_closes_its_socket_all_the_same(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    link = pair.link()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError):
+        link.start(lambda message: None, lambda error: None)
+    link.abort()
+    assert pair.sock.fileno() == -1
+
+
 def test_a_connection_that_broke_already_is_no_link(pair: Pair) -> None:
     pair.sock.close()
     with pytest.raises(LinkClosed):
