@@ -25,6 +25,7 @@ from iris.proto.scribe.topic import Topic, remoteness
 from iris.proto.scribe.wire import Header, Op, Report
 
 _ID_MASK = (1 << BITS) - 1
+_REPORT_TOPICS = 1 << 14  # in one report; in more, that of very many topics would exceed what a link takes as a head
 _ROOT_CHECK = 8  # beats between two looks of a root at whether it still is one; changes of the ring come on top
 
 
@@ -188,14 +189,14 @@ class Trees:
         for topic_id, topic in self.topics.items():
             topic.cycle(cpu_usage)
             for node in topic.neighbours:
-                if (report := reports.get(node)) is None:
+                report = reports.get(node)
+                if report is None or len(report.tops) >= _REPORT_TOPICS:
                     report = reports[node] = Report()
+                    self._send_report(node, report)
                 report.tops.append(topic_id)
                 report.caps.append(min(topic.balancer.capacity(node), MAX_CAPACITY))
             if topic.parent is None and not (topic.rooted and (self._beats + topic_id) % _ROOT_CHECK):
                 self._seek(topic)
-        for node, report in reports.items():
-            self._send_report(node, report)
 
     # Pieces.
 

@@ -4,6 +4,8 @@ import pytest
 
 from iris.balancer import MAX_CAPACITY
 from iris.errors import StateError
+from iris.gobber import Encoder
+from iris.proto.packet import HEAD_LIMIT
 from iris.proto.pastry.space import NodeId
 from iris.proto.scribe.topic import HEAD_START
 from iris.proto.scribe.trees import Onward, Place, Send, Settle, Trees
@@ -205,6 +207,18 @@ def test_every_neighbour_gets_one_report_a_beat_with_what_it_can_reach_through_h
     own = HEAD_START * 2
     assert reports == {PARENT: Report([TOPIC, second], [20 + own, own]), CHILD: Report([TOPIC], [300 + own])}
     assert len(core.actions) == 2
+
+
+def test_a_report_of_very_many_topics_comes_in_parts_that_a_link_takes() -> None:
+    core = trees()
+    topics = [NodeId(OWNER + step) for step in range(1_000, 40_000)]
+    for topic in topics:
+        core.subscribe(topic, ROOT, root=True)
+    core.actions.clear()
+    core.beat(0.5)
+    reports = [action.header for action in core.actions if isinstance(action, Send) and action.header.report is not None]
+    assert sorted(topic for header in reports if header.report for topic in header.report.tops) == topics
+    assert max(len(Encoder().encode(header)) for header in reports) * 20 < HEAD_LIMIT
 
 
 def test_a_reported_capacity_stays_within_what_a_go_node_holds() -> None:
