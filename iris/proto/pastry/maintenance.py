@@ -331,9 +331,14 @@ class Maintenance:
         """Dial those of the offered nodes that the target takes, leaves first."""
         if not offers or self.membership is Membership.LEAVING:
             return
-        self._target = self._target.merged(offers)
-        leaves = self._target.leaves
-        for node in sorted(self._target.active & offers.keys(), key=lambda node: (node not in leaves, node)):
+        target = self._target.merged(offers)
+        chosen = sorted(target.active & offers.keys(), key=lambda node: (node not in target.leaves, node))
+        room = max(0, _DIALS - len(self._dialling))
+        if len(chosen) > room:
+            chosen = chosen[:room]
+            target = self._target.merged(chosen)
+        self._target = target
+        for node in chosen:
             self._dial(node, offers[node])
 
     def _lose(self, peer: Peer, why: str, *, lost: bool) -> None:

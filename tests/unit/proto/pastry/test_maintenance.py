@@ -202,6 +202,20 @@ def test_addresses_that_cannot_be_dialled_are_ignored(node: Node) -> None:
     assert of(actions, Dial) == []
 
 
+def test_a_peer_that_names_ever_nearer_nodes_fills_the_dials_up_to_their_bound(node: Node) -> None:
+    node.join(1)
+    dials: list[Dial] = []
+    for version in range(10, 200):
+        near = [node_id(side * (10_000 - 10 * version - step)) for step in range(4) for side in (1, -1)]
+        dials += of(node.core.packet(node.peers[node_id(1)], state(version, *near)), Dial)
+    assert len(dials) == 128
+    assert len({dial.node_id for dial in dials}) == 128
+    wanted = NodeId(OWN + 1)
+    actions = [action for dial in dials for action in node.core.failed(dial.node_id)]
+    assert of(actions, Dial) == []
+    assert [dial.node_id for dial in of(node.core.packet(node.peers[node_id(1)], state(1_000, wanted)), Dial)] == [wanted]
+
+
 def test_an_unreachable_node_is_not_dialled_each_time_it_is_named_but_tried_again(node: Node) -> None:
     node.join(1)
     node.core.packet(node.peers[A], state(3, B))
