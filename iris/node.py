@@ -6,13 +6,13 @@ Answers to the second half of Go's main.go. Unlike there, nobody waits for the r
 import logging
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from iris.config import Config
+from iris.errors import IrisError
 from iris.netif import Interface
 from iris.proto.iris.overlay import Overlay as Iris
 from iris.proto.message import Entropy
@@ -24,7 +24,8 @@ from iris.timer import Timer
 
 _log = logging.getLogger(__name__)
 
-_DRAIN_SHARE = 0.6  # of a stop's time goes to requests in hand at most; the rest is for taking leave
+_DRAIN_SHARE = 0.5  # of a stop's time goes to requests in hand at most; the rest is for taking leave
+_TUNNEL_SHARE = 0.3  # of what is left then goes to what tunnels hold
 
 
 class Node:
@@ -54,8 +55,6 @@ class Node:
         self._scribe.attach(self._pastry)
         self._iris.attach(self._scribe)
         self._relay = Relay(self._iris, config=self._config, timer=self._timer, clock=clock)
-        self._watcher = threading.Thread(target=self._tell_convergence, name="convergence", daemon=True)
-        self._stopping = False
 
     @property
     def relay_port(self) -> int:
@@ -64,33 +63,35 @@ class Node:
 
     def start(self) -> None:
         """Serve applications, and look for other nodes. Raises: ConfigError, having undone all, when a port can't be had."""
-        started = self._clock()
         self._timer.start()
         try:
             self._relay.start()
+            _log.info("node %010x of network '%s'", self._pastry.node_id, self._network)
+            _log.info("applications attach at 127.0.0.1:%d", self._relay.port)
             self._iris.start_tunnels(self._interfaces)
+            _log.info("tunnels of other nodes come in at %s", ", ".join(self._iris.tunnel_addresses) or "no address")
             self._scribe.start()
             self._pastry.boot()
         except BaseException:
             self.stop(0.0)
             raise
-        self._started = started
-        _log.info("node %010x of network '%s'", self._pastry.node_id, self._network)
-        _log.info("peers at %s, tunnels at %s", ", ".join(self._pastry.addresses), ", ".join(self._iris.tunnel_addresses))
-        _log.info("applications attach at 127.0.0.1:%d", self._relay.port)
-        self._watcher.start()
-
-    def _tell_convergence(self) -> None:
-        if self._pastry.wait_converged(None) and not self._stopping:
-            _log.info("converged with %d peers after %.1f s", len(self._pastry.peers()), self._clock() - self._started)
 
     def stop(self, timeout: float) -> None:
         """Leave the clusters, finish requests in hand, close the applications, leave the ring: `timeout` seconds at most. Idempotent."""
-        self._stopping = True
         deadline = self._clock() + timeout
-        self._relay.close(timeout=timeout * _DRAIN_SHARE)
-        self._iris.close(max(0.0, (deadline - self._clock()) * _DRAIN_SHARE))
-        self._scribe.leave()
-        self._pastry.close()
-        self._scribe.close()
-        self._timer.close()
+
+        def left() -> float:
+            return max(0.0, deadline - self._clock())
+
+        for step in (
+            lambda: self._relay.close(timeout=timeout * _DRAIN_SHARE),
+            lambda: self._iris.close(left() * _TUNNEL_SHARE),
+            self._scribe.leave,
+            lambda: self._pastry.close(left()),
+            self._scribe.close,
+            self._timer.close,
+        ):
+            try:
+                step()
+            except IrisError as exc:  # the others are left all the same
+                _log.warning("while stopping: %s", exc)

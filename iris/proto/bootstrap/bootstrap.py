@@ -73,7 +73,7 @@ class Bootstrapper:
         self._lock = threading.Lock()
         self._schedule = Schedule(interface, self.address[1], config=config, rng=rng)
         if (reason := obstacle(interface, config)) is not None:
-            level = logging.INFO if interface.address.is_loopback else logging.WARNING
+            level = logging.DEBUG if interface.address.is_loopback else logging.WARNING
             _log.log(level, "%s (%s) isn't searched for other nodes: %s", interface.name, interface.address, reason)
         self._stop = threading.Event()
         self._writable = select.poll()

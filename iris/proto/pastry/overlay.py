@@ -38,6 +38,7 @@ from iris.timer import Deadline, Timer
 __all__ = ["Application", "Overlay"]
 
 _PACKETS = 1_024  # system packets of one peer that wait for the maintenance thread
+_FOUND = 64  # nodes found by bootstrap that wait for it; anybody can send a datagram
 
 _log = logging.getLogger(__name__)
 
@@ -65,17 +66,14 @@ class Overlay:
         timer: Timer,
         rng: random.Random,
         entropy: Entropy = os.urandom,
-        on_event: Callable[[str, str], None] = lambda kind, text: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Draw an id; nothing happens before `boot`.
-
-        on_event(kind, text) hears what a user may want to read; the kind is one of listening, joined, peer, left, lost, converged.
-        """
+        """Draw an id; nothing happens before `boot`. What a user may want to read is logged, from INFO up."""
         self.node_id = random_id(entropy)
         self._network, self._key, self._interfaces = network, key, interfaces
         self._app, self._config, self._timer, self._rng, self._entropy = app, config, timer, rng, entropy
-        self._on_event, self._clock = on_event, clock
+        self._clock = clock
+        self._booted: float | None = clock()  # None: it is known how long it took to converge
         self._strangers = Strangers(network)
         self._core = Maintenance(self.node_id, (), config.pastry)
         self._router = Router(self._core, app, self._transmit)
@@ -92,13 +90,14 @@ class Overlay:
         self._bootstrappers: list[Bootstrapper] = []
         self._doors: list[_Door] = []  # both of these, in the order they were made
         self._wake = threading.Condition(threading.Lock())
-        self._events: deque[Event] = deque()  # as many as there are sessions, dials and deadlines; packets are counted per peer
+        self._events: deque[Event] = deque()  # as many as there are sessions, dials and deadlines; the others are counted
+        self._found_pending = 0  # of them: nodes found by bootstrap
         self._stopping = self._leaving = False
         self._thread = threading.Thread(target=self._maintain, name="pastry-maintenance", daemon=True)
         self._ticking = False  # a beat is in the queue: being late must not make the others look silent
         self._quiet: Deadline | None = None
         self._alone = threading.Event()  # leaving, and everybody has hung up
-        self.converged = threading.Event()  # nothing has changed for the quiet time
+        self.converged = threading.Event()  # nothing has changed for the quiet time, or the node is closed
         self.unsent = 0  # messages to peers that take nothing, dropped
 
     # What the rest of the node uses
@@ -118,10 +117,6 @@ class Overlay:
         active = self._core.table.active
         return {peer.node_id: peer.addresses for peer in list(self._core.links.values()) if peer.node_id in active}
 
-    def wait_converged(self, timeout: float | None = None) -> bool:
-        """Wait until nothing has changed for the quiet time, or the node is closed; False after `timeout` seconds."""
-        return self.converged.wait(timeout)
-
     def send(self, dest: NodeId, message: Message) -> None:
         """Route a message from here. Runs to completion in this thread; what is for this node is delivered before it returns."""
         self._router.route(dest, message)
@@ -129,9 +124,10 @@ class Overlay:
     def boot(self) -> None:
         """Listen, search, and join whom we find; returns at once. Raises: ConfigError when no interface can be used."""
         trouble: Exception | None = None
+        places = []
         for interface in self._interfaces:
             try:
-                self._open(interface)
+                places.append(self._open(interface))
             except (OSError, ConfigError) as exc:
                 trouble = exc
                 _log.warning("the interface %s (%s) can't be used: %s", interface.name, interface.address, exc)
@@ -140,14 +136,16 @@ class Overlay:
             raise ConfigError(f"no interface can be used: {trouble or 'there is none'}") from trouble
         self._sessions.addresses = sorted("{}:{}".format(*listener.address) for listener in self._listeners)
         self._core.addresses = self._sessions.addresses
-        self._tell("listening", f"node {self.node_id:010x} listens on {', '.join(self.addresses)}")
+        _log.info("meeting other nodes on %s", ", ".join(places))
+        self._booted = self._clock()
         self._thread.start()
         self._post(self._core.start)
         for door in self._doors:
             door.start()
         self._timer.after(self._config.pastry.beat_period, self._beat)
 
-    def _open(self, interface: Interface) -> None:
+    def _open(self, interface: Interface) -> str:
+        """Make what listens there. Returns: where that is, readable."""
         listener = Listener(
             (str(interface.address), 0),
             self._key,
@@ -173,9 +171,10 @@ class Overlay:
         self._listeners.append(listener)
         self._bootstrappers.append(bootstrapper)
         self._doors += (listener, bootstrapper)
+        return f"{interface.name} ({interface.address}, ports TCP {listener.address[1]} and UDP {bootstrapper.address[1]})"
 
-    def leave(self) -> None:
-        """Say goodbye to all peers, and wait until they have hung up, `close_timeout` seconds at most. Idempotent."""
+    def leave(self, timeout: float | None = None) -> None:
+        """Say goodbye to all peers, and wait until they have hung up, `timeout` or `close_timeout` seconds at most. Idempotent."""
         with self._wake:
             if self._leaving or self._thread.ident is None:
                 return
@@ -183,7 +182,7 @@ class Overlay:
         self._sessions.stop()
         self._close_doors()
         self._post(self._leave)
-        self._alone.wait(self._config.pastry.close_timeout)
+        self._alone.wait(self._config.pastry.close_timeout if timeout is None else timeout)
 
     def _leave(self) -> list[Action]:
         actions = self._core.leave()
@@ -191,15 +190,17 @@ class Overlay:
             self._alone.set()
         return actions
 
-    def close(self) -> None:
-        """Leave, if that wasn't done, and end everything. Idempotent; not from the maintenance thread."""
-        self.leave()
+    def close(self, timeout: float | None = None) -> None:
+        """Leave, if that wasn't done, and end everything, in `timeout` seconds or what is usual. Idempotent; not from own threads."""
+        usual = self._config.pastry.close_timeout
+        share = usual if timeout is None else min(usual, timeout / 3)  # one for leaving, two for closing
+        self.leave(share)
         with self._wake:
             self._stopping = True
             self._wake.notify()
         if self._thread.ident is not None:
             self._thread.join()
-        self._sessions.close_all(self._config.pastry.close_timeout)
+        self._sessions.close_all(share)
         self.converged.set()  # nobody waits any longer
 
     def _close_doors(self) -> None:
@@ -216,8 +217,13 @@ class Overlay:
 
     def _found(self, node: int, address: tuple[str, int], is_response: bool) -> None:
         """Bootstrap has heard of a node. Only who answers is dialled: it will dial whom it has asked, if it wants to."""
-        if is_response:
-            self._post(partial(self._core.found, NodeId(node), "{}:{}".format(*address)))
+        if not is_response:
+            return
+        with self._wake:
+            if self._found_pending >= _FOUND:
+                return  # it will be heard of again
+            self._found_pending += 1
+        self._post(partial(self._take_found, NodeId(node), "{}:{}".format(*address)))
 
     def _peer_arrived(self, peer: Peer, asked: NodeId | None) -> None:
         self._post(partial(self._connected, peer, asked))
@@ -284,6 +290,11 @@ class Overlay:
             self._events.append(partial(self._packet, peer, header))
             self._wake.notify()
 
+    def _take_found(self, node: NodeId, address: str) -> list[Action]:
+        with self._wake:
+            self._found_pending -= 1
+        return self._core.found(node, address)
+
     def _packet(self, peer: Peer, header: Header) -> list[Action]:
         with self._wake:
             peer.pending -= 1
@@ -343,14 +354,14 @@ class Overlay:
         elif isinstance(action, Abort):
             self._sessions.abort(action.peer.session)
         elif isinstance(action, PeerFound):
-            self._tell("peer", f"connected to node {action.peer.node_id:010x} at {action.peer.remote}")
+            _log.info("connected to node %010x at %s", action.peer.node_id, action.peer.remote)
         elif isinstance(action, PeerGone):
             self._peer_gone(action)
         elif isinstance(action, TableChanged):
             self.converged.clear()
             self._app.table_changed()
         elif isinstance(action, Joined):
-            self._tell("joined", f"node {self.node_id:010x} has joined the network")
+            _log.debug("node %010x has joined the network", self.node_id)
         elif isinstance(action, Wake):
             self._timer.after(action.seconds, partial(self._post, self._core.wake))
         elif isinstance(action, Settle):
@@ -361,20 +372,24 @@ class Overlay:
             self._converge()
 
     def _peer_gone(self, action: PeerGone) -> None:
-        name = f"node {action.peer.node_id:010x} at {action.peer.remote}"
-        if not action.lost:
-            _log.info("disconnected from %s: %s", name, action.why or "it closed the session")
-            return
-        self._tell(*(("lost", f"lost {name}: {action.why}") if action.why else ("left", f"{name} has left")))
-        self._app.peer_lost(action.peer.node_id)
+        peer, why = action.peer, action.why
+        if not action.lost or self._leaving:
+            _log.debug("disconnected from node %010x at %s: %s", peer.node_id, peer.remote, why or "it closed the session")
+        elif why:
+            _log.warning("lost node %010x at %s: %s", peer.node_id, peer.remote, why)
+            self._sessions.said(peer.node_id)  # trying to reach it again is no news
+        else:
+            _log.info("node %010x at %s has left", peer.node_id, peer.remote)
+        if action.lost:
+            self._app.peer_lost(peer.node_id)
 
     def _converge(self) -> None:
-        """Nothing happens any more: tell so, and search at leisure."""
+        """Nothing happens any more: tell so, the first time, and search at leisure."""
         self.converged.set()
-        self._tell("converged", f"the network is stable, with {len(self._core.table.active)} peers of this node")
+        peers = len(self._core.table.active)
+        if self._booted is not None:
+            found = f"{peers} peer{'s' * (peers != 1)}" if peers else "no other node found so far"
+            _log.info("converged after %.1f s: %s", self._clock() - self._booted, found)
+            self._booted = None
         for bootstrapper in self._bootstrappers:
             bootstrapper.slow()
-
-    def _tell(self, kind: str, text: str) -> None:
-        _log.info("%s", text)
-        self._on_event(kind, text)

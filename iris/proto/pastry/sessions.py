@@ -24,6 +24,7 @@ from iris.proto.pastry.space import NodeId, valid_id
 from iris.proto.pastry.wire import InitPacket
 
 _ADDRESSES = 16  # of a peer that are remembered
+_SAY_AGAIN = 60.0  # seconds between two lines about the same absent node
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Sessions:
         self._closing: set[Session] = set()  # those of them that a thread is closing
         self._dials: deque[Dial] = deque()
         self._threads: set[threading.Thread] = set()
+        self._said: dict[NodeId, float] = {}  # who is known to be absent, and since when
         self._dialling = 0  # threads of those that dial
 
     # Dialling and accepting
@@ -130,10 +132,20 @@ class Sessions:
             try:
                 return self._introduce(self._connect(address), dialled=True)
             except (IrisError, OSError) as exc:
-                _log.info("node %010x can't be reached at %s: %s", dial.node_id, text, exc)
+                level = logging.INFO if self.said(dial.node_id) else logging.DEBUG
+                _log.log(level, "node %010x can't be reached at %s: %s", dial.node_id, text, exc)
             if self._stop.is_set():
                 break
         return None
+
+    def said(self, node: NodeId) -> bool:
+        """Note that something is said about its absence. Returns: whether that is news, as nothing was for a while."""
+        now = self._clock()
+        with self._lock:
+            self._said = {other: at for other, at in self._said.items() if now - at < _SAY_AGAIN}
+            news = node not in self._said
+            self._said.setdefault(node, now)
+        return news
 
     def accept(self, session: Session) -> None:
         """Take a session that a listener brings; returns when the peer has introduced itself, or was dropped."""

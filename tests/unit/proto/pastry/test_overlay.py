@@ -2,8 +2,10 @@
 
 import logging
 import random
+import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
@@ -41,7 +43,6 @@ class App:
     def __init__(self) -> None:
         self.delivered: list[tuple[NodeId, bytes]] = []
         self.lost: list[NodeId] = []
-        self.events: list[str] = []
         self.refuses = False
 
     def deliver(self, message: Message, key: NodeId) -> None:
@@ -61,11 +62,6 @@ class App:
 
     def table_changed(self) -> None:
         with _changed:
-            _changed.notify_all()
-
-    def on_event(self, kind: str, text: str) -> None:
-        with _changed:
-            self.events.append(kind)
             _changed.notify_all()
 
 
@@ -93,7 +89,6 @@ class Lab:
             config=config or self.config,
             timer=self.timer,
             rng=random.Random(len(self.nodes)),
-            on_event=app.on_event,
         )
         self.nodes.append((overlay, app))
         return overlay, app
@@ -179,9 +174,22 @@ def test_a_lone_node_delivers_its_messages_to_itself_at_once(lab: Lab) -> None:
     assert not overlay.joined
 
 
+def wait_linked(overlay: Overlay, *nodes: int) -> None:
+    """Until there are sessions with them."""
+    deadline = time.monotonic() + PATIENCE
+    while overlay._core.links.keys() != set(nodes):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What a user reads at default verbosity."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+
+
 def test_nodes_find_each_other_route_and_repair(lab: Lab) -> None:
     nodes = lab.ring(4)
-    wait_for(lambda: all(overlay.joined and "joined" in app.events for overlay, app in nodes))
+    wait_for(lambda: all(overlay.joined for overlay, _ in nodes))
     route_many(nodes)
     (crashed, _), *left = nodes
     crash(crashed)
@@ -195,7 +203,49 @@ def test_nodes_find_each_other_route_and_repair(lab: Lab) -> None:
     route_many(rest)
     leaver.close()
     leaver.close()
-    assert all({"listening", "peer", "joined", "lost", "left"} <= set(app.events) for _, app in rest)
+
+
+def test_every_arrival_departure_and_loss_is_told_in_one_line(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        overlay, app = lab.node()
+        overlay.boot()
+        assert len(told(caplog)) == 1
+        assert re.fullmatch(r"meeting other nodes on lo \(127\.0\.0\.1, ports TCP \d+ and UDP \d+\)", told(caplog)[0])
+        leaver, crasher = join_raw(lab, overlay, NodeId(7)), join_raw(lab, overlay, NodeId(8))
+        for session in (leaver, crasher):
+            session.start(lambda message: None, lambda error: None)
+        wait_linked(overlay, 7, 8)
+        leaver.send(Message(Header(op=Op.CLOSE, dest=overlay.node_id)))
+        wait_for(lambda: app.lost == [7])
+        crasher.abort()
+        wait_for(lambda: app.lost == [7, 8])
+        overlay.close()
+        leaver.close()
+    lines = sorted(line for line in told(caplog) if line.startswith(("node 0000000007", "connected to", "lost")))
+    assert re.fullmatch(
+        r"connected to node 0000000007 at 127\.0\.0\.1:\d+\n"
+        r"connected to node 0000000008 at 127\.0\.0\.1:\d+\n"
+        r"lost node 0000000008 at 127\.0\.0\.1:\d+: .*\n"
+        r"node 0000000007 at 127\.0\.0\.1:\d+ has left",
+        "\n".join(lines),
+    )
+    assert not [line for line in told(caplog) if "can't be reached" in line]  # it is lost, which was said
+
+
+def test_convergence_is_told_once(timer: Timer, key: RSAPrivateKey, caplog: pytest.LogCaptureFixture) -> None:
+    lab = Lab(1, timer, key)
+    lab.config = replace(lab.config, pastry=PastryConfig(boot_quiet=0.3, converged_quiet=0.2, beat_period=0.1))
+    with caplog.at_level(logging.INFO):
+        overlay, app = lab.node()
+        overlay.boot()
+        assert overlay.converged.wait(PATIENCE)
+        session = join_raw(lab, overlay, NodeId(7))
+        wait_for(lambda: app.lost == [7])
+        wait_for(overlay.converged.is_set)
+        overlay.close()
+        session.abort()
+    (line,) = (line for line in told(caplog) if line.startswith("converged"))
+    assert re.fullmatch(r"converged after 0\.\d s: no other node found so far", line)
 
 
 def test_nodes_converge_when_nothing_happens_any_more(timer: Timer, key: RSAPrivateKey) -> None:
@@ -203,9 +253,8 @@ def test_nodes_converge_when_nothing_happens_any_more(timer: Timer, key: RSAPriv
     lab.config = replace(lab.config, pastry=PastryConfig(boot_quiet=0.3, converged_quiet=0.2, beat_period=0.1))
     try:
         nodes = lab.ring(2)
-        for overlay, app in nodes:
-            assert overlay.wait_converged(PATIENCE)
-            wait_for(lambda app=app: "converged" in app.events)  # type: ignore[misc]
+        for overlay, _ in nodes:
+            assert overlay.converged.wait(PATIENCE)
     finally:
         for overlay, _ in lab.nodes:
             overlay.close()
@@ -219,7 +268,6 @@ def test_a_peer_that_falls_silent_is_lost_after_three_beats(timer: Timer, key: R
     session = join_raw(lab, overlay, NodeId(7))
     try:
         wait_for(lambda: app.lost == [7])
-        assert "lost" in app.events
     finally:
         session.abort()
         overlay.close()
@@ -233,8 +281,6 @@ def test_one_who_leaves_gets_what_is_on_its_way_routed(lab: Lab) -> None:
     session.start(lambda message: None, lambda error: ended.set())
     session.send(Message(Header(op=Op.CLOSE, dest=overlay.node_id)))
     wait_for(lambda: app.lost == [7])
-    with _changed:
-        assert app.events.count("left") == 1
     # the other side has hung up by now, or is about to: the session closes from both ends without a word lost
     assert ended.wait(PATIENCE)
     session.close()
@@ -258,7 +304,7 @@ def test_a_bad_packet_drops_the_peer_and_never_the_node(lab: Lab, packet: Messag
     ended = threading.Event()
     with caplog.at_level(logging.WARNING):
         session.start(lambda message: None, lambda error: ended.set())
-        wait_for(lambda: "peer" in app.events)
+        wait_linked(overlay, 7)
         session.send(packet)
         assert ended.wait(PATIENCE)
     wait_for(lambda: app.lost == [7])
@@ -281,7 +327,7 @@ def test_a_message_that_the_layer_above_rejects_drops_the_peer(lab: Lab) -> None
 
 @pytest.mark.parametrize("packet", [Message(Header()), Message(InitPacket(None, [])), Message(InitPacket(1 << 40, []))])
 def test_who_does_not_introduce_himself_is_no_peer(lab: Lab, packet: Message) -> None:
-    overlay, app = lab.node()
+    overlay, _ = lab.node()
     overlay.boot()
     host, _, port = overlay.addresses[0].partition(":")
     session = dial((host, int(port)), lab.key, session=lab.config.session, limits=lab.config.limits)
@@ -290,7 +336,7 @@ def test_who_does_not_introduce_himself_is_no_peer(lab: Lab, packet: Message) ->
     session.start(lambda message: None, lambda error: ended.set())
     assert ended.wait(PATIENCE)
     session.abort()
-    assert "peer" not in app.events
+    assert not overlay._core.links
 
 
 def test_one_who_never_introduces_himself_does_not_hold_up_the_end(lab: Lab) -> None:
