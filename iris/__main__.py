@@ -6,9 +6,11 @@ Exit codes: 0 after a graceful stop, 2 for anything the user can set right (one 
 import argparse
 import contextlib
 import logging
+import os
 import secrets
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,17 +19,20 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from iris import __version__
-from iris.config import NETWORK_VERSION, Config
+from iris.config import NETWORK_VERSION, Config, Limits
 from iris.errors import ConfigError
 from iris.keys import generate_key, load_key, network_key
 from iris.netif import Interface, interfaces
 from iris.node import Node
 from iris.service.relay.schema import VERSION
+from iris.system import raise_descriptor_limit
 
 _log = logging.getLogger("iris")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-STOP_TIMEOUT = 4.5  # seconds that a graceful stop may take; the process is gone within 5
+STOP_TIMEOUT = 4.5  # seconds that a graceful stop may take
+STOP_LIMIT = 4.9  # seconds after which the process ends anyhow
+_NETWORK_SIZE = 1_024  # bytes of its name, so that the datagrams that carry it stay below 1,500
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,6 +58,16 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _network(text: str) -> str:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't text in this terminal's encoding") from None
+    if size > _NETWORK_SIZE:
+        raise argparse.ArgumentTypeError(f"a network's name has {_NETWORK_SIZE} bytes at most, not {size}")
+    return text
+
+
 def _parser() -> _Parser:
     parser = _Parser(
         prog="iris",
@@ -66,7 +81,7 @@ def _parser() -> _Parser:
     def flag(*names: str, **options: object) -> None:
         parser.add_argument(*(dash + name for name in names for dash in ("-", "--")), **options)  # type: ignore[arg-type]
 
-    flag("net", metavar="NAME", help="name of the network to join or create")
+    flag("net", metavar="NAME", type=_network, help="name of the network to join or create")
     flag("rsa", metavar="FILE", type=Path, help="the network's RSA private key (default: one that is made and kept for you)")
     flag("port", metavar="PORT", type=_port, default=Config().relay.port, help="where local applications attach (default: 55555)")
     flag("dev", action="store_true", help="developer mode: a random network and key, on loopback only")
@@ -152,12 +167,38 @@ def _wait_for_signal() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
+def _abandon() -> None:
+    _log.warning("stopping took too long; what is left is abandoned")
+    os._exit(0)
+
+
+def _stop(node: Node) -> None:
+    """Stop gracefully, and if that hangs, end the process."""
+    backstop = threading.Timer(STOP_LIMIT, _abandon)
+    backstop.daemon = True
+    backstop.start()
+    node.stop(STOP_TIMEOUT)
+    backstop.cancel()
+
+
+def _limits() -> Limits:
+    """The usual limits, as far as the system lets this process open as many sockets: half of those are for applications."""
+    sockets, usual = raise_descriptor_limit(), Limits()
+    return replace(
+        usual,
+        clients=min(usual.clients, sockets // 2),
+        client_handshakes=min(usual.client_handshakes, sockets // 8),
+        tunnels=min(usual.tunnels, sockets // 4),
+    )
+
+
 def run(args: argparse.Namespace) -> None:
     """Run a node until a signal. Raises: ConfigError for what the user can set right."""
     with _signals_held(), _profiles(args.cpuprof, args.heapprof):
         defaults = Config()
         config = replace(
             defaults,
+            limits=_limits(),
             relay=replace(defaults.relay, port=args.port),
             bootstrap=replace(defaults.bootstrap, probe_public=args.probe_public),
         )
@@ -167,7 +208,7 @@ def run(args: argparse.Namespace) -> None:
         node.start()
         _wait_for_signal()
         _log.info("stopping; again to stop at once")
-        node.stop(STOP_TIMEOUT)
+        _stop(node)
         _log.info("stopped")
 
 

@@ -20,8 +20,9 @@ class Limits:
     client_handshakes: int = 1_024  # attaching applications that haven't finished their init
     client_outbox: int = 192 * MIB  # bytes waiting for one client; what can be refused or dropped fills two thirds of it at most
     client_tunnels: int = 1_024  # tunnels of one client, live or being built
+    tunnels: int = 16_384  # tunnels of all clients to other nodes; each has a socket
     client_requests: int = 65_536  # requests of one client without an answer yet, each way
-    client_subscriptions: int = 65_536  # topics of one client
+    client_subscriptions: int = 8_192  # topics of one client; each is five trees that the node cares for every second
     name_size: int = 4 * KIB  # bytes of a cluster's or topic's name
     peer_handshakes: int = 8  # sessions being authenticated, each way; Go config.PastryAuthThreads
     peer_outbox: int = 192 * MIB  # bytes waiting for one peer link

@@ -83,14 +83,15 @@ class Node:
         def left() -> float:
             return max(0.0, deadline - self._clock())
 
-        for step in (
+        steps: tuple[Callable[[], None], ...] = (
             lambda: self._relay.close(timeout=timeout * _DRAIN_SHARE),
             lambda: self._iris.close(left() * _TUNNEL_SHARE),
             self._scribe.leave,
             lambda: self._pastry.close(left()),
             self._scribe.close,
             self._timer.close,
-        ):
+        )
+        for step in steps:
             try:
                 step()
             except IrisError as exc:  # the others are left all the same

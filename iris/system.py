@@ -1,8 +1,11 @@
-"""How busy this machine was lately.
+"""How busy this machine was lately, and how many sockets it lets us have.
 
 Answers to Go's system/system.go and cpu_*.go: the counting is psutil's. No thread of its own: whoever beats asks once a beat.
 """
 
+import contextlib
+import resource
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -32,3 +35,12 @@ class CpuMeter:
     def _read(self) -> tuple[float, float]:
         times = self._cpu_times()
         return times.user + times.system + getattr(times, "nice", 0.0), times.idle
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process have as many files and sockets open as the system permits. Returns: how many that is."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # "unlimited" may be more than there can be
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed

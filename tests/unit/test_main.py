@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from iris.__main__ import main
-from tests.support.client import Client
+from tests.support.client import Client, Denied
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -69,6 +69,8 @@ def start() -> Iterator[Start]:
         (["-net", "demo", "-iface", "nowhere0"], "nowhere0"),
         (["-net", "demo", "-iface", "lo", "-rsa", "/nonexistent"], "/nonexistent"),
         (["--net=demo", "--iface=lo", "--rsa=/nonexistent"], "/nonexistent"),
+        (["-net", "\udcff", "-iface", "lo"], "isn't text in this terminal's encoding"),
+        (["-net", "n" * 1_025, "-iface", "lo"], "1024 bytes at most, not 1025"),
         (["-dev", "-cpuprof", "/nonexistent/x"], "can't write a profile to /nonexistent/x"),
     ],
 )
@@ -131,6 +133,57 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     assert process.returncode in (-signal.SIGINT, -signal.SIGTERM)
     service.wait_closed()
     caller.wait_closed()
+
+
+def test_a_stop_that_hangs_ends_within_five_seconds_all_the_same() -> None:
+    program = f"""
+import os, signal, sys, time
+from iris import __main__ as main
+class Hanging(main.Node):
+    def start(self):
+        signal.pthread_kill(main.threading.get_ident(), signal.SIGTERM)
+    def stop(self, timeout):
+        time.sleep(60)
+main.Node = Hanging
+sys.exit(main.main(["-dev", "-port", "{free_port()}"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, timeout=10)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1].endswith("stopping took too long; what is left is abandoned")
+
+
+def test_applications_leave_sockets_for_the_ring() -> None:
+    """With few of them to be had, too many applications are turned away in words, and nothing fails for the want of one."""
+    port = free_port()
+    command = ["-c", f"ulimit -n 128; exec {sys.executable} -m iris -dev -port {port}"]
+    with subprocess.Popen(["bash", *command], stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: attachable(port))
+        clients = [Client(port) for _ in range(64)]
+        with pytest.raises(Denied, match="serves as many applications as it may"):
+            Client(port)
+        process.terminate()
+        _, said = process.communicate(timeout=5.0)
+        for client in clients:
+            client.wait_closed()
+    assert "Too many open files" not in said
+    assert process.returncode == 0
+
+
+def test_a_start_is_told_in_a_few_lines(start: Start) -> None:
+    port = free_port()
+    process = start("-dev", port=port)
+    process.terminate()
+    _, said = process.communicate(timeout=5.0)
+    lines = [line.split(" ", 1)[1] for line in said.splitlines()]
+    patterns = [
+        r"node [0-9a-f]{10} of network 'dev-[0-9a-f]{16}'",
+        rf"applications attach at 127\.0\.0\.1:{port}",
+        r"tunnels of other nodes come in at 127\.0\.0\.1:\d+",
+        r"meeting other nodes on lo \(127\.0\.0\.1, ports TCP \d+ and UDP \d+\)",
+        r"stopping; again to stop at once",
+        r"stopped",
+    ]
+    assert re.fullmatch("\n".join(patterns), "\n".join(lines))
 
 
 def test_the_network_key_is_kept_per_user(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

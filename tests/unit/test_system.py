@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -58,3 +60,14 @@ def test_counters_that_step_back_do_no_harm() -> None:
 def test_this_machine_can_be_measured() -> None:
     meter = CpuMeter()
     assert MIN_USAGE <= meter() <= 1
+
+
+@pytest.mark.parametrize(("soft", "hard"), [(64, 128), (128, 128)])
+def test_as_many_files_may_be_open_as_the_system_permits(soft: int, hard: int) -> None:
+    program = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+from iris.system import raise_descriptor_limit
+print(raise_descriptor_limit(), resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == f"{hard} ({hard}, {hard})\n"

@@ -70,6 +70,7 @@ class Tunneler:
     ) -> None:
         """Arguments: find_key looks up a tunnel asked for here, by its connection and its own id; on_link gets its link, once proven."""
         self._config, self._timer, self._clock = config.iris, timer, clock
+        self._limit = config.limits.tunnels
         self._session = dataclasses.replace(config.session, send_timeout=_NO_STALL)
         self._settings = Settings(config=self._session, limits=config.limits, clock=clock)
         self._find_key, self._on_link = find_key, on_link
@@ -98,8 +99,8 @@ class Tunneler:
 
     def _accept(self, sock: socket.socket, remote: Address) -> None:
         arrived = self._clock()
-        if not self._accepting.submit(lambda: self._serve(sock, remote, arrived)):
-            _log.warning("a tunnel from %s is refused: too many are being set up", flatten(remote))
+        if self._full() or not self._accepting.submit(lambda: self._serve(sock, remote, arrived)):
+            _log.warning("a tunnel from %s is refused: too many are open, or being set up", flatten(remote))
             sock.close()
 
     def _serve(self, sock: socket.socket, remote: Address, arrived: float) -> None:
@@ -127,8 +128,8 @@ class Tunneler:
 
     def dial(self, offer: Header, deadline: float, done: Callable[[Link | None], None]) -> None:
         """Dial back to who asked for a tunnel. `done` gets the link, or None when there will be none, from a thread of the pool."""
-        if not self._dialling.submit(lambda: done(self._dial(offer, deadline))):
-            _log.warning("a tunnel is refused: too many are being set up")
+        if self._full() or not self._dialling.submit(lambda: done(self._dial(offer, deadline))):
+            _log.warning("a tunnel is refused: too many are open, or being set up")
             done(None)
 
     def _dial(self, offer: Header, deadline: float) -> Link | None:
@@ -159,6 +160,9 @@ class Tunneler:
         return link
 
     # Both
+
+    def _full(self) -> bool:
+        return len(self._tunnels) >= self._limit
 
     def _prove(self, link: Link, sock: socket.socket, tun_id: int, deadline: float) -> None:
         link.send_direct(Message(AuthPacket(tun_id)), deadline)

@@ -134,7 +134,7 @@ def test_connection_beyond_those_being_admitted_is_hung_up_on(caplog: pytest.Log
     ):
         third.settimeout(10)
         assert third.recv(1) == b""
-        assert "too many are being set up" in caplog.text
+        assert "too many are open, or being set up" in caplog.text
 
 
 def test_connection_that_waited_too_long_for_its_turn_is_hung_up_on(site: Site) -> None:
@@ -207,7 +207,19 @@ def test_offer_beyond_those_being_dialled_is_left(site: Site, caplog: pytest.Log
     site.there._tunneler._dialling = Workers("full", threads=0, waiting=0)
     site.service.offers[0].accept(accepted.put)
     assert accepted.get(timeout=10) is None
-    assert "too many are being set up" in caplog.text
+    assert "too many are open, or being set up" in caplog.text
+
+
+def test_tunnels_to_other_nodes_are_bounded_both_ways(caplog: pytest.LogCaptureFixture) -> None:
+    with tunnels.site(replace(CONFIG, limits=replace(CONFIG.limits, tunnels=0))) as site:
+        site.ask()
+        accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
+        site.service.offers[0].accept(accepted.put)
+        assert accepted.get(timeout=10) is None
+        with socket.create_connection(site.address) as sock:
+            sock.settimeout(10)
+            assert sock.recv(1) == b""
+    assert caplog.text.count("too many are open") == 2
 
 
 def test_connection_closed_while_dialling_closes_the_tunnel(site: Site) -> None:
