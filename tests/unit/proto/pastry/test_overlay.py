@@ -373,6 +373,13 @@ def test_where_no_interface_can_be_used_boot_says_so(lab: Lab) -> None:
         overlay.boot()
 
 
+def test_what_datagrams_bring_waits_in_a_bounded_queue(lab: Lab) -> None:
+    overlay, _ = lab.node()
+    for number in range(1_000):  # anybody can send so many; the thread that would take them hasn't come to it
+        overlay._found(number, ("127.0.0.1", 9), True)
+    assert len(overlay._events) < 100
+
+
 def test_a_node_that_was_never_booted_can_be_closed(lab: Lab) -> None:
     overlay, _ = lab.node()
     overlay.leave()

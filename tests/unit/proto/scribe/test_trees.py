@@ -1,8 +1,10 @@
 import random
+import time
 
 import pytest
 
 from iris.balancer import MAX_CAPACITY
+from iris.config import IrisConfig, Limits, ScribeConfig
 from iris.errors import StateError
 from iris.gobber import Encoder
 from iris.proto.packet import HEAD_LIMIT
@@ -219,6 +221,17 @@ def test_a_report_of_very_many_topics_comes_in_parts_that_a_link_takes() -> None
     reports = [action.header for action in core.actions if isinstance(action, Send) and action.header.report is not None]
     assert sorted(topic for header in reports if header.report for topic in header.report.tops) == topics
     assert max(len(Encoder().encode(header)) for header in reports) * 20 < HEAD_LIMIT
+
+
+def test_a_client_with_all_its_subscriptions_leaves_the_node_most_of_a_beat() -> None:
+    core = trees()
+    for topic in range(Limits().client_subscriptions * IrisConfig().topic_splits):
+        core.join(NodeId(topic * 1_000), "name")
+        core.subscribe(NodeId(topic * 1_000), OWNER, root=True)
+    core.beat(0.5)
+    started = time.thread_time()
+    core.beat(0.5)
+    assert time.thread_time() - started < ScribeConfig().beat_period / 3
 
 
 def test_a_reported_capacity_stays_within_what_a_go_node_holds() -> None:
