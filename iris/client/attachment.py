@@ -16,16 +16,16 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from iris.client import codec
 from iris.client.errors import Closed, TimedOut
 from iris.client.limits import TUNNEL_BUFFER
 from iris.client.pool import Pool
-from iris.client.protocol import Core
+from iris.client.protocol import Core, Intake
 from iris.client.tunnel import Tunnel
 from iris.errors import LinkClosed, ProtocolError, StateError
-from iris.outbox import Batch, Outbox
+from iris.outbox import Batch, Outbox, flush_batch
 
 _HIGH_WATER = 4 << 20  # bytes that the node hasn't taken yet, at which writers wait
 _READ = 65_536  # bytes of one read
@@ -33,19 +33,6 @@ _READ = 65_536  # bytes of one read
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _numbers = itertools.count(1)
-
-
-class Intake(Protocol):
-    """What a service does with what comes for it. Called by the reading thread, so none of these waits."""
-
-    def handle_broadcast(self, message: bytes) -> None:
-        """A message to the cluster came."""
-
-    def handle_request(self, number: int, request: bytes, timeout: float) -> None:
-        """A request to the cluster came."""
-
-    def handle_offer(self, build_id: int, chunk_limit: int) -> None:
-        """Somebody wants a tunnel."""
 
 
 class Attachment:
@@ -59,14 +46,13 @@ class Attachment:
         self._lock = threading.Lock()  # guards the next two
         self._closing = False
         self._pools: list[Pool[Any]] = []
-        self.intake: Intake | None = None
         self._outbox = Outbox(sock, name=self.name, limit=_HIGH_WATER, on_broken=self._cut)
         self.core: Core[Tunnel] = Core(self, attached=self._attached, cluster=cluster, tunnel_buffer=TUNNEL_BUFFER)
         self._reader = threading.Thread(target=self._run, name=f"{self.name}-rx", daemon=True)
 
     def start(self, intake: Intake | None, timeout: float) -> None:
         """Attach. intake is for a member of a cluster. Raises: Denied, Closed, TimedOut; it is closed then."""
-        self.intake = intake
+        self.core.intake = intake
         self._reader.start()
         try:
             self.write_soon(self.core.greeting)
@@ -125,9 +111,10 @@ class Attachment:
         return threading.current_thread() is self._reader
 
     def may_wait(self) -> None:
-        """Raises: StateError when the calling thread can't wait for anything that has to be read."""
+        """Prepare to wait for what has to be read. Raises: StateError when the calling thread is the one that reads."""
         if threading.current_thread() is self._reader:
             raise StateError("this thread reads what the node sends: it can't wait for it")
+        flush_batch()
 
     def _run(self) -> None:
         error: Exception | None = None
@@ -200,21 +187,6 @@ class Attachment:
     def new_tunnel(self, number: int, chunk_limit: int) -> Tunnel:
         """Make the end of a tunnel."""
         return Tunnel(self, number, chunk_limit)
-
-    def handle_broadcast(self, message: bytes) -> None:
-        """A message to the cluster came."""
-        assert self.intake is not None
-        self.intake.handle_broadcast(message)
-
-    def handle_request(self, number: int, request: bytes, timeout: float) -> None:
-        """A request to the cluster came."""
-        assert self.intake is not None
-        self.intake.handle_request(number, request, timeout)
-
-    def handle_offer(self, build_id: int, chunk_limit: int) -> None:
-        """Somebody wants a tunnel to the cluster."""
-        assert self.intake is not None
-        self.intake.handle_offer(build_id, chunk_limit)
 
 
 def attach(port: int, timeout: float) -> socket.socket:

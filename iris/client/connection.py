@@ -17,6 +17,7 @@ from iris.client.limits import PATIENCE, PORT, TopicLimits
 from iris.client.pool import Pool
 from iris.client.tunnel import Tunnel
 from iris.errors import StateError
+from iris.outbox import Batch, flush_batch
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Connection:
         self._attachment.may_wait()
         future: Future[bytes] = Future()
         number = self._core.request(cluster, request, timeout, future)
+        flush_batch()
         self._attachment.hold_back()
         try:
             return future.result(timeout + PATIENCE)
@@ -110,6 +112,7 @@ class Connection:
         self._attachment.may_wait()
         future: Future[Tunnel] = Future()
         number = self._core.tunnel(cluster, timeout, future)
+        flush_batch()
         try:
             return future.result(timeout + PATIENCE)
         except TimeoutError:
@@ -117,6 +120,13 @@ class Connection:
                 raise
             self._core.forget_tunnel(number)
             raise TimedOut("the node doesn't say what became of a tunnel") from None
+
+    def batch(self) -> Batch:
+        """While a thread is in `with connection.batch():`, what it says gathers, and is sent at the end of the block, in few system calls.
+
+        For many requests of `submit`, broadcasts, events or small messages at a time. Don't wait in there for a future of `submit`.
+        """
+        return Batch()
 
     @property
     def closed(self) -> bool:

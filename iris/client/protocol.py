@@ -58,6 +58,10 @@ class Face(Protocol[T_co]):
     def new_tunnel(self, number: int, chunk_limit: int) -> T_co:
         """Make the end of a tunnel, which is there from now on."""
 
+
+class Intake(Protocol):
+    """What a service does with what comes for it. None of these waits."""
+
     def handle_broadcast(self, message: bytes) -> None:
         """A message to the cluster came."""
 
@@ -76,6 +80,7 @@ class Core(Generic[T]):
         self.greeting = codec.init(cluster)
         self.tunnel_buffer = tunnel_buffer  # bytes
         self.ended: Closed | None = None
+        self.intake: Intake | None = None  # of a service, to be set before the first feed()
         self._face, self._attached = face, attached
         self._lock = threading.Lock()  # guards changes of _subscriptions, in one go with their packets
         self._numbers, self._tunnel_numbers = itertools.count(), itertools.count()
@@ -84,21 +89,21 @@ class Core(Generic[T]):
         self._tunnels: dict[int, T] = {}
         self._subscriptions: dict[str, Callable[[bytes], None]] = {}
         self._parser = codec.NodeParser()
-        handlers: dict[Op, Callable[..., None]] = {
+        handlers: dict[int, Callable[..., None]] = {
             Op.INIT: self._take_init,
             Op.DENY: self._take_deny,
             Op.CLOSE: self._take_close,
-            Op.BROADCAST: face.handle_broadcast if cluster else self._take_stray,
-            Op.REQUEST: self._take_request if cluster else self._take_stray,
+            Op.BROADCAST: self._take_broadcast,
+            Op.REQUEST: self._take_request,
             Op.REPLY: self._take_reply,
             Op.PUBLISH: self._take_event,
-            Op.TUNNEL_INIT: self._take_offer if cluster else self._take_stray,
+            Op.TUNNEL_INIT: self._take_offer,
             Op.TUNNEL_CONFIRM: self._take_tunnel,
             Op.TUNNEL_ALLOW: self._take_allowance,
             Op.TUNNEL_TRANSFER: self._take_chunk,
             Op.TUNNEL_CLOSE: self._take_tunnel_close,
         }
-        self._handlers = [handlers.get(op, self._take_stray) for op in Op]
+        self._handlers = handlers  # the parser lets nothing pass that isn't in there
 
     def feed(self, data: bytes) -> None:
         """Take what the node sent. Raises: ProtocolError when that breaks the rules."""
@@ -232,8 +237,16 @@ class Core(Generic[T]):
     def _take_close(self, reason: str) -> None:
         self.end(Closed(reason))
 
+    def _service(self) -> Intake:
+        if self.intake is None:
+            raise ProtocolError("the node sends what is for services only")
+        return self.intake
+
+    def _take_broadcast(self, message: bytes) -> None:
+        self._service().handle_broadcast(message)
+
     def _take_request(self, number: int, request: bytes, timeout: int) -> None:
-        self._face.handle_request(number, request, timeout / 1_000)
+        self._service().handle_request(number, request, timeout / 1_000)
 
     def _take_reply(self, number: int, timed_out: bool, success: bool | None, result: Any) -> None:
         pending = self._pending.pop(number, None)
@@ -252,7 +265,7 @@ class Core(Generic[T]):
             deliver(event)
 
     def _take_offer(self, build_id: int, chunk_limit: int) -> None:
-        self._face.handle_offer(build_id, _checked(chunk_limit))
+        self._service().handle_offer(build_id, _checked(chunk_limit))
 
     def _take_tunnel(self, number: int, timed_out: bool, chunk_limit: int) -> None:
         pending = self._building.pop(number, None)
@@ -277,9 +290,6 @@ class Core(Generic[T]):
     def _take_tunnel_close(self, number: int, reason: str) -> None:
         if (tunnel := self._tunnels.pop(number, None)) is not None:
             tunnel.handle_close(Closed(reason))
-
-    def _take_stray(self, *_: object) -> None:
-        raise ProtocolError("the node sends what is for services only")
 
 
 def _finish(pending: Pending, error: Exception) -> None:

@@ -4,25 +4,22 @@ Answers to iris-go's service.go, and to its half of events.go.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TypeVar
 
 from iris.client.attachment import Attachment, attach
 from iris.client.codec import Buffer
 from iris.client.connection import Connection
 from iris.client.errors import Closed, Fault
+from iris.client.handlers import Decorators, Intake, Request, fault_text
 from iris.client.limits import PATIENCE, PORT, ServiceLimits
 from iris.client.tunnel import Tunnel
 
 _log = logging.getLogger(__name__)
 
-F = TypeVar("F", bound=Callable[..., object])
 
-
-class Handler:
+class Handler(Decorators):
     """What a service does. Subclass it and define what it handles, or decorate functions with an instance's `on_…`:
 
         handler = iris.Handler()
@@ -50,86 +47,31 @@ class Handler:
     def handle_drop(self, reason: Closed) -> None:
         """Learn that the node is lost, and this service with it."""
 
-    def on_init(self, function: F) -> F:
-        """Decorate what is called with the connection, before anything is handled."""
-        return self._set("init", function)
 
-    def on_broadcast(self, function: F) -> F:
-        """Decorate what takes broadcasts."""
-        return self._set("handle_broadcast", function)
-
-    def on_request(self, function: F) -> F:
-        """Decorate what answers requests."""
-        return self._set("handle_request", function)
-
-    def on_tunnel(self, function: F) -> F:
-        """Decorate what uses tunnels."""
-        return self._set("handle_tunnel", function)
-
-    def on_drop(self, function: F) -> F:
-        """Decorate what learns that the node is lost."""
-        return self._set("handle_drop", function)
-
-    def _set(self, name: str, function: F) -> F:
-        setattr(self, name, function)
-        return function
-
-
-class _Intake:
-    """Hands what comes for a service to its pools."""
+class _Intake(Intake[Tunnel]):
+    """Runs a service's handlers."""
 
     def __init__(self, attachment: Attachment, handler: Handler, limits: ServiceLimits) -> None:
-        self._attachment, self._handler, self._limits = attachment, handler, limits
-        self._clock = time.monotonic
-        self._lock = threading.Lock()  # guards _open_tunnels
-        self._open_tunnels = 0
-        self._broadcasts = attachment.new_pool(
-            handler.handle_broadcast, threads=limits.broadcast_threads, memory=limits.broadcast_memory, kind="broadcast"
+        self._attachment, self._handler = attachment, handler
+        new_pool, broadcast_memory = attachment.new_pool, limits.broadcast_memory
+        super().__init__(
+            attachment.core,
+            limits,
+            time.monotonic,
+            name=attachment.name,
+            broadcasts=new_pool(handler.handle_broadcast, threads=limits.broadcast_threads, memory=broadcast_memory, kind="broadcast"),
+            requests=new_pool(self._answer, threads=limits.request_threads, memory=limits.request_memory, kind="request"),
+            tunnels=new_pool(self._use, threads=limits.tunnel_threads, memory=0, kind="tunnel"),
         )
-        self._requests = attachment.new_pool(self._answer, threads=limits.request_threads, memory=limits.request_memory, kind="request")
-        self._tunnels = attachment.new_pool(self._use, threads=limits.tunnel_threads, memory=0, kind="tunnel")
 
-    def start(self) -> None:
-        for pool in (self._broadcasts, self._requests, self._tunnels):
-            pool.start()
-
-    def handle_broadcast(self, message: bytes) -> None:
-        if not self._broadcasts.submit(message, len(message)):
-            self._dropped("broadcast", self._limits.broadcast_memory)
-
-    def handle_request(self, number: int, request: bytes, timeout: float) -> None:
-        if not self._requests.submit((number, request, self._clock() + timeout), len(request)):
-            self._dropped("request", self._limits.request_memory)
-
-    def handle_offer(self, build_id: int, chunk_limit: int) -> None:
-        with self._lock:
-            accepted = self._open_tunnels < self._limits.tunnel_threads
-            self._open_tunnels += accepted
-        if not accepted:
-            _log.error("%s: a tunnel isn't accepted, %d are in use", self._attachment.name, self._limits.tunnel_threads)
+    def _answer(self, request: Request) -> None:
+        if self.expired(request):
             return
-        self._tunnels.submit(self._attachment.core.accept(build_id, chunk_limit), 0)
-
-    def _dropped(self, kind: str, memory: int) -> None:
-        _log.error("%s: a %s is dropped: those that wait may take %d bytes", self._attachment.name, kind, memory)
-
-    def _answer(self, item: tuple[int, bytes, float]) -> None:
-        number, request, deadline = item
-        late = self._clock() - deadline
-        if late >= 0:
-            _log.error("%s: a request expired %.3f s before its turn came", self._attachment.name, late)
-            return
-        core = self._attachment.core
         try:
             try:
-                core.reply(number, self._handler.handle_request(request))
-            except Closed:
-                raise
-            except Fault as exc:
-                core.fail(number, str(exc) or "failed")
+                self._core.reply(request[0], self._handler.handle_request(request[1]))
             except Exception as exc:
-                _log.exception("%s: a request's handler failed", self._attachment.name)
-                core.fail(number, f"{type(exc).__name__}: {exc}")
+                self._core.fail(request[0], fault_text(exc, self._name))
         except Closed:
             return  # nobody can be told any more
         self._attachment.hold_back()
@@ -139,10 +81,9 @@ class _Intake:
             with tunnel:
                 self._handler.handle_tunnel(tunnel)
         except Closed as exc:
-            _log.info("%s: a tunnel ended while it was used: %s", self._attachment.name, exc)
+            _log.info("%s: a tunnel ended while it was used: %s", self._name, exc)
         finally:
-            with self._lock:
-                self._open_tunnels -= 1
+            self.tunnel_done()
 
 
 class Service:

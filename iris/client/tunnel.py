@@ -4,15 +4,17 @@ Answers to iris-go's tunnel.go. Lock order: _sending -> _changed (held across no
 """
 
 import contextlib
+import io
 import logging
 import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from iris.client.codec import Buffer
 from iris.client.errors import Closed, TimedOut
+from iris.client.files import Stream, open_tunnel
 from iris.client.flow import Flow, Outgoing
 from iris.client.limits import PATIENCE
 
@@ -90,6 +92,20 @@ class Tunnel:
             grant = self._flow.settle()
         self._grant(grant)
         return message
+
+    @overload
+    def makefile(self, mode: Literal["rb"] = "rb", buffering: int = 65_536, timeout: float | None = None) -> io.BufferedReader: ...
+    @overload
+    def makefile(self, mode: Literal["wb"], buffering: int = 65_536, timeout: float | None = None) -> io.BufferedWriter: ...
+    @overload
+    def makefile(self, mode: Literal["rwb"], buffering: int = 65_536, timeout: float | None = None) -> io.BufferedRWPair: ...
+    def makefile(self, mode: str = "rb", buffering: int = 65_536, timeout: float | None = None) -> Stream:
+        """A file to read from ("rb"), write to ("wb") or both ("rwb"), which ends where the other end closes the tunnel.
+
+        What is written is sent in messages of about `buffering` bytes. Closing the file sends what is left, and leaves the tunnel open.
+        The timeout is for each message. Don't mix it with `send` or `recv` in the same direction.
+        """
+        return open_tunnel(self, mode, buffering, timeout)
 
     @property
     def closed(self) -> bool:
