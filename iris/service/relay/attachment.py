@@ -54,7 +54,7 @@ class Attachment:
     ) -> None:
         """Take over a connected, blocking socket. connect raises Denied, or another IrisError, when the application can't be attached."""
         self._sock, self._on_gone, self._counters, self._timer = sock, on_gone, counters, timer
-        self._connect = connect
+        self._connect, self._clock = connect, clock
         self._drain_timeout = config.relay.drain_timeout
         # Tunnels throttle themselves: one that stalls with all of its allowance on the way keeps nothing else of its client waiting.
         self._high_water = max(config.limits.peer_high_water, config.relay.tunnel_buffer + 2 * config.iris.tunnel_window)
@@ -160,10 +160,11 @@ class Attachment:
                 self._wait(congested)
 
     def _wait(self, congested: Iterable[Outbox]) -> None:
-        """Read no more while peers have too much of this client's; a slow application is its own concern."""
+        """Read no more while peers have too much of this client's, a while for all of them; a slow application is its own concern."""
+        until = self._clock() + _PATIENCE
         for outbox in congested:
             if not isinstance(outbox, ClientOutbox):
-                outbox.wait_below(self._high_water, _PATIENCE)
+                outbox.wait_below(self._high_water, max(0.0, until - self._clock()))
 
     def _deny(self, reason: str) -> None:
         self._counters.add("refused")

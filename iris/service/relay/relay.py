@@ -171,6 +171,7 @@ class Relay:
             event.wait(max(0.0, deadline - self._clock()))
         for attachment in attachments:
             attachment.client.end(reason)
+        _log.debug("applications so far: %s", self.counters)
         self._join(attachments)
 
     def _join(self, attachments: list[Attachment]) -> None:

@@ -378,35 +378,39 @@ def test_a_client_that_is_idle_holds_on_to_nothing_of_what_it_said() -> None:
 
 
 class Uphill(Keeping):
-    """A network whose only peer takes nothing."""
+    """A network whose peers take nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, peers: int) -> None:
         super().__init__()
-        self.near, self.far = socket.socketpair()
-        self.outbox = Outbox(self.near, name="peer", limit=1 << 30)
+        self.pairs = [socket.socketpair() for _ in range(peers)]
+        self.outboxes = [Outbox(near, name="peer", limit=1 << 30) for near, _ in self.pairs]
         self.changed = threading.Condition()
 
     def broadcast(self, cluster: str, data: bytes) -> None:
-        self.outbox.write(data)
+        for outbox in self.outboxes:
+            outbox.write(data)
         with self.changed:
             self.kept.append(data)
             self.changed.notify_all()
 
 
-def test_whose_traffic_fills_a_peer_is_not_read_from_until_it_takes_some() -> None:
-    network = Uphill()
+@pytest.mark.parametrize("peers", [1, 10])
+def test_whose_traffic_fills_peers_is_not_read_from_until_they_take_some(peers: int) -> None:
+    network = Uphill(peers)
     with running(relay_config(limits={"peer_high_water": 1_000_000}, tunnel_buffer=0), overlay=network) as relay:  # type: ignore[arg-type]
         raw = attach(relay)
         packet = DEFAULT.client(Op.BROADCAST, cluster="c", message=bytes(100_000))
-        for _ in range(35):
-            raw.send_bytes(packet)
         begin = time.monotonic()
+        for _ in range(26):
+            raw.send_bytes(packet)
         with network.changed:
-            assert network.changed.wait_for(lambda: len(network.kept) == 35, 10)
-        assert time.monotonic() - begin >= 0.5  # it had to wait, but not for ever
-        network.far.close()
+            assert network.changed.wait_for(lambda: len(network.kept) == 26, 30)
+        assert 0.5 <= time.monotonic() - begin < 8.0  # it had to wait, but not for ever, nor for each of them
+        for _, far in network.pairs:
+            far.close()
         raw.close()
-    network.outbox.close()
+    for outbox in network.outboxes:
+        outbox.close()
 
 
 # The end of the relay
