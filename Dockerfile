@@ -1,5 +1,6 @@
 # An Iris node in a container. Applications attach to the relay on loopback, so they share the node's network namespace:
-#   docker run --network host -v /etc/iris/network.pem:/key.pem:ro iris -net demo -rsa /key.pem
+#   docker run --network host --user "$(id -u)" -v ~/network.pem:/key.pem:ro iris -net demo -rsa /key.pem
+# (--user because only its owner may read the key.)
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY setup.py setup.cfg README.md LICENSE ./
