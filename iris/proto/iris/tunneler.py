@@ -144,7 +144,8 @@ class Tunneler:
                 return self._call(offer, address, until)
             except (IrisError, OSError) as exc:
                 reason = exc
-        _log.warning("no tunnel to %s: %s", ", ".join(map(flatten, addresses)) or "another node", reason)
+        level = logging.WARNING if addresses else logging.DEBUG  # none: mostly somebody here, who has given up by now
+        _log.log(level, "no tunnel to %s: %s", ", ".join(map(flatten, addresses)) or "another node", reason)
         return None
 
     def _call(self, offer: Header, address: Address, deadline: float) -> Link:

@@ -18,6 +18,7 @@ from iris.proto.iris.wire import AuthPacket, DataHeader, Header, Op
 from iris.proto.iris.workers import Workers
 from iris.proto.message import Message, Payload
 from iris.proto.packet import ClosePacket
+from iris.proto.pastry.space import NodeId
 from tests.support import tunnels
 from tests.support.applications import TunnelEnd
 from tests.support.fake_scribe import FakeNetwork
@@ -199,6 +200,15 @@ def test_nowhere_to_dial_ends_in_nothing(site: Site, caplog: pytest.LogCaptureFi
     assert asked.get(timeout=10) is None
     assert f"no tunnel to {address}" in caplog.text
     assert len(site.member._dialling) == 0
+
+
+def test_offer_of_who_has_given_up_on_the_same_node_is_nobodys_news(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
+    header = Header(Op.TUNNEL, 99, tun_key=bytes(16), tun_addrs=site.there.tunnel_addresses, tun_time=10**9)
+    site.member.handle_offer(NodeId(2), header, Message(header))
+    site.service.offers[0].accept(accepted.put)
+    assert accepted.get(timeout=10) is None
+    assert not caplog.records
 
 
 def test_offer_beyond_those_being_dialled_is_left(site: Site, caplog: pytest.LogCaptureFixture) -> None:
