@@ -7,9 +7,10 @@ Two tables: `table` holds nodes that there is a session to, messages are routed 
 A node comes into the target when the state of another one names it, and into the table when its session is there.
 
 Where this goes beyond Go, on the same wire: a node enters the table as soon as it is connected, not when the whole batch of dials is done;
-one that can't be reached is tried again a few times, and not each time that somebody names it; the answer to a `repair` has a new version,
-since the asker would ignore one it knows; a state is sent only to those for whom something in it has changed; each beat one of the
-direct neighbours is asked for its state, so that nothing that was missed stays missed; a node that lost everybody joins anew.
+one that can't be reached is tried again a few times, and not each time that somebody names it; the answer to a `repair` counts whatever
+its version is, and ours has a new one, since Go would ignore one that it knows; a state is sent only to those for whom something in it has
+changed; each beat one of the direct neighbours is asked for its state, so that nothing that was missed stays missed; a node that lost
+everybody joins anew.
 """
 
 from collections.abc import Iterable
@@ -480,6 +481,7 @@ class Maintenance:
                 # well, and doesn't send it back
                 if self.links.get(peer.node_id) is peer:
                     self._send(peer, Header(op=Op.REPAIR, dest=peer.node_id))
+                    peer.version = 0  # Go's answer has the version that we know, and what wasn't wanted then may be now
             self._asked.clear()
         if self.table is not self._announced:
             if not self._dialling:

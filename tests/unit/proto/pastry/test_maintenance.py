@@ -405,6 +405,19 @@ def test_those_with_the_same_row_are_asked_for_a_lost_cell(node: Node) -> None:
     assert {to for to, _ in sent(actions, Op.REPAIR)} == set(far[1:])
 
 
+def test_a_go_nodes_answer_to_a_repair_counts_though_its_version_is_known(node: Node) -> None:
+    first, second, mate = NodeId(0x10_0000_0000), NodeId(0x11_0000_0000), NodeId(0x20_0000_0000)
+    node.join(-4, -3, -2, -1, 1, 2, 3)
+    for peer in (first, mate):
+        node.connect(peer)
+        node.core.packet(node.peers[peer], state(2, peer))
+    told = state(3, mate, second)
+    assert of(node.core.packet(node.peers[mate], told), Dial) == []  # the cell is taken
+    assert mate in dict(sent(node.core.ended(node.peers[first], "broken"), Op.REPAIR))
+    assert [dial.node_id for dial in of(node.core.packet(node.peers[mate], told), Dial)] == [second]
+    assert of(node.core.packet(node.peers[mate], told), Dial) == []
+
+
 def test_an_answer_to_a_repair_is_always_news(node: Node) -> None:
     node.join(1)
     repair = Header(op=Op.REPAIR, dest=A)  # with the sender's id, as Go does it
