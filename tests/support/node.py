@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds
 
 
-def program(*args: str, log: Path) -> "subprocess.Popen[bytes]":
+def program(*args: str, log: Path, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
     """Start a Python program of the project, which says what it has to say in a file."""
     with log.open("ab") as output:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        return subprocess.Popen([sys.executable, *args], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+        return subprocess.Popen([sys.executable, *args], cwd=ROOT, stdin=stdin, stdout=output, stderr=output, env=environment)
 
 
 def stop(process: "subprocess.Popen[bytes]") -> int:
