@@ -259,11 +259,19 @@ def test_a_close_packet_is_answered_behind_what_is_queued(pair: Pair) -> None:
 def test_a_close_within_a_batch_sends_what_the_batch_holds(pair: Pair) -> None:
     link, codec = pair.link(), pair.codec()
     Receiver(link)
-    pair.write(codec, Message(ClosePacket()))
+    got: list[Message] = []
+
+    def answer() -> None:
+        got.extend(pair.read(codec, 2))
+        pair.write(codec, Message(ClosePacket()))
+
+    answering = threading.Thread(target=answer)
+    answering.start()
     with Batch():
         link.send(number(1))
         link.close(PATIENCE)
-    assert [type(message.meta) for message in pair.read(codec, 2)] == [Header, ClosePacket]
+    answering.join(PATIENCE)
+    assert [type(message.meta) for message in got] == [Header, ClosePacket]
 
 
 def test_a_side_that_never_answers_costs_the_grace_time_only(pair: Pair) -> None:
