@@ -148,8 +148,6 @@ class Core(Generic[T]):
         except Closed:
             self._pending.pop(number, None)
             raise
-        if self.ended is not None and self._pending.pop(number, None) is not None:
-            raise self.ended.again()  # it ended after all others had been told
         return number
 
     def forget(self, number: int) -> None:
@@ -193,8 +191,6 @@ class Core(Generic[T]):
         except Closed:
             self._building.pop(number, None)
             raise
-        if self.ended is not None and self._building.pop(number, None) is not None:
-            raise self.ended.again()
         return number
 
     def forget_tunnel(self, number: int) -> None:

@@ -1,0 +1,80 @@
+"""A node that a test plays by itself, packet by packet, for programs that attach to it."""
+
+import socket
+import threading
+from typing import Any
+
+from construct import Container
+
+from iris.service.relay.schema import DEFAULT, VERSION, Op
+
+PATIENCE = 10.0  # seconds for what must come
+
+
+class FakeNode:
+    """Listens on a free port of loopback; `accept` lets one program attach. Speaks by the schemas."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(PATIENCE)
+        self.port = int(self._listener.getsockname()[1])
+        self.cluster: str | None = None  # of the program that is attached
+        self._sock: socket.socket | None = None
+
+    def __enter__(self) -> "FakeNode":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.vanish()
+        self._listener.close()
+
+    def accept(self, *, answer: bool = True) -> "FakeNode":
+        """Wait for a program, and welcome it."""
+        self._sock, _ = self._listener.accept()
+        self._sock.settimeout(PATIENCE)
+        self._stream = self._sock.makefile("rb")
+        self.cluster = self.expect(Op.INIT).cluster
+        if answer:
+            self.send(Op.INIT, version=VERSION)
+        return self
+
+    def accept_soon(self, *, answer: bool = True) -> threading.Thread:
+        """The same from a thread, as programs wait for the welcome."""
+        thread = threading.Thread(target=self.accept, kwargs={"answer": answer})
+        thread.start()
+        return thread
+
+    def send(self, op: Op, **body: Any) -> None:
+        """Send a packet."""
+        self.send_bytes(DEFAULT.node(op, **body))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send anything."""
+        assert self._sock is not None
+        self._sock.sendall(data)
+
+    def recv(self) -> tuple[Op, Container]:
+        """The next packet. Raises: EOFError when there is none."""
+        if not self._stream.peek(1):
+            raise EOFError
+        packet = DEFAULT.from_client.parse_stream(self._stream)
+        return packet.op, packet.body
+
+    def expect(self, op: Op) -> Container:
+        """The next packet, which must be of that kind."""
+        got, body = self.recv()
+        assert got == op, f"got {got!r} {dict(body)}, want {op!r}"
+        return body
+
+    def finish(self) -> None:
+        """Expect the program to leave, and let it go."""
+        self.expect(Op.CLOSE)
+        self.send(Op.CLOSE, reason="")
+        assert not self._stream.peek(1), "something follows a close"
+
+    def vanish(self) -> None:
+        """Hang up without a word. Idempotent."""
+        if self._sock is not None:
+            self._stream.close()
+            self._sock.close()
+            self._sock = None
