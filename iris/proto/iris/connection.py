@@ -153,6 +153,11 @@ class Connection:
         self._dialling: set[object] = set()  # accepted, one token each
         self._tunnels: set[Tunnel] = set()
 
+    @property
+    def asking(self) -> bool:
+        """Whether requests of its own wait for an answer."""
+        return bool(self._pending)
+
     def join(self) -> None:
         """Become a member of the cluster, if there is one."""
         if self._cluster:

@@ -94,10 +94,11 @@ class Client:
         self._config, self._timer, self._counters, self._clock = config, timer, counters, clock
         self.state = State.GREETING
         self.cluster = ""
-        self._lock = threading.Lock()  # guards state and _when_idle
+        self._lock = threading.Lock()  # guards state, _when_idle and _waits
         self._when_idle: list[Callable[[], None]] = []
         self._connection: Connection | None = None
         self._call_numbers, self._build_ids = itertools.count(), itertools.count()
+        self._waits = False  # a drain waits for answers to it, too
         self._calls: dict[int, _InHand] = {}
         self._offers: dict[int, tuple[TunnelOffer, Deadline]] = {}  # by build id
         self._tunnels: dict[int, RelayTunnel] = {}  # by the client's number, also those being built
@@ -182,6 +183,8 @@ class Client:
             self.send(codec.fault(number, outcome.text))
         else:
             self.send(codec.timed_out(number))
+        if self.state is State.DRAINING:
+            self._settle()
 
     def _topic(self, change: Callable[[str], None], topic: str) -> None:
         try:
@@ -363,10 +366,14 @@ class Client:
         if not self.ended:
             self._timer.after(self._config.relay.drain_timeout, partial(self.end, ""))
 
-    def drain(self, when_idle: Callable[[], None]) -> None:
-        """Get no new requests; called back when none is in hand any more, by any thread, maybe at once."""
+    def drain(self, when_idle: Callable[[], None], *, asked: bool = False) -> None:
+        """Get no new requests; called back, by any thread, maybe at once, when none is in hand any more.
+
+        With `asked`, not before those that it waits for itself are answered as well.
+        """
         with self._lock:
             self._when_idle.append(when_idle)
+            self._waits = self._waits or asked
             leaving = self.state is State.ATTACHED
             if leaving:
                 self._step("drain")
@@ -375,8 +382,11 @@ class Client:
             self._connection.leave()
         self._settle()
 
+    def _busy(self) -> bool:
+        return bool(self._calls) or (self._waits and self._connection is not None and self._connection.asking)
+
     def _settle(self) -> None:
-        if self.state is State.ATTACHED or (self._calls and not self.ended):
+        if self.state is State.ATTACHED or (self._busy() and not self.ended):
             return
         with self._lock:
             callbacks, self._when_idle = self._when_idle, []

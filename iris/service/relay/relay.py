@@ -166,7 +166,7 @@ class Relay:
         idle = []
         for attachment in attachments:
             idle.append(threading.Event())
-            attachment.client.drain(idle[-1].set)
+            attachment.client.drain(idle[-1].set, asked=True)
         for event in idle:
             event.wait(max(0.0, deadline - self._clock()))
         for attachment in attachments:

@@ -434,6 +434,20 @@ def test_a_closing_relay_waits_for_answers_in_hand_and_takes_no_new_requests() -
             connect(relay)
 
 
+def test_a_closing_relay_waits_for_the_answers_that_its_clients_wait_for() -> None:
+    with running() as relay:
+        service, caller = Client(relay.port, "c"), Client(relay.port)
+        answer = caller.request_later("c", b"", 10)
+        number, _, _ = service.requests.get(timeout=5)
+        idle = threading.Event()
+        attachment = next(each for each in relay._attached if not each.client.cluster)
+        attachment.client.drain(idle.set, asked=True)
+        assert not idle.is_set()
+        service.reply(number, b"in time")
+        assert answer.result(5) == b"in time"
+        assert idle.wait(5)
+
+
 def test_a_closing_relay_is_bounded_in_time_whatever_its_clients_do() -> None:
     with running() as relay:
         deaf = [attach(relay, "c") for _ in range(3)]
