@@ -347,6 +347,8 @@ def test_a_service_that_takes_nothing_is_closed_and_its_callers_know() -> None:
 class Keeping:
     """A network that keeps what is broadcast."""
 
+    asking = False
+
     def __init__(self) -> None:
         self.kept: list[bytes] = []
         self.came = threading.Event()
