@@ -415,6 +415,18 @@ def test_whose_traffic_fills_peers_is_not_read_from_until_they_take_some(peers: 
         outbox.close()
 
 
+def test_pending_requests_cost_no_thread() -> None:
+    with running() as relay, Client(relay.port) as client:
+        before = threading.active_count()
+        pending = [client.request_later("nobody", b"x", 1.0) for _ in range(2_000)]
+        with pytest.raises(TimedOut):
+            client.request("nobody", b"x", 0.0)  # by now all the others are under way
+        assert threading.active_count() == before
+        for future in pending:
+            with pytest.raises(TimedOut):
+                future.result(10.0)
+
+
 # The end of the relay
 
 
