@@ -1,0 +1,67 @@
+"""`tools/relaycheck`: the command line. Exit codes: 0 nothing was violated, 1 something was, 2 usage or no node there."""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from iris.relaycheck.proxy import Proxy
+from iris.relaycheck.report import Report
+from iris.service.relay.schema import VERSION
+
+PORT = 55555
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 65_536:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port, want 1-65535")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="relaycheck", description=f"Says whether a program speaks the relay protocol {VERSION} correctly."
+    )
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    output.add_argument("--junit", metavar="FILE", type=Path, help="write JUnit XML to a file")
+    modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
+
+    proxy = modes.add_parser("proxy", parents=[output], help="stand between a binding and a node, until SIGINT, and judge both")
+    proxy.add_argument("--listen", metavar="N", type=_port, required=True, help="the port where bindings attach")
+    proxy.add_argument("--node", metavar="M", type=_port, required=True, help="the port of the node")
+    proxy.add_argument("--once", action="store_true", help="end when all connections have ended")
+    proxy.set_defaults(run=_proxy)
+    return parser
+
+
+def _proxy(args: argparse.Namespace) -> Report:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    proxy = Proxy(args.listen, args.node)
+    print(f"relaycheck: between bindings at port {args.listen} and the node at port {args.node}", file=sys.stderr, flush=True)
+    while not stop.wait(0.1):
+        if args.once and proxy.wait_idle(0):
+            break
+    return proxy.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, and print what was found. Returns: the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        report: Report = args.run(args)
+    except OSError as exc:
+        print(f"relaycheck: {exc}", file=sys.stderr)
+        return 2
+    if args.junit:
+        args.junit.write_text(report.junit())
+    print(report.json() if args.json else report.table(), end="")
+    return 0 if report.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Stands between bindings and a node, lets everything through unchanged, and judges both sides. Shell.
+
+A thread per direction and connection. Each piece is judged before it is passed on, so that the judge sees a question before its answer.
+"""
+
+import contextlib
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from iris.relaycheck.judge import Judge
+from iris.relaycheck.reader import Packet
+from iris.relaycheck.report import Report, by_rule
+from iris.relaycheck.rules import Side, Violation
+
+_PIECE = 65_536  # bytes
+_MOST = 10_000  # violations that are kept
+
+
+class Proxy:
+    """Owns its listening sockets and all connections through it; its maker closes it."""
+
+    def __init__(self, listen: int, node: int, *, host: str = "127.0.0.1", clock: Callable[[], float] = time.monotonic) -> None:
+        """Listen on the port `listen` (0: a free one) of both loopback addresses. Raises: OSError."""
+        self._node, self._clock = (host, node), clock
+        self._listeners = [socket.create_server(("127.0.0.1", listen), backlog=512)]
+        self.port: int = self._listeners[0].getsockname()[1]
+        if socket.has_ipv6:
+            with contextlib.suppress(OSError):  # there is none on this machine
+                self._listeners.append(socket.create_server(("::1", self.port), family=socket.AF_INET6, backlog=512))
+        self._changed = threading.Condition()  # guards all below
+        self._connections = 0
+        self._live: set[_Connection] = set()
+        self._violations: list[Violation] = []
+        self._packets: Counter[tuple[str, str]] = Counter()
+        self._threads = [
+            threading.Thread(target=self._accept, args=(listener,), name=f"accept-{listener.getsockname()[0]}", daemon=True)
+            for listener in self._listeners
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return  # closed
+            try:
+                node = socket.create_connection(self._node, 10.0)
+            except OSError as exc:
+                print(f"relaycheck: no node at port {self._node[1]}: {exc}", file=sys.stderr)
+                client.close()
+                continue
+            node.settimeout(None)
+            with self._changed:
+                self._connections += 1
+                connection = _Connection(self, self._connections, client, node, self._clock)
+                self._live.add(connection)
+            connection.start()
+
+    def count(self, packet: Packet) -> None:
+        """One more packet came through."""
+        with self._changed:
+            self._packets[packet.side.value, packet.op.name] += 1
+
+    def found(self, violations: list[Violation]) -> None:
+        """Keep what was wrong."""
+        if violations:
+            with self._changed:
+                self._violations += violations[: _MOST - len(self._violations)]
+
+    def ended(self, connection: "_Connection") -> None:
+        """Both sides of it hung up."""
+        with self._changed:
+            self._live.discard(connection)
+            self._changed.notify_all()
+
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until there has been a connection, and there is none any more."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._connections > 0 and not self._live, timeout)
+
+    def close(self, timeout: float = 1.0) -> Report:
+        """Take no connections any more, cut those that are left, and say what was found. What they owe by then isn't judged."""
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        with self._changed:
+            live = list(self._live)
+        for connection in live:
+            connection.cut()
+        for thread in self._threads:
+            thread.join(timeout)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._live, timeout)
+            return Report("proxy", by_rule(self._violations), Counter(self._packets), self._connections)
+
+
+class _Connection:
+    """Owns two sockets, and a thread for each direction."""
+
+    def __init__(self, proxy: Proxy, number: int, client: socket.socket, node: socket.socket, clock: Callable[[], float]) -> None:
+        self._proxy, self._clock = proxy, clock
+        self._sockets = {Side.CLIENT: client, Side.NODE: node}
+        for sock in self._sockets.values():
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._judge = Judge(number, proxy.count)
+        self._lock = threading.Lock()  # guards _judge, _running and _cut
+        self._running = 2
+        self._cut = False
+        self._number = number
+
+    def start(self) -> None:
+        for side in Side:
+            threading.Thread(target=self._pump, args=(side,), name=f"proxy-{self._number}-{side.value}", daemon=True).start()
+
+    def cut(self) -> None:
+        with self._lock:
+            self._cut = True
+        for sock in self._sockets.values():
+            with contextlib.suppress(OSError):  # it is gone
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _pump(self, side: Side) -> None:
+        source, target = self._sockets[side], self._sockets[side.other]
+        gone = False
+        with contextlib.suppress(OSError):  # it hung up without the courtesy of saying so
+            while data := source.recv(_PIECE):
+                with self._lock:
+                    found = self._judge.feed(side, data, self._clock())
+                self._proxy.found(found)
+                if not gone:
+                    try:
+                        target.sendall(data)
+                    except OSError:
+                        gone = True  # what the source says is judged to the end all the same
+        with self._lock:
+            found = [] if self._cut else self._judge.end(side, self._clock())
+            self._running -= 1
+            last = not self._running
+        self._proxy.found(found)
+        with contextlib.suppress(OSError):  # it is gone
+            target.shutdown(socket.SHUT_WR)
+        if last:
+            for sock in self._sockets.values():
+                sock.close()
+            self._proxy.ended(self)

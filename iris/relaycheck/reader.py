@@ -1,0 +1,124 @@
+"""Cuts a direction of a connection into packets, as the schemas declare them, and says where each one is. Core.
+
+The sizes are generous: what is judged is the protocol, and which sizes a node takes is its own concern.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from construct import ConstructError, MappingError, StreamError
+
+from iris.config import MIB, Limits, RelayConfig
+from iris.relaycheck.rules import Side
+from iris.service.relay.schema import Op, protocol
+
+GENEROUS = protocol(Limits(message_size=256 * MIB, name_size=1 * MIB), RelayConfig(chunk_limit=256 * MIB))
+
+_SCHEMAS = {Side.CLIENT: GENEROUS.from_client, Side.NODE: GENEROUS.from_node}
+_OPS = {
+    Side.CLIENT: set(Op) - {Op.DENY},
+    Side.NODE: set(Op) - {Op.SUBSCRIBE, Op.UNSUBSCRIBE},
+}
+_SHOWN = 48  # bytes of a packet that a report shows
+
+
+@dataclass(frozen=True)
+class Packet:
+    """What one side said; `data` is its beginning."""
+
+    side: Side
+    offset: int
+    op: Op
+    body: Any
+    data: bytes
+
+
+class Malformed(Exception):
+    """The bytes at `offset` are no packet."""
+
+    def __init__(self, rule: str, text: str, offset: int, data: bytes) -> None:
+        super().__init__(text)
+        self.rule, self.text, self.offset, self.data = rule, text, offset, data
+
+
+class _Stream:
+    """What construct reads from. It remembers how much would have to be there for a read that failed."""
+
+    def __init__(self, data: bytearray, at: int) -> None:
+        self._data, self.at, self.wanted = data, at, 0
+
+    def read(self, size: int) -> bytes:
+        end = self.at + size
+        if end > len(self._data):
+            self.wanted = end
+            return b""
+        data = bytes(self._data[self.at : end])
+        self.at = end
+        return data
+
+
+class Reader:
+    """One direction of one connection. After a malformed packet nothing more can be read."""
+
+    def __init__(self, side: Side) -> None:
+        self._side, self._schema, self._ops = side, _SCHEMAS[side], _OPS[side]
+        self._buffer = bytearray()
+        self._wanted = 0  # bytes in the buffer, before which it makes no sense to try
+        self._cut = 0  # bytes that were read before those in the buffer
+
+    @property
+    def offset(self) -> int:
+        """Of the packet that isn't whole, or not there yet."""
+        return self._cut
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a packet that isn't whole."""
+        return bytes(self._buffer[:_SHOWN])
+
+    def feed(self, data: bytes) -> Iterator[Packet]:
+        """Yield the packets that end in `data`; to be exhausted. Raises: Malformed."""
+        buffer = self._buffer
+        buffer += data
+        if len(buffer) < self._wanted:
+            return
+        self._wanted, at = 0, 0
+        try:
+            while at < len(buffer):
+                packet, end = self._read(at)
+                if packet is None:
+                    self._wanted = end - at
+                    break
+                at = end
+                yield packet
+        finally:
+            del buffer[:at]
+            self._cut += at
+
+    def _read(self, at: int) -> tuple[Packet | None, int]:
+        offset, first = self._cut + at, self._buffer[at]
+        if first not in self._ops:
+            raise Malformed("value.opcode", f"opcode {first:#04x}", offset, self._shown(at))
+        stream = _Stream(self._buffer, at)
+        try:
+            packet = self._schema.parse_stream(stream)
+        except StreamError:
+            return None, stream.wanted
+        except (ConstructError, UnicodeDecodeError) as exc:
+            raise Malformed(_rule(exc), str(exc).splitlines()[0], offset, self._shown(at)) from None
+        return Packet(self._side, offset, packet.op, packet.body, self._shown(at, stream.at)), stream.at
+
+    def _shown(self, at: int, end: int | None = None) -> bytes:
+        return bytes(self._buffer[at : min(at + _SHOWN, len(self._buffer) if end is None else end)])
+
+
+def _rule(error: Exception) -> str:
+    text = str(error)
+    if "magic" in text:
+        return "open.magic"
+    if isinstance(error, MappingError):
+        return "value.bool"
+    if isinstance(error, UnicodeDecodeError) or "codec" in text or type(error).__name__ == "StringError":
+        return "value.utf8"
+    return "value.length" if "limit" in text else "value.varint"

@@ -1,0 +1,121 @@
+"""What was checked and what was found, as a table for people, as JSON and as JUnit XML. Core."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from xml.etree import ElementTree
+
+from iris.relaycheck.rules import RULES, Violation
+
+
+@dataclass
+class Check:
+    """One rule or case, and what was wrong about it."""
+
+    id: str
+    words: str
+    problems: list[str] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.problems and not self.violations
+
+    @property
+    def lines(self) -> list[str]:
+        """All that was wrong, in words."""
+        return [*self.problems, *map(str, self.violations)]
+
+
+@dataclass
+class Report:
+    """The result of a run; `packets` counts them by (side, name)."""
+
+    mode: str
+    checks: Sequence[Check]
+    packets: Counter[tuple[str, str]] = field(default_factory=Counter)
+    connections: int = 0
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was violated."""
+        return all(check.passed for check in self.checks)
+
+    def table(self) -> str:
+        """For people."""
+        lines = []
+        if self.packets:
+            names = sorted({name for _, name in self.packets})
+            lines += [f"{self.connections} connections", "", f"{'packet':<18}{'client':>10}{'node':>10}"]
+            lines += [f"{name:<18}{self.packets['client', name]:>10}{self.packets['node', name]:>10}" for name in names]
+            lines.append("")
+        width = max((len(check.id) for check in self.checks), default=0) + 2
+        for check in self.checks:
+            if self.mode != "proxy" or not check.passed:
+                lines.append(f"{'ok  ' if check.passed else 'FAIL'} {check.id:<{width}}{check.words}")
+                lines += [f"       {line}" for line in check.lines]
+        failed = sum(not check.passed for check in self.checks)
+        lines.append(f"{len(self.checks)} checked, {failed} violated" if failed else f"{len(self.checks)} checked, nothing violated")
+        return "\n".join(lines) + "\n"
+
+    def json(self) -> str:
+        """For machines: all of it."""
+        return json.dumps(
+            {
+                "mode": self.mode,
+                "passed": self.passed,
+                "connections": self.connections,
+                "packets": [{"side": side, "packet": name, "count": count} for (side, name), count in sorted(self.packets.items())],
+                "checks": [
+                    {
+                        "id": check.id,
+                        "words": check.words,
+                        "passed": check.passed,
+                        "seconds": round(check.seconds, 3),
+                        "problems": check.problems,
+                        "violations": [{**asdict(each), "side": each.side.value, "data": each.data.hex()} for each in check.violations],
+                    }
+                    for check in self.checks
+                ],
+            },
+            indent=2,
+        )
+
+    def junit(self) -> str:
+        """For test servers."""
+        failures = str(sum(not check.passed for check in self.checks))
+        suite = ElementTree.Element(
+            "testsuite",
+            name=f"relaycheck {self.mode}",
+            tests=str(len(self.checks)),
+            failures=failures,
+            errors="0",
+            skipped="0",
+            time=f"{sum(check.seconds for check in self.checks):.3f}",
+        )
+        for check in self.checks:
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=f"relaycheck.{self.mode}", name=f"{check.id}: {check.words}", time=f"{check.seconds:.3f}"
+            )
+            if not check.passed:
+                failure = ElementTree.SubElement(case, "failure", message=_printable(check.lines[0]))
+                failure.text = _printable("\n".join(check.lines))
+        root = ElementTree.Element("testsuites", tests=str(len(self.checks)), failures=failures)
+        root.append(suite)
+        return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def by_rule(violations: Iterable[Violation]) -> list[Check]:
+    """A check for each rule."""
+    checks = {rule: Check(rule, words) for rule, words in RULES.items()}
+    for violation in violations:
+        checks[violation.rule].violations.append(violation)
+    return list(checks.values())
+
+
+def _printable(text: str) -> str:
+    """XML has no way to write most control characters."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
