@@ -1,0 +1,253 @@
+"""The face with threads, against a node that the test plays."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import iris
+from iris.client import attachment as shell
+from iris.service.relay.schema import Op
+from tests.support.fake_node import FakeNode
+
+PATIENCE = 10.0  # seconds for what must come
+
+
+@pytest.fixture
+def node() -> Iterator[FakeNode]:
+    with FakeNode() as node:
+        yield node
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[ThreadPoolExecutor]:
+    """Threads for calls that wait for what the test's node does meanwhile."""
+    with ThreadPoolExecutor(4) as threads:
+        yield threads
+
+
+@contextlib.contextmanager
+def connected(node: FakeNode, **options: Any) -> Iterator[iris.Connection]:
+    welcome = node.accept_soon()
+    connection = iris.connect(node.port, **options)
+    welcome.join()
+    assert node.cluster == ""
+    try:
+        yield connection
+    finally:
+        node.vanish()
+        connection.close()
+
+
+def test_a_program_leaves_in_order(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
+    drops: list[iris.Closed] = []
+    with connected(node, on_drop=drops.append) as connection:
+        assert not connection.closed
+        leaving = elsewhere.submit(connection.close)
+        node.finish()
+        leaving.result(PATIENCE)
+        assert connection.closed
+        connection.close()
+        with pytest.raises(iris.Closed) as error:
+            connection.publish("t", b"")
+        assert error.value.reason == ""
+    assert drops == []
+
+
+def test_a_node_that_isnt_there_or_doesnt_want_us(node: FakeNode) -> None:
+    deny = node.accept_soon(answer=False)
+    denied = threading.Thread(target=lambda: (deny.join(), node.send(Op.DENY, reason="full")))
+    denied.start()
+    with pytest.raises(iris.Denied, match="full"):
+        iris.connect(node.port)
+    denied.join()
+    node.vanish()
+    silent = node.accept_soon(answer=False)
+    with pytest.raises(iris.TimedOut):
+        iris.connect(node.port, timeout=0.05)
+    silent.join()
+    node.vanish()
+    mute = node.accept_soon(answer=False)
+    hang_up = threading.Thread(target=lambda: (mute.join(), node.vanish()))
+    hang_up.start()
+    with pytest.raises(iris.Closed):
+        iris.connect(node.port)
+    hang_up.join()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("iris-")]
+
+
+def test_requests_end_as_the_node_says(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
+    with connected(node) as connection:
+        calls = [elsewhere.submit(connection.request, "c", text, 1.0) for text in (b"a", b"b", b"c")]
+        numbers = {body.request: body.id for body in (node.expect(Op.REQUEST) for _ in calls)}
+        node.send(Op.REPLY, id=numbers[b"c"], timed_out=True)
+        node.send(Op.REPLY, id=numbers[b"b"], timed_out=False, success=False, result="no")
+        node.send(Op.REPLY, id=numbers[b"a"], timed_out=False, success=True, result=b"yes")
+        assert calls[0].result(PATIENCE) == b"yes"
+        assert isinstance(calls[1].exception(PATIENCE), iris.Fault)
+        assert isinstance(calls[2].exception(PATIENCE), iris.TimedOut)
+
+
+def test_a_node_that_falls_silent_isnt_waited_for_for_ever(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iris.client.connection.PATIENCE", 0.0)
+    with connected(node) as connection:
+        with pytest.raises(iris.TimedOut, match="doesn't say"):
+            connection.request("c", b"", 0.001)
+        with pytest.raises(iris.TimedOut, match="doesn't say"):
+            connection.tunnel("c", 0.001)
+        assert not connection._core._pending
+        assert not connection._core._building
+
+
+def test_what_is_said_in_a_batch_is_said_at_its_end(node: FakeNode) -> None:
+    with connected(node) as connection:
+        with connection.batch():
+            futures = [connection.submit("c", bytes([i]), 1.0) for i in range(10)]
+            assert connection._attachment._outbox.size > 0
+        for _ in futures:
+            body = node.expect(Op.REQUEST)
+            node.send(Op.REPLY, id=body.id, timed_out=False, success=True, result=body.request)
+        assert [future.result(PATIENCE) for future in futures] == [bytes([i]) for i in range(10)]
+        assert not futures[0].cancel()
+
+
+def test_who_waits_in_a_batch_has_said_what_it_waits_for(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
+    def ask() -> bytes:
+        with connection.batch():
+            return connection.request("c", b"", 1.0)
+
+    with connected(node) as connection:
+        asking = elsewhere.submit(ask)
+        node.send(Op.REPLY, id=node.expect(Op.REQUEST).id, timed_out=False, success=True, result=b"yes")
+        assert asking.result(PATIENCE) == b"yes"
+
+
+def test_events_beyond_the_memory_are_dropped(node: FakeNode, caplog: pytest.LogCaptureFixture) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    events: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def handle(event: bytes) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        events.put(event)
+
+    with connected(node) as connection:
+        connection.subscribe("t", handle, iris.TopicLimits(event_threads=1, event_memory=2))
+        assert node.expect(Op.SUBSCRIBE).topic == "t"
+        node.send(Op.PUBLISH, topic="t", event=b"1")
+        assert begun.wait(PATIENCE)
+        for event in (b"2", b"3", b"4"):
+            node.send(Op.PUBLISH, topic="t", event=event)
+        future = connection.submit("c", b"", 1.0)
+        future_number = node.expect(Op.REQUEST).id
+        node.send(Op.REPLY, id=future_number, timed_out=True)
+        assert isinstance(future.exception(PATIENCE), iris.TimedOut)  # all before it has been read
+        go_on.set()
+        assert [events.get(timeout=PATIENCE) for _ in range(3)] == [b"1", b"2", b"3"]
+    assert "an event of 't' is dropped" in caplog.text
+
+
+def test_a_subscription_ends_with_its_block(node: FakeNode) -> None:
+    with connected(node) as connection:
+        with connection.subscribe("t", print) as subscription:
+            assert subscription.topic == "t"
+            with pytest.raises(iris.StateError):
+                connection.subscribe("t", print)
+        subscription.close()
+        assert [node.recv()[0] for _ in range(2)] == [Op.SUBSCRIBE, Op.UNSUBSCRIBE]
+        assert not connection._attachment._pools
+
+
+def test_a_handler_may_close_the_connection(node: FakeNode) -> None:
+    closed = threading.Event()
+    with connected(node) as connection:
+        connection.subscribe("t", lambda _: (connection.close(), closed.set()))
+        node.expect(Op.SUBSCRIBE)
+        node.send(Op.PUBLISH, topic="t", event=b"")
+        assert closed.wait(PATIENCE)
+        node.finish()
+
+
+def test_the_reading_thread_is_told_that_it_cant_wait(node: FakeNode) -> None:
+    outcomes: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+
+    def wait(_: object) -> None:
+        for call in (lambda: connection.request("c", b"", 1.0), lambda: connection.tunnel("c", 1.0)):
+            try:
+                call()
+            except iris.StateError as exc:
+                outcomes.put(exc)
+        connection.close()
+
+    with connected(node) as connection:
+        connection.submit("c", b"", 1.0).add_done_callback(wait)
+        node.send(Op.REPLY, id=node.expect(Op.REQUEST).id, timed_out=True)
+        assert len([outcomes.get(timeout=PATIENCE) for _ in range(2)]) == 2
+        node.finish()
+
+
+@pytest.mark.parametrize("reason", ["told why", None])
+def test_a_lost_node_is_told_to_everybody(node: FakeNode, elsewhere: ThreadPoolExecutor, reason: str | None) -> None:
+    drops: queue.SimpleQueue[iris.Closed] = queue.SimpleQueue()
+    with connected(node, on_drop=drops.put) as connection:
+        connection.subscribe("t", print)
+        node.expect(Op.SUBSCRIBE)
+        asking, building = elsewhere.submit(connection.request, "c", b"", 1.0), elsewhere.submit(connection.tunnel, "c", 1.0)
+        for _ in range(2):
+            node.recv()
+        if reason is not None:
+            node.send(Op.CLOSE, reason=reason)
+        else:
+            node.vanish()
+        assert drops.get(timeout=PATIENCE).reason == (reason or "the connection to the node is lost")
+        for call in (asking, building):
+            assert isinstance(call.exception(PATIENCE), iris.Closed)
+        assert connection.closed
+    assert drops.empty()
+
+
+def test_a_node_that_breaks_the_rules_is_left(node: FakeNode, caplog: pytest.LogCaptureFixture) -> None:
+    drops: queue.SimpleQueue[iris.Closed] = queue.SimpleQueue()
+    with connected(node, on_drop=drops.put):
+        node.send_bytes(b"\xff")
+        assert drops.get(timeout=PATIENCE).__cause__ is not None
+    assert "the node broke the rules: unknown opcode 255" in caplog.text
+
+
+def test_a_drop_callback_that_fails_harms_nobody(node: FakeNode, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: iris.Closed) -> None:
+        raise KeyError
+
+    with connected(node, on_drop=fail) as connection:
+        node.vanish()
+        connection._attachment.wait(PATIENCE)
+    assert "the drop callback failed" in caplog.text
+
+
+def test_a_node_that_doesnt_answer_a_close_is_left(node: FakeNode, caplog: pytest.LogCaptureFixture) -> None:
+    with connected(node) as connection:
+        connection.close(timeout=0.05)
+        assert connection.closed
+    assert "doesn't answer a close" in caplog.text
+
+
+def test_a_writer_waits_while_the_node_takes_nothing(
+    node: FakeNode, elsewhere: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "_HIGH_WATER", 1_000)
+    size = 16 << 20  # more than the kernel holds for the node
+    with connected(node) as connection:
+        telling = elsewhere.submit(connection.broadcast, "c", bytes(size))
+        with pytest.raises(TimeoutError):
+            telling.result(0.05)
+        assert len(node.expect(Op.BROADCAST).message) == size
+        telling.result(PATIENCE)
+        telling = elsewhere.submit(connection.broadcast, "c", bytes(size))
+        with pytest.raises(TimeoutError):
+            telling.result(0.05)
+        node.vanish()  # that frees it as well
+        telling.result(PATIENCE)

@@ -1,0 +1,309 @@
+"""Services with threads, against a node that the test plays."""
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import iris
+from iris.client.handlers import Intake
+from iris.client.limits import MESSAGE_SIZE
+from iris.service.relay.schema import Op
+from tests.support.fake_face import FakeFace
+from tests.support.fake_node import FakeNode
+
+PATIENCE = 10.0  # seconds for what must come
+
+
+@contextlib.contextmanager
+def registered(handler: iris.Handler | Callable[[bytes], Any], **limits: int) -> Iterator[tuple[FakeNode, iris.Service]]:
+    with FakeNode() as node:
+        welcome = node.accept_soon()
+        service = iris.register("c", handler, iris.ServiceLimits(**limits), port=node.port)
+        welcome.join()
+        assert node.cluster == "c"
+        try:
+            yield node, service
+        finally:
+            node.vanish()
+            service.close()
+
+
+def ask(node: FakeNode, number: int, request: bytes = b"", timeout: int = 60_000) -> None:
+    node.send(Op.REQUEST, id=number, request=request, timeout=timeout)
+
+
+def answer(node: FakeNode) -> tuple[int, bool, Any]:
+    body = node.expect(Op.REPLY)
+    return body.id, body.success, body.result
+
+
+def test_a_function_is_a_service() -> None:
+    with registered(lambda request: request * 2) as (node, service):
+        assert service.cluster == "c"
+        ask(node, 3, b"ab")
+        assert answer(node) == (3, True, b"abab")
+
+
+def test_a_failing_handler_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
+    handler = iris.Handler()
+
+    @handler.on_request
+    def fail(request: bytes) -> Any:
+        if request == b"none":
+            return None
+        if request == b"long":
+            return bytes(MESSAGE_SIZE + 1)
+        raise {b"fault": iris.Fault("said so"), b"mute": iris.Fault()}.get(request, ValueError("wrong"))
+
+    with registered(handler) as (node, _):
+        for request, text in ((b"fault", "said so"), (b"mute", "failed")):
+            ask(node, 1, request)
+            assert answer(node) == (1, False, text)
+        assert not caplog.records or "failed" not in caplog.text
+        ask(node, 1, b"other")
+        assert answer(node) == (1, False, "ValueError: wrong")
+        assert "the handler of a request failed" in caplog.text
+        for request, text in ((b"none", "TypeError: "), (b"long", "ValueError: a message of")):
+            ask(node, 1, request)
+            assert answer(node)[2].startswith(text)
+
+
+def test_a_handler_without_requests_refuses_them() -> None:
+    with registered(iris.Handler()) as (node, _):
+        ask(node, 0)
+        assert answer(node) == (0, False, "this service takes no requests")
+        node.send(Op.BROADCAST, message=b"ignored")
+
+
+def test_everything_can_be_decorated() -> None:
+    handler, heard = iris.Handler(), queue.SimpleQueue[object]()
+    for decorate in (handler.on_init, handler.on_broadcast, handler.on_tunnel, handler.on_drop):
+        decorate(heard.put)
+    with registered(handler) as (node, service):
+        assert heard.get(timeout=PATIENCE) is service.connection
+        node.send(Op.BROADCAST, message=b"all")
+        assert heard.get(timeout=PATIENCE) == b"all"
+        node.send(Op.TUNNEL_INIT, build_id=9, chunk_limit=10)
+        assert node.expect(Op.TUNNEL_CONFIRM).build_id == 9
+        assert isinstance(heard.get(timeout=PATIENCE), iris.Tunnel)
+        node.send(Op.CLOSE, reason="bye")
+        dropped = heard.get(timeout=PATIENCE)
+        assert isinstance(dropped, iris.Closed)
+        assert dropped.reason == "bye"
+        assert service.wait(PATIENCE)
+
+
+def test_nothing_is_handled_before_the_handler_is_ready() -> None:
+    handler, ready = iris.Handler(), []
+    handler.on_request(lambda _: b"ready" if ready else b"too early")
+
+    @handler.on_init
+    def get_ready(connection: iris.Connection) -> None:
+        welcome.join()
+        ask(node, 1)
+        future = connection.submit("c", b"", 1.0)
+        node.send(Op.REPLY, id=node.expect(Op.REQUEST).id, timed_out=True)
+        assert isinstance(future.exception(PATIENCE), iris.TimedOut)  # so the request has been read
+        ready.append(True)
+
+    with FakeNode() as node:
+        welcome = node.accept_soon()
+        service = iris.register("c", handler, port=node.port)
+        assert answer(node) == (1, True, b"ready")
+        node.vanish()
+        service.close()
+
+
+def test_a_handler_that_doesnt_get_ready_ends_the_registration() -> None:
+    handler = iris.Handler()
+
+    @handler.on_init
+    def fail(_: iris.Connection) -> None:
+        raise KeyError("not ready")
+
+    with FakeNode() as node:
+        leave = threading.Thread(target=lambda: (node.accept(), node.finish()))
+        leave.start()
+        with pytest.raises(KeyError, match="not ready"):
+            iris.register("c", handler, port=node.port)
+        leave.join()
+
+
+def test_a_service_needs_a_name() -> None:
+    with pytest.raises(ValueError, match="name"):
+        iris.register("", iris.Handler())
+
+
+def test_requests_beyond_threads_and_memory_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def handle(request: bytes) -> bytes:
+        begun.release()
+        assert go_on.wait(PATIENCE)
+        return request
+
+    with registered(handle, request_threads=2, request_memory=2) as (node, service):
+        for number in (0, 1):
+            ask(node, number, b"x")
+            assert begun.acquire(timeout=PATIENCE)
+        for number in (2, 3, 4):
+            ask(node, number, b"x")
+        ask(node, 5, b"")  # what is empty always fits
+        flushed = service.connection.submit("c", b"", 1.0)
+        node.send(Op.REPLY, id=node.expect(Op.REQUEST).id, timed_out=True)
+        assert flushed.exception(PATIENCE) is not None
+        go_on.set()
+        assert sorted(answer(node)[0] for _ in range(5)) == [0, 1, 2, 3, 5]
+    assert "a request is dropped" in caplog.text
+
+
+def test_broadcasts_beyond_their_memory_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    handler, got, go_on = iris.Handler(), queue.SimpleQueue[bytes](), threading.Event()
+
+    @handler.on_broadcast
+    def take(message: bytes) -> None:
+        got.put(message)
+        assert go_on.wait(PATIENCE)
+
+    with registered(handler, broadcast_threads=1, broadcast_memory=1) as (node, service):
+        node.send(Op.BROADCAST, message=b"1")
+        assert got.get(timeout=PATIENCE) == b"1"
+        for message in (b"2", b"3"):
+            node.send(Op.BROADCAST, message=message)
+        flushed = service.connection.submit("c", b"", 1.0)
+        node.send(Op.REPLY, id=node.expect(Op.REQUEST).id, timed_out=True)
+        assert flushed.exception(PATIENCE) is not None
+        go_on.set()
+        assert got.get(timeout=PATIENCE) == b"2"
+    assert "a broadcast is dropped" in caplog.text
+    assert got.empty()
+
+
+def test_expired_requests_arent_run(caplog: pytest.LogCaptureFixture) -> None:
+    handled: list[bytes] = []
+    with registered(lambda request: handled.append(request) or b"", request_threads=1) as (node, _):
+        ask(node, 0, b"late", timeout=0)
+        ask(node, 1, b"in time")
+        assert answer(node)[0] == 1
+    assert handled == [b"in time"]
+    assert "a request expired" in caplog.text
+
+
+class FakePool:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    def start(self) -> None:
+        """Nothing waits."""
+
+    def submit(self, item: Any, size: int) -> bool:
+        self.items.append(item)
+        return True
+
+
+def test_time_counts_from_when_a_request_came() -> None:
+    now, requests = [100.0], FakePool()
+    intake = Intake(
+        FakeFace("c").core, iris.ServiceLimits(), lambda: now[0], name="", broadcasts=FakePool(), requests=requests, tunnels=FakePool()
+    )
+    intake.handle_request(0, b"", 2.0)
+    now[0] = 101.9
+    assert not intake.expired(requests.items[0])
+    now[0] = 102.0
+    assert intake.expired(requests.items[0])
+
+
+def test_more_tunnels_than_allowed_arent_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    face, tunnels = FakeFace("c"), FakePool()
+    intake = Intake(
+        face.core,
+        iris.ServiceLimits(tunnel_threads=2),
+        time.monotonic,
+        name="",
+        broadcasts=FakePool(),
+        requests=FakePool(),
+        tunnels=tunnels,
+    )
+    for build_id in range(3):
+        intake.handle_offer(build_id, 10)
+    assert len(tunnels.items) == 2
+    assert "a tunnel isn't accepted" in caplog.text
+    intake.tunnel_done()
+    intake.handle_offer(3, 10)
+    assert [body["build_id"] for op, body in face.said() if op == Op.TUNNEL_CONFIRM] == [0, 1, 3]
+
+
+def test_a_tunnel_is_closed_when_its_handler_returns() -> None:
+    handler = iris.Handler()
+    handler.on_tunnel(lambda tunnel: tunnel.send(b"x"))
+    with registered(handler) as (node, _):
+        node.send(Op.TUNNEL_INIT, build_id=0, chunk_limit=10)
+        number = node.expect(Op.TUNNEL_CONFIRM).id
+        assert node.expect(Op.TUNNEL_ALLOW).id == number
+        node.send(Op.TUNNEL_ALLOW, id=number, space=1)
+        assert node.expect(Op.TUNNEL_TRANSFER).chunk == b"x"
+        assert node.expect(Op.TUNNEL_CLOSE).id == number
+        node.send(Op.TUNNEL_CLOSE, id=number, reason="")
+
+
+def test_a_leaving_service_finishes_what_it_has_in_hand() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def handle(request: bytes) -> bytes:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return request
+
+    with registered(handle) as (node, service):
+        ask(node, 7, b"in hand")
+        assert begun.wait(PATIENCE)
+        leaving = threading.Thread(target=service.close)
+        leaving.start()
+        node.expect(Op.CLOSE)
+        go_on.set()
+        assert answer(node) == (7, True, b"in hand")
+        node.send(Op.CLOSE, reason="")
+        leaving.join(PATIENCE)
+        assert not leaving.is_alive()
+
+
+def test_a_handler_may_close_its_service() -> None:
+    def handle(request: bytes) -> bytes:
+        services[0].close()
+        return b"bye"
+
+    services: list[iris.Service] = []
+    with registered(handle) as (node, service):
+        services.append(service)
+        ask(node, 0)
+        node.expect(Op.CLOSE)
+        assert answer(node) == (0, True, b"bye")
+        node.send(Op.CLOSE, reason="")
+        assert service.wait(PATIENCE)
+
+
+def test_without_threads_handlers_run_where_is_read() -> None:
+    def handle(request: bytes) -> bytes:
+        with pytest.raises(iris.StateError):
+            services[0].connection.request("c", b"", 1.0)
+        return threading.current_thread().name.encode()
+
+    services: list[iris.Service] = []
+    with registered(handle, request_threads=0) as (node, service):
+        services.append(service)
+        ask(node, 0)
+        assert answer(node)[2].endswith(b"-rx")
+
+
+def test_limits_arent_negative() -> None:
+    with pytest.raises(ValueError, match="request_memory"):
+        iris.ServiceLimits(request_memory=-1)
+    with pytest.raises(ValueError, match="event_threads"):
+        iris.TopicLimits(event_threads=-1)
