@@ -11,11 +11,12 @@ a second when nobody answers. Both ends of a session learn of it at slightly dif
 import heapq
 import math
 import random
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from sortedcontainers import SortedList
 
 from iris.config import PastryConfig
 from iris.errors import ProtocolError
@@ -309,7 +310,7 @@ class VirtualRing:
 
     def misrouted(self, pairs: Iterable[tuple[VirtualNode, NodeId]]) -> list[str]:
         """What is wrong with the ways from nodes to keys: not to the closest live node, over a dead one, or too many hops."""
-        live = sorted(node.node_id for node in self.live())
+        live = SortedList(node.node_id for node in self.live())
         bound = math.ceil(math.log(len(live), 16)) + 2
         wrong = []
         for source, dest in pairs:
@@ -321,18 +322,18 @@ class VirtualRing:
 
     def wrong_leaf_sets(self) -> int:
         """How many live nodes have a leaf set that isn't the one that all-knowing nodes would have."""
-        live = sorted(node.node_id for node in self.live())
+        live = SortedList(node.node_id for node in self.live())
         half, wrong = self.config.leaf_set // 2, 0
         for node in self.live():
-            at = bisect_left(live, node.node_id)
+            at = live.index(node.node_id)
             size = len(live)
             true = {live[(at + way) % size] for way in range(-half, half)} if size > 2 * half else None
             wrong += true is not None and set(node.core.table.leaves) != true
         return wrong
 
 
-def closest(ordered: list[NodeId], dest: NodeId) -> NodeId:
-    """The numerically closest of some ids in ascending order; of two the one below."""
-    at = bisect_left(ordered, dest)
-    below, above = ordered[at - 1], ordered[at % len(ordered)]
+def closest(ids: SortedList, dest: NodeId) -> NodeId:
+    """The numerically closest of some ids; of two the one below."""
+    at = ids.bisect_left(dest)
+    below, above = ids[at - 1], ids[at % len(ids)]
     return below if distance(below, dest) <= distance(above, dest) else above
