@@ -19,6 +19,7 @@ from iris.client.protocol import Core, Intake
 from iris.errors import ProtocolError
 
 _HIGH_WATER = 4 << 20  # bytes that the node hasn't taken yet, at which writers wait
+_BULK = 65_536  # bytes that gather at most
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Attachment(asyncio.Protocol):
         self._writable.set()
         self._transport: asyncio.Transport | None = None
         self._out: list[codec.Steady] = []
+        self._gathered = 0  # bytes in _out
         self._closing = False
         self._pools: list[Pool[Any]] = []
         self.core: Core[Tunnel] = Core(self, attached=self._attached, cluster=cluster, tunnel_buffer=TUNNEL_BUFFER)
@@ -102,8 +104,8 @@ class Attachment(asyncio.Protocol):
             self._transport.abort()
 
     def _flush(self) -> None:
-        buffers, self._out = self._out, []
-        if self._transport is not None and not self._transport.is_closing():
+        buffers, self._out, self._gathered = self._out, [], 0
+        if buffers and self._transport is not None and not self._transport.is_closing():
             self._transport.writelines(buffers)
 
     def _end(self, error: BaseException | None) -> None:
@@ -176,6 +178,9 @@ class Attachment(asyncio.Protocol):
         if not self._out:
             self.loop.call_soon(self._flush)
         self._out += buffers
+        self._gathered += sum(map(len, buffers))
+        if self._gathered >= _BULK:
+            self._flush()  # so that who writes on and on, and never lets the loop come round, is held back some time
 
     def new_tunnel(self, number: int, chunk_limit: int) -> Tunnel:
         """Make the end of a tunnel."""

@@ -173,6 +173,7 @@ class Attachment:
     def hold_back(self) -> None:
         """Wait while the node takes too little of what was written."""
         if self._outbox.size > _HIGH_WATER and not self.is_reader():
+            flush_batch()
             self._outbox.wait_below(_HIGH_WATER, threading.TIMEOUT_MAX)
 
     # See `protocol.Face`

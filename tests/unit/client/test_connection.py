@@ -251,3 +251,20 @@ def test_a_writer_waits_while_the_node_takes_nothing(
             telling.result(0.05)
         node.vanish()  # that frees it as well
         telling.result(PATIENCE)
+
+
+def test_who_says_a_lot_in_a_batch_is_held_back_as_well(
+    node: FakeNode, elsewhere: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "_HIGH_WATER", 1_000)
+
+    def tell() -> None:
+        with connection.batch():
+            for _ in range(40):
+                connection.broadcast("c", bytes(100_000))
+
+    with connected(node) as connection:
+        telling = elsewhere.submit(tell)
+        for _ in range(40):
+            assert len(node.expect(Op.BROADCAST).message) == 100_000
+        telling.result(PATIENCE)

@@ -26,7 +26,8 @@ for name in sys.argv[1:]:
 
 
 def test_the_binding_needs_the_standard_library_and_construct_alone() -> None:
-    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "iris/client").glob("*.py")]
+    sources = [*(ROOT / "iris/client").glob("*.py"), *(ROOT / "iris/aio").glob("*.py")]
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources]
     subprocess.run([sys.executable, "-c", PROGRAM, *modules], cwd=ROOT, check=True, timeout=60)
 
 
