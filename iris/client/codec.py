@@ -129,6 +129,8 @@ _MAGIC = RELAY_MAGIC.encode()
 _NOT_A_NODE = (_not_a_node,) * 254
 
 
+_SHORT = 4_096  # bytes
+
 # What applications say. Arguments of theirs are looked at first, so that the node has nothing to object to.
 
 
@@ -173,19 +175,24 @@ def init(cluster: str) -> bytes:
 CLOSE = DEFAULT.client(Op.CLOSE)
 
 
+def _packet(head: bytes, data: Steady, tail: bytes = b"") -> tuple[Steady, ...]:
+    """Long data stays where it is; to send short data apart from the rest costs more than to copy it."""
+    return (head + data + tail,) if len(data) <= _SHORT else (head, data, tail)
+
+
 def broadcast(cluster: str, data: Steady) -> tuple[Steady, ...]:
     """A message to all of a cluster."""
-    return b"\x03" + name(cluster) + varint(len(data)), data
+    return _packet(b"\x03" + name(cluster) + varint(len(data)), data)
 
 
 def request(number: int, cluster: str, data: Steady, timeout: int) -> tuple[Steady, ...]:
     """A request, with its timeout in milliseconds."""
-    return b"\x04" + varint(number) + name(cluster) + varint(len(data)), data, varint(timeout)
+    return _packet(b"\x04" + varint(number) + name(cluster) + varint(len(data)), data, varint(timeout))
 
 
 def reply(number: int, data: Steady) -> tuple[Steady, ...]:
     """The answer to a request."""
-    return b"\x05" + varint(number) + b"\x01" + varint(len(data)), data
+    return _packet(b"\x05" + varint(number) + b"\x01" + varint(len(data)), data)
 
 
 def fault(number: int, text: str) -> bytes:
@@ -205,7 +212,7 @@ def unsubscribe(topic: str) -> bytes:
 
 def publish(topic: str, data: Steady) -> tuple[Steady, ...]:
     """An event to all subscribers of a topic."""
-    return b"\x08" + name(topic) + varint(len(data)), data
+    return _packet(b"\x08" + name(topic) + varint(len(data)), data)
 
 
 def tunnel_init(number: int, cluster: str, timeout: int) -> bytes:
