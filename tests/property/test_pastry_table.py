@@ -4,6 +4,7 @@ import random
 
 from hypothesis import given
 from hypothesis import strategies as st
+from sortedcontainers import SortedList
 
 from iris.proto.pastry.space import HALF, MODULO, NodeId, delta, distance, prefix
 from iris.proto.pastry.table import RoutingTable
@@ -59,7 +60,7 @@ def test_every_key_arrives_at_the_closest_node_from_everywhere(ring: list[NodeId
     tables = {node: RoutingTable(node).merged(rng.sample(ring, len(ring))) for node in ring}
     ordered = sorted(ring)
     for key in (*keys, *ring):
-        root = closest(ordered, key)
+        root = closest(SortedList(ordered), key)
         at, previous = rng.choice(ring), None
         for _ in range(len(ring) + 1):
             hop = tables[at].next_hop(key)

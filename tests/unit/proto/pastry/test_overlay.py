@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from sortedcontainers import SortedList
 
 from iris.config import BootstrapConfig, Config, PastryConfig
 from iris.errors import ConfigError, ProtocolError
@@ -150,7 +151,7 @@ def route_many(nodes: list[tuple[Overlay, App]], count: int = 100) -> None:
     for number in range(count):
         dest = NodeId(rng.getrandbits(40))
         data = b"" if number % 3 == 0 else b"%d" % number
-        expected[closest(ordered, dest)].append((dest, data))
+        expected[closest(SortedList(ordered), dest)].append((dest, data))
         rng.choice(nodes)[0].send(dest, Message(Meta(), Payload.of(data)))
     wait_for(lambda: all(sorted(app.delivered) == sorted(expected[overlay.node_id]) for overlay, app in nodes))
 
