@@ -1,5 +1,6 @@
 """Services: what a program does for others, as a member of a cluster; with asyncio."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from types import TracebackType
@@ -10,7 +11,7 @@ from iris.aio.connection import Connection
 from iris.aio.opening import Opening
 from iris.aio.pool import call
 from iris.aio.tunnel import Tunnel
-from iris.client.codec import Buffer
+from iris.client.codec import Buffer, payload
 from iris.client.errors import Closed, Fault
 from iris.client.handlers import Decorators, Intake, Request, fault_text
 from iris.client.limits import PATIENCE, PORT, ServiceLimits
@@ -66,13 +67,14 @@ class _Intake(Intake[Tunnel]):
     async def _answer(self, request: Request) -> None:
         if self.expired(request):
             return
-        try:
+        number = request[0]
+        with contextlib.suppress(Closed):  # nobody can be told any more
             try:
-                self._core.reply(request[0], await call(self._handler.handle_request, request[1]))
+                reply = payload(await call(self._handler.handle_request, request[1]))
             except Exception as exc:
-                self._core.fail(request[0], fault_text(exc, self._name))
-        except Closed:
-            return  # nobody can be told any more
+                self._core.fail(number, fault_text(exc, self._name))
+            else:
+                self._core.reply(number, reply)
         await self._attachment.drain()
 
     async def _use(self, tunnel: Tunnel) -> None:

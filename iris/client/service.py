@@ -3,13 +3,14 @@
 Answers to iris-go's service.go, and to its half of events.go.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 from types import TracebackType
 
 from iris.client.attachment import Attachment, attach
-from iris.client.codec import Buffer
+from iris.client.codec import Buffer, payload
 from iris.client.connection import Connection
 from iris.client.errors import Closed, Fault
 from iris.client.handlers import Decorators, Intake, Request, fault_text
@@ -67,13 +68,14 @@ class _Intake(Intake[Tunnel]):
     def _answer(self, request: Request) -> None:
         if self.expired(request):
             return
-        try:
+        number = request[0]
+        with contextlib.suppress(Closed):  # nobody can be told any more
             try:
-                self._core.reply(request[0], self._handler.handle_request(request[1]))
+                reply = payload(self._handler.handle_request(request[1]))
             except Exception as exc:
-                self._core.fail(request[0], fault_text(exc, self._name))
-        except Closed:
-            return  # nobody can be told any more
+                self._core.fail(number, fault_text(exc, self._name))
+            else:
+                self._core.reply(number, reply)
         self._attachment.hold_back()
 
     def _use(self, tunnel: Tunnel) -> None:

@@ -493,3 +493,52 @@ async def test_a_pool_bounds_its_tasks_and_keeps_the_order() -> None:
     assert pool.close() == 0
     assert not pool.submit(1, 1)
     assert await pool.join(PATIENCE)
+
+
+@in_loop
+async def test_what_waits_at_the_end_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    go_on = asyncio.Event()
+
+    async def handle(request: bytes) -> bytes:
+        await go_on.wait()
+        return request
+
+    async with registered(handle, request_threads=1) as (node, service):
+        for number in range(3):
+            await ask(node, number)
+        await settled(node, service.connection)
+        leaving = asyncio.create_task(service.close())
+        await asyncio.to_thread(node.sync.finish)
+        await service.wait()
+        go_on.set()  # the one in hand comes too late
+        await leaving
+    assert "2 messages weren't handled any more" in caplog.text
+    assert "failed" not in caplog.text
+
+
+@in_loop
+async def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(caplog: pytest.LogCaptureFixture) -> None:
+    handler = iris.aio.Handler()
+    handler.on_tunnel(lambda tunnel: tunnel.recv())
+    caplog.set_level("INFO")
+    async with registered(handler) as (node, service):
+        node.send(Op.TUNNEL_INIT, build_id=0, chunk_limit=10)
+        number = (await node.expect(Op.TUNNEL_CONFIRM)).id
+        node.send(Op.TUNNEL_CLOSE, id=number, reason="cut")
+        await node.expect(Op.TUNNEL_ALLOW)
+        await settled(node, service.connection)
+    assert "a tunnel ended while it was used: cut" in caplog.text
+    assert "a handler failed" not in caplog.text
+
+
+@in_loop
+async def test_more_tunnels_than_allowed_arent_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    handler = iris.aio.Handler()
+    handler.on_tunnel(lambda tunnel: tunnel.recv())
+    async with registered(handler, tunnel_threads=1) as (node, service):
+        for build_id in range(2):
+            node.send(Op.TUNNEL_INIT, build_id=build_id, chunk_limit=10)
+        assert (await node.expect(Op.TUNNEL_CONFIRM)).build_id == 0
+        await node.expect(Op.TUNNEL_ALLOW)
+        await settled(node, service.connection)
+    assert "a tunnel isn't accepted" in caplog.text

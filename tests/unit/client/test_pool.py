@@ -175,3 +175,21 @@ def test_many_threads_may_submit() -> None:
     assert sum(done.get(timeout=PATIENCE) for _ in range(8_000)) == 8_000
     pool.close()
     assert pool.join(PATIENCE)
+
+
+def test_without_a_thread_to_be_had_items_wait_for_the_next_occasion(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    done: SimpleQueue[int] = SimpleQueue()
+    pool = pool_of(done.put)
+    pool.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert pool.submit(1, 1)
+    assert "no thread for what waits" in caplog.text
+    assert pool.submit(2, 1)
+    assert sorted(done.get(timeout=PATIENCE) for _ in range(2)) == [1, 2]
+    pool.close()

@@ -307,3 +307,57 @@ def test_limits_arent_negative() -> None:
         iris.ServiceLimits(request_memory=-1)
     with pytest.raises(ValueError, match="event_threads"):
         iris.TopicLimits(event_threads=-1)
+
+
+def test_what_waits_at_the_end_is_dropped_and_what_runs_isnt_waited_for_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def handle(request: bytes) -> bytes:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return request
+
+    with registered(handle, request_threads=1) as (node, service):
+        for number in range(3):
+            ask(node, number)
+        assert begun.wait(PATIENCE)
+        leaving = threading.Thread(target=service.close, args=(0.05,))
+        leaving.start()
+        node.finish()
+        leaving.join(PATIENCE)
+        assert not leaving.is_alive()
+        go_on.set()
+    assert "2 messages weren't handled any more" in caplog.text
+    assert "a handler is still running" in caplog.text
+
+
+def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(caplog: pytest.LogCaptureFixture) -> None:
+    handler = iris.Handler()
+    handler.on_tunnel(lambda tunnel: tunnel.recv())
+    caplog.set_level("INFO")
+    with registered(handler) as (node, _):
+        node.send(Op.TUNNEL_INIT, build_id=0, chunk_limit=10)
+        number = node.expect(Op.TUNNEL_CONFIRM).id
+        node.send(Op.TUNNEL_CLOSE, id=number, reason="cut")
+    assert "a tunnel ended while it was used: cut" in caplog.text
+    assert "a handler failed" not in caplog.text
+
+
+def test_nobody_is_answered_once_the_node_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    begun, go_on, dropped = threading.Event(), threading.Event(), threading.Event()
+    handler = iris.Handler()
+    handler.on_drop(lambda _: dropped.set())
+
+    @handler.on_request
+    def handle(request: bytes) -> bytes:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return request
+
+    with registered(handler) as (node, _):
+        ask(node, 0)
+        assert begun.wait(PATIENCE)
+        node.vanish()
+        assert dropped.wait(PATIENCE)
+        go_on.set()
+    assert "failed" not in caplog.text
