@@ -74,6 +74,7 @@ class Attachment:
         if first:
             with contextlib.suppress(Closed):  # the node was faster
                 self.core.close()
+        flush_batch()
         current, deadline = threading.current_thread(), time.monotonic() + timeout
         if self.is_reader() or any(pool.owns(current) for pool in pools):
             return
@@ -111,10 +112,9 @@ class Attachment:
         return threading.current_thread() is self._reader
 
     def may_wait(self) -> None:
-        """Prepare to wait for what has to be read. Raises: StateError when the calling thread is the one that reads."""
+        """Raises: StateError when the calling thread can't wait for anything that has to be read."""
         if threading.current_thread() is self._reader:
             raise StateError("this thread reads what the node sends: it can't wait for it")
-        flush_batch()
 
     def _run(self) -> None:
         error: Exception | None = None
@@ -164,11 +164,6 @@ class Attachment:
             self._sock.shutdown(socket.SHUT_RDWR)  # wakes the reading thread
 
     # Writing
-
-    def write(self, *buffers: codec.Steady) -> None:
-        """Write one or more packets, and wait while the node takes too little. Raises: Closed."""
-        self.write_soon(*buffers)
-        self.hold_back()
 
     def hold_back(self) -> None:
         """Wait while the node takes too little of what was written."""

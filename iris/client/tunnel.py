@@ -17,6 +17,7 @@ from iris.client.errors import Closed, TimedOut
 from iris.client.files import Stream, open_tunnel
 from iris.client.flow import Flow, Outgoing
 from iris.client.limits import PATIENCE
+from iris.outbox import flush_batch
 
 if TYPE_CHECKING:
     from iris.client.attachment import Attachment
@@ -70,11 +71,11 @@ class Tunnel:
             while not outgoing.whole:
                 with self._changed:
                     while not (self._error or (packets := self._flow.cut(outgoing))):
-                        if not self._changed.wait(_left(deadline)) and _over(deadline):
+                        if not self._wait(deadline):
                             raise TimedOut(f"{outgoing.sent} of {len(outgoing.data)} bytes could be sent")
                     if self._error is not None:
                         raise self._error.again()
-                self._attachment.write(*packets)
+                self._attachment.write_soon(*packets)  # never more than the node allows
         finally:
             self._sending.release()
 
@@ -86,7 +87,7 @@ class Tunnel:
                 if self._error is not None:
                     raise self._error.again()
                 self._attachment.may_wait()
-                if not self._changed.wait(_left(deadline)) and _over(deadline):
+                if not self._wait(deadline):
                     raise TimedOut("no message came")
             message = self._flow.next()
             grant = self._flow.settle()
@@ -121,14 +122,26 @@ class Tunnel:
                 self._attachment.core.close_tunnel(self._number)
         if self._attachment.is_reader():
             return
+        deadline = time.monotonic() + timeout
         with self._changed:
-            if not self._changed.wait_for(lambda: self._error is not None, timeout):
+            while self._error is None and self._wait(deadline):
+                pass
+            if self._error is None:
                 _log.warning("tunnel %d: the node doesn't answer a close", self._number)
+
+    def _wait(self, deadline: float | None) -> bool:
+        """Wait for anything to change, `_changed` being held; False when it is too late."""
+        flush_batch()  # what this thread has said may be what the other end waits for
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        self._changed.wait(left)
+        return True
 
     def _grant(self, packet: bytes) -> None:
         if packet and self._error is None:
             with contextlib.suppress(Closed):  # what has come can be received all the same
-                self._attachment.write(packet)
+                self._attachment.write_soon(packet)
 
     # See `protocol.TunnelEnd`
 
@@ -151,11 +164,3 @@ class Tunnel:
         with self._changed:
             self._error = error
             self._changed.notify_all()
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _over(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline

@@ -268,3 +268,16 @@ def test_who_says_a_lot_in_a_batch_is_held_back_as_well(
         for _ in range(40):
             assert len(node.expect(Op.BROADCAST).message) == 100_000
         telling.result(PATIENCE)
+
+
+def test_who_leaves_in_a_batch_says_so(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
+    def leave() -> None:
+        with connection.batch():
+            connection.broadcast("c", b"bye")
+            connection.close()
+
+    with connected(node) as connection:
+        leaving = elsewhere.submit(leave)
+        assert node.expect(Op.BROADCAST).message == b"bye"
+        node.finish()
+        leaving.result(PATIENCE)

@@ -9,6 +9,7 @@ import pytest
 
 import iris
 from iris.client.limits import TUNNEL_BUFFER
+from iris.outbox import Batch
 from iris.service.relay.schema import Op
 from tests.support.fake_node import FakeNode
 
@@ -219,3 +220,19 @@ def test_threads_that_receive_share_the_messages() -> None:
             node.send(Op.TUNNEL_TRANSFER, id=0, size=1, chunk=bytes([i]))
         assert sorted(call.result(PATIENCE) for call in receiving) == [b"\0", b"\1", b"\2"]
         assert not [thread for thread in threading.enumerate() if "pool" in thread.name and thread.name.startswith("iris-")]
+
+
+def test_who_waits_in_a_batch_has_sent_what_the_other_end_waits_for() -> None:
+    def talk() -> bytes:
+        with Batch():
+            tunnel.send(b"0123456789abcde")
+            return tunnel.recv(PATIENCE)
+
+    with opened() as (node, tunnel, elsewhere):
+        node.send(Op.TUNNEL_ALLOW, id=0, space=10)
+        talking = elsewhere.submit(talk)
+        assert chunk(node) == (15, b"0123456789")
+        node.send(Op.TUNNEL_ALLOW, id=0, space=10)
+        assert chunk(node) == (0, b"abcde")
+        node.send(Op.TUNNEL_TRANSFER, id=0, size=2, chunk=b"ok")
+        assert talking.result(PATIENCE) == b"ok"
