@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from iris.relaycheck.bench import check_node
 from iris.relaycheck.proxy import Proxy
 from iris.relaycheck.report import Report
 from iris.service.relay.schema import VERSION
@@ -29,12 +30,21 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--junit", metavar="FILE", type=Path, help="write JUnit XML to a file")
     modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
 
+    node = modes.add_parser("node", parents=[output], help="play bindings against a running node, and judge it")
+    node.add_argument("--port", metavar="N", type=_port, default=PORT, help=f"where it takes applications ({PORT})")
+    node.add_argument("--only", metavar="PATTERN", default="", help="the cases whose ids match this regular expression")
+    node.set_defaults(run=_node)
+
     proxy = modes.add_parser("proxy", parents=[output], help="stand between a binding and a node, until SIGINT, and judge both")
     proxy.add_argument("--listen", metavar="N", type=_port, required=True, help="the port where bindings attach")
     proxy.add_argument("--node", metavar="M", type=_port, required=True, help="the port of the node")
     proxy.add_argument("--once", action="store_true", help="end when all connections have ended")
     proxy.set_defaults(run=_proxy)
     return parser
+
+
+def _node(args: argparse.Namespace) -> Report:
+    return check_node(args.port, args.only)
 
 
 def _proxy(args: argparse.Namespace) -> Report:
@@ -54,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         report: Report = args.run(args)
-    except OSError as exc:
+    except (OSError, ValueError) as exc:
         print(f"relaycheck: {exc}", file=sys.stderr)
         return 2
     if args.junit:

@@ -1,0 +1,40 @@
+"""`relaycheck` against nodes of ours, with all that a node has."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.node import ROOT, free_port, running_node
+
+
+def relaycheck(*args: str, timeout: float = 60.0) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, ROOT / "tools" / "relaycheck", *args], capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT
+    )
+
+
+def test_our_node_passes_every_case(tmp_path: Path) -> None:
+    junit = tmp_path / "junit.xml"
+    with running_node(tmp_path / "node.log") as port:
+        run = relaycheck("node", "--port", str(port), "--json", "--junit", str(junit))
+    assert run.returncode == 0, run.stdout + run.stderr
+    checks = json.loads(run.stdout)["checks"]
+    assert len({check["id"] for check in checks}) == len(checks) >= 60
+    assert 'failures="0"' in junit.read_text()
+
+
+def test_without_a_node_it_says_so_with_exit_code_2() -> None:
+    run = relaycheck("node", "--port", str(free_port()))
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "refused" in run.stderr
+
+
+@pytest.mark.parametrize("args", [["node", "--port", "99999"], ["nothing"], ["node", "--only", "no such case"]])
+def test_usage_is_exit_code_2(tmp_path: Path, args: list[str]) -> None:
+    with running_node(tmp_path / "node.log") as port:
+        run = relaycheck(*args, *(["--port", str(port)] if "--only" in args else []))
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr
