@@ -1,0 +1,191 @@
+"""A connection with asyncio, against a node that the test plays. What the core decides is tested in tests/unit/client."""
+
+import asyncio
+
+import pytest
+
+import iris
+import iris.aio
+from iris.service.relay.schema import Op
+from tests.support.aio_node import connected, settled
+from tests.support.fake_node import PATIENCE, FakeNode
+from tests.support.loop import in_loop
+
+
+@in_loop
+async def test_a_program_leaves_in_order() -> None:
+    drops: list[iris.Closed] = []
+    async with connected(on_drop=drops.append) as (node, connection):
+        leaving = asyncio.create_task(connection.close())
+        await asyncio.to_thread(node.sync.finish)
+        await leaving
+        assert connection.closed
+        await connection.close()
+        with pytest.raises(iris.Closed):
+            await connection.publish("t", b"")
+    assert drops == []
+
+
+@in_loop
+async def test_a_node_that_isnt_there_or_doesnt_want_us() -> None:
+    with FakeNode() as node:
+        opening = asyncio.ensure_future(iris.aio.connect(node.port))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(node.accept, answer=False)
+        node.send(Op.DENY, reason="full")
+        with pytest.raises(iris.Denied, match="full"):
+            await opening
+        with pytest.raises(iris.TimedOut):
+            await iris.aio.connect(node.port, timeout=0.02)
+        port = node.port
+    with pytest.raises(ConnectionRefusedError):
+        await iris.aio.connect(port)
+
+
+@in_loop
+async def test_requests_end_as_the_node_says() -> None:
+    async with connected() as (node, connection):
+        calls = [asyncio.create_task(connection.request("c", text, 1.0)) for text in (b"a", b"b", b"c")]
+        numbers = {body.request: body.id for body in [await node.expect(Op.REQUEST) for _ in calls]}
+        node.send(Op.REPLY, id=numbers[b"c"], timed_out=True)
+        node.send(Op.REPLY, id=numbers[b"b"], timed_out=False, success=False, result="no")
+        node.send(Op.REPLY, id=numbers[b"a"], timed_out=False, success=True, result=b"yes")
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert outcomes[0] == b"yes"
+    assert isinstance(outcomes[1], iris.Fault)
+    assert isinstance(outcomes[2], iris.TimedOut)
+
+
+@in_loop
+async def test_a_cancelled_request_is_forgotten() -> None:
+    async with connected() as (node, connection):
+        asking = asyncio.create_task(connection.request("c", b"", 1.0))
+        number = (await node.expect(Op.REQUEST)).id
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert not connection._core._pending
+        node.send(Op.REPLY, id=number, timed_out=False, success=True, result=b"late")
+        await settled(node, connection)
+
+
+@in_loop
+async def test_a_cancelled_tunnel_is_closed_when_it_comes() -> None:
+    async with connected() as (node, connection):
+        opening = asyncio.create_task(connection.tunnel("c", 1.0))
+        number = (await node.expect(Op.TUNNEL_INIT)).id
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        node.send(Op.TUNNEL_CONFIRM, id=number, timed_out=False, chunk_limit=10)
+        assert (await node.expect(Op.TUNNEL_CLOSE)).id == number
+
+
+def test_a_node_that_falls_silent_isnt_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iris.aio.connection.PATIENCE", 0.0)
+
+    @in_loop
+    async def run() -> None:
+        async with connected() as (_, connection):
+            with pytest.raises(iris.TimedOut, match="doesn't say"):
+                await connection.request("c", b"", 0.001)
+            with pytest.raises(iris.TimedOut, match="doesn't say"):
+                await connection.tunnel("c", 0.001)
+
+    run()
+
+
+@in_loop
+async def test_what_is_said_in_one_round_of_the_loop_comes_in_order() -> None:
+    async with connected() as (node, connection):
+        for i in range(100):
+            await connection.broadcast("c", bytes([i]))
+        assert [(await node.expect(Op.BROADCAST)).message for _ in range(100)] == [bytes([i]) for i in range(100)]
+
+
+@in_loop
+async def test_who_writes_waits_while_nothing_is_taken() -> None:
+    async with connected() as (node, connection):
+        telling = asyncio.create_task(connection.broadcast("c", bytes(32 << 20)))
+        done, _ = await asyncio.wait([telling], timeout=0.02)
+        assert not done
+        assert len((await node.expect(Op.BROADCAST)).message) == 32 << 20
+        await asyncio.wait_for(telling, PATIENCE)
+
+
+@in_loop
+async def test_who_never_lets_the_loop_come_round_is_held_back() -> None:
+    async with connected() as (node, connection):
+
+        async def tell() -> None:
+            for _ in range(400):
+                await connection.broadcast("c", bytes(100_000))
+
+        telling = asyncio.create_task(tell())
+        done, _ = await asyncio.wait([telling], timeout=0.02)
+        assert not done
+        for _ in range(400):
+            await node.expect(Op.BROADCAST)
+        await asyncio.wait_for(telling, PATIENCE)
+
+
+@in_loop
+async def test_events_beyond_the_memory_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    go_on, events = asyncio.Event(), []
+
+    async def handle(event: bytes) -> None:
+        await go_on.wait()
+        events.append(event)
+
+    async with connected() as (node, connection):
+        async with await connection.subscribe("t", handle, iris.TopicLimits(event_threads=1, event_memory=2)):
+            with pytest.raises(iris.StateError):
+                await connection.subscribe("t", handle)
+            await node.expect(Op.SUBSCRIBE)
+            node.send(Op.PUBLISH, topic="t", event=b"1")
+            await settled(node, connection)
+            for event in (b"2", b"3", b"4"):
+                node.send(Op.PUBLISH, topic="t", event=event)
+            await settled(node, connection)
+            go_on.set()
+            await settled(node, connection)
+        await node.expect(Op.UNSUBSCRIBE)
+    assert events == [b"1", b"2", b"3"]
+    assert "an event of 't' is dropped" in caplog.text
+
+
+@pytest.mark.parametrize("reason", ["told why", None])
+def test_a_lost_node_is_told_to_everybody(reason: str | None) -> None:
+    @in_loop
+    async def run() -> None:
+        drops: asyncio.Queue[iris.Closed] = asyncio.Queue()
+        async with connected(on_drop=drops.put) as (node, connection):
+            calls = [asyncio.create_task(connection.request("c", b"", 1.0)), asyncio.create_task(connection.tunnel("c", 1.0))]
+            for op in (Op.REQUEST, Op.TUNNEL_INIT):
+                await node.expect(op)
+            if reason is not None:
+                node.send(Op.CLOSE, reason=reason)
+            else:
+                node.sync.vanish()
+            assert (await asyncio.wait_for(drops.get(), PATIENCE)).reason == (reason or "the connection to the node is lost")
+            for outcome in await asyncio.gather(*calls, return_exceptions=True):
+                assert isinstance(outcome, iris.Closed)
+
+    run()
+
+
+@in_loop
+async def test_a_node_that_breaks_the_rules_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    drops: asyncio.Queue[iris.Closed] = asyncio.Queue()
+    async with connected(on_drop=drops.put_nowait) as (node, _):
+        node.sync.send_bytes(b"\xff")
+        assert (await asyncio.wait_for(drops.get(), PATIENCE)).__cause__ is not None
+    assert "the node broke the rules" in caplog.text
+
+
+@in_loop
+async def test_a_node_that_doesnt_answer_a_close_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    async with connected() as (_, connection):
+        await connection.close(timeout=0.02)
+        assert connection.closed
+    assert "doesn't answer a close" in caplog.text
