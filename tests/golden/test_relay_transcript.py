@@ -7,14 +7,19 @@ all that was received by then must have come here as well.
 """
 
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from iris.config import Config
+from iris.keys import generate_key
+from iris.netif import interfaces
+from iris.node import Node
 from iris.service.relay.schema import DEFAULT, Op
 from tests.support.client import Raw
 from tests.support.relay_node import running_relay
@@ -121,6 +126,16 @@ class Replay:
 def test_the_recorded_clients_get_what_they_got_from_the_go_node() -> None:
     with running_relay() as relay:
         Replay(relay.port).run()
+
+
+def test_they_get_it_from_a_whole_node() -> None:
+    config = replace(Config(), relay=replace(Config().relay, port=0))
+    node = Node(f"replay-{os.getpid()}", generate_key(), interfaces(["lo"]), config=config)
+    node.start()
+    try:
+        Replay(node.relay_port).run()
+    finally:
+        node.stop(5.0)
 
 
 def test_the_schemas_write_what_they_read_from_the_recording() -> None:
