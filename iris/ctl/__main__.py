@@ -1,0 +1,55 @@
+"""`irisctl`: parse the command line, run a subcommand, and say in one line what went wrong. Exit codes: see outcome.py."""
+
+import contextlib
+import importlib
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from iris.ctl.outcome import Exit, NoNode, UsageError
+from iris.ctl.parser import build
+from iris.errors import IrisError
+
+
+def _run(args: Namespace) -> Exit:
+    import logging  # from here on it's no longer about starting fast
+
+    from iris.client.errors import Closed, TimedOut
+
+    level = logging.INFO if getattr(args, "verbose", False) else logging.ERROR
+    logging.basicConfig(format="irisctl: %(message)s", level=level, stream=sys.stderr, force=True)
+    try:
+        code: Exit = importlib.import_module(f"iris.ctl.{args.module}").run(args)
+        sys.stdout.flush()
+        return code
+    except UsageError as exc:
+        return _say(exc, Exit.USAGE)
+    except NoNode as exc:
+        return _say(exc, Exit.NO_NODE)
+    except TimedOut as exc:
+        return _say(exc, Exit.TIMEOUT)
+    except Closed as exc:
+        return _say(f"the node is gone: {exc}", Exit.NO_NODE)
+    except IrisError as exc:  # a fault, a refusal
+        return _say(exc, Exit.FAULT)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):  # what is left in the buffer would be complained about at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return Exit.PIPE
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def _say(what: object, code: Exit) -> Exit:
+    print(f"irisctl: {what}", file=sys.stderr)
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line asks. Returns: the exit code."""
+    return _run(build().parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

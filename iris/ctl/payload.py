@@ -1,0 +1,71 @@
+"""What is to be sent: an argument, a file, or standard input; whole, or a message for each line."""
+
+import contextlib
+import itertools
+import os
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from iris.client.limits import MESSAGE_SIZE
+from iris.ctl.outcome import UsageError
+from iris.ctl.pace import Pace
+
+
+def messages(args: Namespace, clock: Callable[[], float] = time.monotonic, wait: Callable[[float], None] = time.sleep) -> Iterator[bytes]:
+    """The messages that data, file, lines, count and rate ask for, each when it is due. Raises: UsageError."""
+    pace, left = Pace(args.rate), args.count
+    for message in _all(args):
+        if left == 0:
+            return
+        if (seconds := pace.wait(clock())) > 0:
+            wait(seconds)
+        yield message
+        left = None if left is None else left - 1
+
+
+def total(args: Namespace) -> int | None:
+    """How many messages there are going to be; None when that isn't known."""
+    if args.lines:
+        return None
+    return args.count or 1
+
+
+def _all(args: Namespace) -> Iterator[bytes]:
+    if args.data is not None and (args.file is not None or args.lines):
+        raise UsageError("DATA is one whole message; leave --file and --lines away")
+    if args.data is not None:
+        yield from itertools.repeat(_checked(os.fsencode(args.data)), args.count or 1)
+        return
+    with _source(args.file) as source:
+        if args.lines:
+            yield from _lines(source)
+        else:
+            yield from itertools.repeat(_checked(source.read(MESSAGE_SIZE + 1)), args.count or 1)
+
+
+def _lines(source: BinaryIO) -> Iterator[bytes]:
+    while line := source.readline(MESSAGE_SIZE + 2):
+        yield _checked(line.removesuffix(b"\n"))
+
+
+def _checked(message: bytes) -> bytes:
+    if len(message) > MESSAGE_SIZE:
+        raise UsageError(f"a message has {MESSAGE_SIZE} bytes at most; a tunnel takes any number")
+    return message
+
+
+@contextlib.contextmanager
+def _source(name: str | None) -> Iterator[BinaryIO]:
+    """A file, or standard input. Raises: UsageError."""
+    if name is None or name == "-":
+        yield sys.stdin.buffer
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(open(name, "rb"))
+        except OSError as exc:
+            raise UsageError(f"can't read {name}: {exc.strerror}") from exc
+        yield source

@@ -1,0 +1,65 @@
+"""`irisctl serve`: be a member of a cluster, answering by echo or by a command."""
+
+import itertools
+import os
+import queue
+import threading
+from argparse import Namespace
+
+from iris.client import Closed, Fault, Handler, ServiceLimits, Tunnel
+from iris.client.limits import MESSAGE_SIZE
+from iris.ctl.command import CommandFailed, run_command
+from iris.ctl.formats import plain
+from iris.ctl.node import join
+from iris.ctl.outcome import Exit
+from iris.ctl.printer import Printer
+from iris.ctl.signals import until_signal, wait_for_end
+
+
+def run(args: Namespace) -> Exit:
+    """Serve until there were enough requests, or a signal comes; what is in hand is finished."""
+    limits = ServiceLimits(request_threads=args.jobs, broadcast_threads=1)
+    with until_signal() as ends:
+        service = join(args, _Member(args, Printer(args.format or "text"), ends), limits)
+        try:
+            return wait_for_end(ends)
+        finally:
+            service.close(args.timeout + 5.0)
+
+
+class _Member(Handler):
+    def __init__(self, args: Namespace, printer: Printer, ends: "queue.SimpleQueue[Exit | Exception]") -> None:
+        self._args, self._printer, self._ends = args, printer, ends
+        self._environment = {**os.environ, "IRIS_CLUSTER": args.cluster, "IRIS_PORT": str(args.port)}
+        self._lock = threading.Lock()  # guards _answered
+        self._answered = 0
+        self._broadcasts = itertools.count(1)
+
+    def handle_request(self, request: bytes) -> bytes:
+        try:
+            return request if self._args.echo else self._run(request)
+        finally:
+            with self._lock:
+                self._answered += 1
+                if self._answered == self._args.count:
+                    self._ends.put(Exit.OK)
+
+    def _run(self, request: bytes) -> bytes:
+        try:
+            return run_command(self._args.exec, request, timeout=self._args.timeout, limit=MESSAGE_SIZE, environment=self._environment)
+        except CommandFailed as exc:
+            raise Fault(plain(str(exc))) from exc
+
+    def handle_broadcast(self, message: bytes) -> None:
+        try:
+            self._printer.message(message, number=next(self._broadcasts), cluster=self._args.cluster)
+        except OSError as exc:
+            self._ends.put(exc)
+
+    def handle_tunnel(self, tunnel: Tunnel) -> None:
+        if self._args.echo:
+            for message in tunnel:
+                tunnel.send(message)
+
+    def handle_drop(self, reason: Closed) -> None:
+        self._ends.put(reason)

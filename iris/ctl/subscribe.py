@@ -1,0 +1,34 @@
+"""`irisctl subscribe`: print events as they come."""
+
+import itertools
+from argparse import Namespace
+
+from iris.client import TopicLimits
+from iris.ctl.node import attach
+from iris.ctl.outcome import Exit
+from iris.ctl.printer import Printer
+from iris.ctl.signals import until_signal, wait_for_end
+
+
+def run(args: Namespace) -> Exit:
+    """Print until there are enough, the time is over, or a signal comes."""
+    printer, numbers, seen = Printer(args.format or "text"), itertools.count(1), 0
+    with until_signal() as ends:
+
+        def show(event: bytes) -> None:
+            nonlocal seen
+            if seen == args.count:
+                return
+            try:
+                printer.message(event, number=next(numbers), topic=args.topic)
+            except OSError as exc:
+                ends.put(exc)
+            seen += 1
+            if seen == args.count:
+                ends.put(Exit.OK)
+
+        with attach(args, on_drop=ends.put) as connection, connection.subscribe(args.topic, show, TopicLimits(event_threads=1)):
+            end = wait_for_end(ends, args.timeout)
+    if end is Exit.TIMEOUT and seen >= (args.count or 1):
+        return Exit.OK
+    return end

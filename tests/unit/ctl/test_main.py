@@ -1,0 +1,78 @@
+"""irisctl's command line: a mistake is told in one line, with exit code 2; no node is exit code 4."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from iris.ctl.__main__ import main
+from iris.ctl.parser import build
+from tests.support.node import free_port
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "required: COMMAND"),
+        (["bogus"], "invalid choice: 'bogus'"),
+        (["request"], "required: CLUSTER"),
+        (["request", ""], "a cluster has a name"),
+        (["request", "n" * 4_097, "x"], "4096 bytes at most, not 4097"),
+        (["request", "\udcff", "x"], "isn't text in this terminal's encoding"),
+        (["request", "c", "x", "y"], "unrecognized arguments: y"),
+        (["request", "c", "x", "--port", "0"], "'0' is no port"),
+        (["request", "c", "x", "--port", "http"], "'http' is no port"),
+        (["request", "c", "x", "--timeout", "0"], "'0' isn't a number from 0.001"),
+        (["request", "c", "x", "--timeout", "nan"], "'nan' isn't a number"),
+        (["request", "c", "x", "--rate", "fast"], "'fast' isn't a number"),
+        (["request", "c", "x", "--count", "-1"], "'-1' isn't a whole number over 0"),
+        (["request", "c", "x", "--format", "xml"], "invalid choice: 'xml'"),
+        (["serve", "c"], "one of the arguments --exec --echo is required"),
+        (["serve", "c", "--echo", "--exec", "cat"], "not allowed with"),
+        (["subscribe"], "required: TOPIC"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(args)
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "args", [["request", "c", "x"], ["serve", "c", "--echo"], ["broadcast", "c", "x"], ["publish", "t", "x"], ["subscribe", "t"]]
+)
+def test_without_a_node_one_line_says_how_to_start_one(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    assert main([*args, "--port", str(port)]) == 4
+    assert capsys.readouterr().err == (
+        f"irisctl: no node at port {port} of this host; start one with 'iris -net NAME', or with 'iris -dev' to try things out\n"
+    )
+
+
+def test_flags_and_arguments_come_in_any_order() -> None:
+    parse = build().parse_args
+    for args in (["--count", "3", "c", "x"], ["c", "--count", "3", "x"], ["c", "x", "--count=3"], ["c", "--count", "3", "--", "x"]):
+        parsed = parse(["request", *args])
+        assert (parsed.cluster, parsed.data, parsed.count) == ("c", "x", 3)
+    assert parse(["request", "c", "--", "--count"]).data == "--count"
+
+
+def test_help_and_version_are_quick_and_complete() -> None:
+    best = 9.0
+    for _ in range(3):
+        before = time.monotonic()
+        done = subprocess.run([sys.executable, "-m", "iris.ctl", "-h"], capture_output=True, text=True, check=True, timeout=10)
+        best = min(best, time.monotonic() - before)
+    for word in ("request", "serve", "broadcast", "publish", "subscribe", "exit codes", "iris -dev"):
+        assert word in done.stdout
+    assert best < 0.25
+    done = subprocess.run([sys.executable, "-m", "iris.ctl", "--version"], capture_output=True, text=True, check=True, timeout=10)
+    assert done.stdout.startswith("irisctl ")
+
+
+def test_the_parser_loads_nothing_of_the_binding() -> None:
+    program = "import sys, iris.ctl.__main__; assert not {'construct', 'iris.client', 'cryptography'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=10)
