@@ -1,7 +1,6 @@
 """All patterns between programs on one node, in real time, with asyncio; and between the two faces."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,6 @@ from tests.support.loop import in_loop
 from tests.support.node import running_node
 
 PATIENCE = 10.0  # seconds for what must come
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Of a node on loopback."""
-    with running_node(tmp_path_factory.mktemp("node") / "node.log") as port:
-        yield port
 
 
 class Everything(iris.aio.Handler):

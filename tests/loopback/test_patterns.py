@@ -3,7 +3,6 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,6 @@ import iris
 from tests.support.node import running_node
 
 PATIENCE = 10.0  # seconds for what must come
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Of a node on loopback."""
-    with running_node(tmp_path_factory.mktemp("node") / "node.log") as port:
-        yield port
 
 
 class Everything(iris.Handler):

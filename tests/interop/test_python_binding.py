@@ -1,0 +1,22 @@
+"""Our binding's suite, both faces, against the Go node that IRIS_REFERENCE names."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.netns.lab import Lab
+from tests.support.cluster import hosts, start_reference
+
+pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.timeout(120)]
+
+SUITE = [f"tests/loopback/test_{face}.py" for face in ("patterns", "aio")]
+CHOSEN = "not lost_node and not given_up_halfway"  # one ends a node of its own; in the other, a Go node's tunnel close overtakes data
+
+
+def test_our_bindings_suite_passes_against_a_go_node(lab: Lab, key_file: Path) -> None:
+    node = start_reference(lab, key_file, hosts(lab, 1)[0])
+    pytest_there = ["env", f"IRIS_NODE_PORT={node.port}", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CHOSEN]
+    output = node.host.run(*pytest_there, *SUITE, timeout=90.0)
+    assert "passed" in output
+    assert "skipped" not in output
