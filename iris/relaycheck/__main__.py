@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iris.relaycheck.bench import check_node
+from iris.relaycheck.binding import check_binding
 from iris.relaycheck.proxy import Proxy
 from iris.relaycheck.report import Report
 from iris.service.relay.schema import VERSION
@@ -35,6 +36,18 @@ def _parser() -> argparse.ArgumentParser:
     node.add_argument("--only", metavar="PATTERN", default="", help="the cases whose ids match this regular expression")
     node.set_defaults(run=_node)
 
+    binding = modes.add_parser(
+        "binding",
+        parents=[output],
+        help="play a node for a binding's program, and judge that",
+        description="Runs COMMAND once for each scenario, with the port as {port} in its arguments and as IRIS_PORT in its environment.",
+    )
+    binding.add_argument("--port", metavar="N", type=_port, default=0, help="where to listen; by default a free port for each scenario")
+    binding.add_argument("--only", metavar="PATTERN", default="", help="the scenarios whose ids match this regular expression")
+    binding.add_argument("--timeout", metavar="S", type=float, default=30.0, help="seconds that a run may take (30)")
+    binding.add_argument("command", metavar="COMMAND", nargs="+", help="a program that does all that the binding can, and exits with 0")
+    binding.set_defaults(run=_binding)
+
     proxy = modes.add_parser("proxy", parents=[output], help="stand between a binding and a node, until SIGINT, and judge both")
     proxy.add_argument("--listen", metavar="N", type=_port, required=True, help="the port where bindings attach")
     proxy.add_argument("--node", metavar="M", type=_port, required=True, help="the port of the node")
@@ -45,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _node(args: argparse.Namespace) -> Report:
     return check_node(args.port, args.only)
+
+
+def _binding(args: argparse.Namespace) -> Report:
+    return check_binding(args.command, args.port, args.only, timeout=args.timeout)
 
 
 def _proxy(args: argparse.Namespace) -> Report:

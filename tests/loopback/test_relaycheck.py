@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from iris.relaycheck.scenarios import SCENARIOS
 from tests.support.node import ROOT, free_port, running_node
 
 
@@ -26,13 +27,23 @@ def test_our_node_passes_every_case(tmp_path: Path) -> None:
     assert 'failures="0"' in junit.read_text()
 
 
+@pytest.mark.parametrize("face", ["exercise.py", "exercise_aio.py"])
+def test_our_binding_passes_every_scenario(face: str) -> None:
+    run = relaycheck("binding", "--json", "--", sys.executable, str(ROOT / "tests" / "support" / face), "{port}")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert len(json.loads(run.stdout)["checks"]) == len(SCENARIOS)
+
+
 def test_without_a_node_it_says_so_with_exit_code_2() -> None:
     run = relaycheck("node", "--port", str(free_port()))
     assert (run.returncode, run.stdout) == (2, "")
     assert "refused" in run.stderr
 
 
-@pytest.mark.parametrize("args", [["node", "--port", "99999"], ["nothing"], ["node", "--only", "no such case"]])
+@pytest.mark.parametrize(
+    "args",
+    [["node", "--port", "99999"], ["nothing"], ["node", "--only", "no such case"], ["binding"], ["binding", "--", "/no/such/program"]],
+)
 def test_usage_is_exit_code_2(tmp_path: Path, args: list[str]) -> None:
     with running_node(tmp_path / "node.log") as port:
         run = relaycheck(*args, *(["--port", str(port)] if "--only" in args else []))

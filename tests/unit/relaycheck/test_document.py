@@ -5,16 +5,17 @@ import re
 from iris.relaycheck import cases
 from iris.relaycheck.bench import CASES
 from iris.relaycheck.rules import RULES
+from iris.relaycheck.scenarios import SCENARIOS
 from iris.service.relay.schema import Op
 from tests.support.node import ROOT
 
 TEXT = (ROOT / "docs" / "relay-protocol.md").read_text()
 
 
-def test_the_document_lists_the_rules_and_cases_that_there_are() -> None:
+def test_the_document_lists_the_rules_cases_and_scenarios_that_there_are() -> None:
     assert cases.__all__
     rows = re.findall(r"^\| `([a-z0-9.-]+)` \| (.+) \|$", TEXT, re.MULTILINE)
-    known = RULES | {case.id: case.words for case in CASES.values()}
+    known = RULES | {each.id: each.words for each in (*CASES.values(), *SCENARIOS.values())}
     assert dict(rows) == known
     assert len(rows) == len(known)
 
