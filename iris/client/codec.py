@@ -9,7 +9,18 @@ from functools import lru_cache
 from iris.client.limits import MESSAGE_SIZE, NAME_SIZE
 from iris.config import Limits, RelayConfig
 from iris.errors import ProtocolError
-from iris.service.relay.codec import Fields, Parser, Reader, _bool, _utf8, _varint, string, tunnel_allow, tunnel_transfer, varint
+from iris.service.relay.codec import (
+    Fields,
+    Parser,
+    Reader,
+    decode_utf8,
+    read_bool,
+    read_varint,
+    string,
+    tunnel_allow,
+    tunnel_transfer,
+    varint,
+)
 from iris.service.relay.schema import DEFAULT, RELAY_MAGIC, VERSION, Op
 
 __all__ = ["CLOSE", "NodeParser", "tunnel_allow", "tunnel_transfer"]
@@ -40,7 +51,7 @@ class NodeParser(Parser):
 
         def deny(data: bytes, at: int) -> tuple[int, Fields]:
             reason, at = binary(data, _magic(data, at))
-            return at, (_utf8(reason),)
+            return at, (decode_utf8(reason),)
 
         return deny
 
@@ -49,26 +60,26 @@ class NodeParser(Parser):
 
         def close(data: bytes, at: int) -> tuple[int, Fields]:
             reason, at = binary(data, at)
-            return at, (_utf8(reason),)
+            return at, (decode_utf8(reason),)
 
         def broadcast(data: bytes, at: int) -> tuple[int, Fields]:
             message, at = binary(data, at)
             return at, (message,)
 
         def request(data: bytes, at: int) -> tuple[int, Fields]:
-            number, at = _varint(data, at)
+            number, at = read_varint(data, at)
             payload, at = binary(data, at)
-            timeout, at = _varint(data, at)
+            timeout, at = read_varint(data, at)
             return at, (number, payload, timeout)
 
         def reply(data: bytes, at: int) -> tuple[int, Fields]:
-            number, at = _varint(data, at)
-            timed_out, at = _bool(data, at)
+            number, at = read_varint(data, at)
+            timed_out, at = read_bool(data, at)
             if timed_out:
                 return at, (number, True, None, None)
-            success, at = _bool(data, at)
+            success, at = read_bool(data, at)
             payload, at = binary(data, at)
-            return at, (number, False, success, payload if success else _utf8(payload))
+            return at, (number, False, success, payload if success else decode_utf8(payload))
 
         def publish(data: bytes, at: int) -> tuple[int, Fields]:
             topic, at = name(data, at)
@@ -76,28 +87,28 @@ class NodeParser(Parser):
             return at, (topic, event)
 
         def numbers(data: bytes, at: int) -> tuple[int, Fields]:
-            first, at = _varint(data, at)
-            second, at = _varint(data, at)
+            first, at = read_varint(data, at)
+            second, at = read_varint(data, at)
             return at, (first, second)
 
         def tunnel_confirm(data: bytes, at: int) -> tuple[int, Fields]:
-            number, at = _varint(data, at)
-            timed_out, at = _bool(data, at)
+            number, at = read_varint(data, at)
+            timed_out, at = read_bool(data, at)
             if timed_out:
                 return at, (number, True, None)
-            chunk_limit, at = _varint(data, at)
+            chunk_limit, at = read_varint(data, at)
             return at, (number, False, chunk_limit)
 
         def tunnel_transfer(data: bytes, at: int) -> tuple[int, Fields]:
-            number, at = _varint(data, at)
-            size, at = _varint(data, at)
+            number, at = read_varint(data, at)
+            size, at = read_varint(data, at)
             payload, at = chunk(data, at)
             return at, (number, size, payload)
 
         def tunnel_close(data: bytes, at: int) -> tuple[int, Fields]:
-            number, at = _varint(data, at)
+            number, at = read_varint(data, at)
             reason, at = binary(data, at)
-            return at, (number, _utf8(reason))
+            return at, (number, decode_utf8(reason))
 
         return {
             Op.CLOSE: close,
@@ -114,7 +125,7 @@ class NodeParser(Parser):
 
 
 def _magic(data: bytes, at: int) -> int:
-    size, at = _varint(data, at)
+    size, at = read_varint(data, at)
     stop = at + len(_MAGIC)
     if size != len(_MAGIC) or not _MAGIC.startswith(data[at:stop]):
         raise ProtocolError("not a node of Iris")

@@ -27,7 +27,7 @@ class _Short(Exception):
         self.at, self.size = at, size
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
     """Read a number. Returns: (value, offset behind it). Raises: IndexError when the data ends first; ProtocolError."""
     value = data[at]
     if value < 0x80:
@@ -46,14 +46,16 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     raise ProtocolError("a number is beyond 64 bits")
 
 
-def _bool(data: bytes, at: int) -> tuple[bool, int]:
+def read_bool(data: bytes, at: int) -> tuple[bool, int]:
+    """Read a boolean. Returns: (value, offset behind it). Raises: IndexError when the data ends first; ProtocolError."""
     value = data[at]
     if value > 1:
         raise ProtocolError(f"{value} is no boolean")
     return value == 1, at + 1
 
 
-def _utf8(data: bytes) -> str:
+def decode_utf8(data: bytes) -> str:
+    """Decode a string's bytes. Raises: ProtocolError."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -141,7 +143,7 @@ class Parser:
 
     def _binary(self, limit: int) -> Callable[[bytes, int], tuple[bytes, int]]:
         def read(data: bytes, at: int) -> tuple[bytes, int]:
-            size, at = _varint(data, at)
+            size, at = read_varint(data, at)
             if size > limit:
                 raise MessageTooBig(size, limit)
             stop = at + size
@@ -156,13 +158,13 @@ class Parser:
     @staticmethod
     def _name(limit: int) -> Callable[[bytes, int], tuple[str, int]]:
         def read(data: bytes, at: int) -> tuple[str, int]:
-            size, at = _varint(data, at)
+            size, at = read_varint(data, at)
             if size > limit:
                 raise ProtocolError(f"name of {size} bytes, limit {limit}")
             stop = at + size
             if stop > len(data):
                 raise IndexError
-            return _utf8(data[at:stop]), stop
+            return decode_utf8(data[at:stop]), stop
 
         return read
 
@@ -170,7 +172,7 @@ class Parser:
         name, magic = self._name(limits.name_size), CLIENT_MAGIC.encode()
 
         def init(data: bytes, at: int) -> tuple[int, Fields]:
-            size, at = _varint(data, at)
+            size, at = read_varint(data, at)
             stop = at + len(magic)
             if size != len(magic) or not magic.startswith(data[at:stop]):
                 raise ProtocolError("not a client of Iris")
@@ -196,37 +198,37 @@ class Parser:
             return at, (text, payload)
 
         def request(data: bytes, at: int) -> tuple[int, Fields]:
-            number, at = _varint(data, at)
+            number, at = read_varint(data, at)
             cluster, at = name(data, at)
             payload, at = binary(data, at)
-            timeout, at = _varint(data, at)
+            timeout, at = read_varint(data, at)
             return at, (number, cluster, payload, timeout)
 
         def reply(data: bytes, at: int) -> tuple[int, Fields]:
-            number, at = _varint(data, at)
-            success, at = _bool(data, at)
+            number, at = read_varint(data, at)
+            success, at = read_bool(data, at)
             payload, at = binary(data, at)
-            return at, (number, success, payload if success else _utf8(payload))
+            return at, (number, success, payload if success else decode_utf8(payload))
 
         def tunnel_init(data: bytes, at: int) -> tuple[int, Fields]:
-            number, at = _varint(data, at)
+            number, at = read_varint(data, at)
             cluster, at = name(data, at)
-            timeout, at = _varint(data, at)
+            timeout, at = read_varint(data, at)
             return at, (number, cluster, timeout)
 
         def numbers(data: bytes, at: int) -> tuple[int, Fields]:
-            first, at = _varint(data, at)
-            second, at = _varint(data, at)
+            first, at = read_varint(data, at)
+            second, at = read_varint(data, at)
             return at, (first, second)
 
         def tunnel_transfer(data: bytes, at: int) -> tuple[int, Fields]:
-            number, at = _varint(data, at)
-            size, at = _varint(data, at)
+            number, at = read_varint(data, at)
+            size, at = read_varint(data, at)
             payload, at = chunk(data, at)
             return at, (number, size, payload)
 
         def tunnel_close(data: bytes, at: int) -> tuple[int, Fields]:
-            number, at = _varint(data, at)
+            number, at = read_varint(data, at)
             return at, (number,)
 
         return {
