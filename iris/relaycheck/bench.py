@@ -93,7 +93,9 @@ class Bench:
             raise Failure(f"it takes {took:.2f} s, not {least} to {most}")
 
     def finish(self) -> None:
-        """Hang up on all."""
+        """Hear what is there, and hang up on all."""
+        for peer in self._peers:
+            peer.drain()
         for peer in self._peers:
             peer.hang_up()
 

@@ -54,7 +54,7 @@ class Judge:
         self._unreadable: set[Side] = set()
         self._broke: set[Side] = set()
         self._ended: set[Side] = set()
-        self._close_asked = False
+        self._close_asked = self._settled = False
         self._version, self._cluster = VERSION, ""
         self._asked: Counter[int] = Counter()  # the client's requests without an answer
         self._deadlines: dict[int, float] = {}  # of them, the last of each id
@@ -97,6 +97,8 @@ class Judge:
         try:
             for packet in self._readers[side].feed(data):
                 self._on_packet(packet)
+                if packet.op is Op.CLOSE:
+                    found += self._overdue()
                 found += [self._violation(side, packet.offset, broken, packet.data) for broken in self._judge(packet)]
         except Malformed as exc:
             self._unreadable.add(side)
@@ -111,9 +113,8 @@ class Judge:
         self._now = max(now, self._now)
         if side in self._ended:
             return []
-        first = not self._ended
+        found = self._overdue()
         self._ended.add(side)
-        found = self._overdue() if first else []
         reader = self._readers[side]
         if reader.rest and side not in self._unreadable and not self._over(side):
             found.append(self._violation(side, reader.offset, ("value.whole", "it ends here"), reader.rest))
@@ -136,10 +137,12 @@ class Judge:
             yield "close.word", "the connection ends without a close"
 
     def _overdue(self) -> list[Violation]:
-        if self.state not in (State.ATTACHED, State.CLOSING):
+        """What is owed when the conversation ends: with the first close, or else the first who hangs up."""
+        if self.state is not State.ATTACHED or self._settled:
             return []
+        self._settled = True
         broken: list[tuple[Side, Broken]] = []
-        if Side.CLIENT not in self._broke and not self._close_asked:
+        if not self._broke and not self._unreadable:
             late = self._now - GRACE
             broken += [(Side.NODE, ("request.owed", f"request {n} has no answer")) for n, at in self._deadlines.items() if at < late]
             for number, tunnel in self._tunnels.items():

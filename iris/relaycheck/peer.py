@@ -76,12 +76,19 @@ class Peer:
         """Vanish."""
         self._judged(self._judge.end(Side.CLIENT, self._clock()))
         self.sock.close()
+        self.over = True
 
     def half_close(self) -> None:
         """Say that nothing more comes."""
         self.sock.shutdown(socket.SHUT_WR)
 
     # Hearing
+
+    def drain(self) -> None:
+        """Take what has come, so that it is judged."""
+        for _ in range(1_000):
+            if not self._read(self._clock()):
+                return
 
     def _read(self, deadline: float) -> bool:
         """Take what comes next; False when nothing does until then."""
