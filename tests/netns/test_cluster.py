@@ -4,6 +4,7 @@ import contextlib
 import statistics
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,17 @@ def test_three_hosts_share_the_requests_of_a_cluster(lab: Lab, key_file: Path) -
             time.sleep(0.001)
         for future in pending:
             future.result(timeout=15.0)
+    print(served)
     assert sum(served.values()) == 3_000
     assert all(600 <= count <= 1_500 for count in served.values()), served
 
 
-def test_a_killed_host_costs_no_more_than_the_beats_allow(lab: Lab, key_file: Path) -> None:
+@pytest.mark.parametrize(
+    "die",
+    [lambda node: node.process.kill(), lambda node: node.host.unplug()],
+    ids=["killed, which TCP tells", "silent, which nobody tells"],
+)
+def test_a_dead_host_costs_no_more_than_the_beats_allow(lab: Lab, key_file: Path, die: Callable[[Node], None]) -> None:
     nodes = [start(lab, key_file, host) for host in hosts(lab, 4)]
     reach(nodes)
     with contextlib.ExitStack() as stack:
@@ -60,32 +67,14 @@ def test_a_killed_host_costs_no_more_than_the_beats_allow(lab: Lab, key_file: Pa
         time.sleep(1.5)
         with load(client, "work", rate=100.0, timeout=1.0) as issued:
             time.sleep(1.0)
-            killed = time.monotonic()
-            nodes[2].process.kill()
-            time.sleep(SILENCE + 2.0)
-        lost = failures(issued)
-    assert all(killed - 1.5 <= at <= killed + SILENCE for at in lost), [at - killed for at in lost]
-    assert len(issued) - len(lost) > 1_000
-
-
-def test_a_host_that_falls_silent_costs_no_more_than_the_beats_allow(lab: Lab, key_file: Path) -> None:
-    nodes = [start(lab, key_file, host) for host in hosts(lab, 4)]
-    reach(nodes)
-    with contextlib.ExitStack() as stack:
-        for node in nodes[1:]:
-            stack.enter_context(node.client("work", on_request=lambda data: data))
-        client = stack.enter_context(nodes[0].client())
-        wait_for(lambda: answers(client, "work"), 10.0)
-        time.sleep(1.5)
-        with load(client, "work", rate=50.0, timeout=1.0) as issued:
-            time.sleep(1.0)
-            silent = time.monotonic()
-            nodes[2].host.unplug()
+            died = time.monotonic()
+            die(nodes[2])
             time.sleep(SILENCE + 2.0)
         lost = failures(issued)
         nodes[2].process.kill()
-    assert lost, "nothing was on its way to the silent host?"
-    assert all(silent - 1.5 <= at <= silent + SILENCE for at in lost), [at - silent for at in lost]
+    print(f"lost {len(lost)} of {len(issued)}, from {min(lost) - died:.2f} to {max(lost) - died:.2f} s" if lost else "lost none")
+    assert all(died - 1.5 <= at <= died + SILENCE for at in lost), [at - died for at in lost]
+    assert len(issued) - len(lost) > 800
 
 
 @pytest.mark.parametrize("leaver", [1, 2, 3])
@@ -138,6 +127,7 @@ def test_a_late_host_answers_others_within_a_second_and_a_half_of_its_start(lab:
                 took.append(time.monotonic() - began)
             process.stop()
             host.run("ip", "link", "set", "e0", "down")  # its ARP entries go: all hosts here share the kernel's one table
+    print("seconds:", sorted(round(each, 2) for each in took))
     assert statistics.median(took) < 1.5, took
 
 
@@ -152,4 +142,5 @@ def test_the_relay_of_a_lone_node_serves_within_a_second(lab: Lab, key_file: Pat
             assert client.request("alone", b"?", 1.0) == b"?"
         took.append(time.monotonic() - began)
         assert process.stop() == 0
+    print("seconds:", sorted(round(each, 2) for each in took))
     assert statistics.median(took) < 1.0, took
