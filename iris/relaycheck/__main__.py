@@ -34,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     node = modes.add_parser("node", parents=[output], help="play bindings against a running node, and judge it")
     node.add_argument("--port", metavar="N", type=_port, default=PORT, help=f"where it takes applications ({PORT})")
     node.add_argument("--only", metavar="PATTERN", default="", help="the cases whose ids match this regular expression")
+    node.add_argument("--skip", metavar="PATTERN", default="^$", help="but not those whose ids match this one")
+    node.add_argument("--jobs", metavar="N", type=int, default=6, help="how many cases may run at a time (6)")
     node.set_defaults(run=_node)
 
     binding = modes.add_parser(
@@ -57,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _node(args: argparse.Namespace) -> Report:
-    return check_node(args.port, args.only)
+    return check_node(args.port, args.only, skip=args.skip, at_a_time=max(1, args.jobs))
 
 
 def _binding(args: argparse.Namespace) -> Report:

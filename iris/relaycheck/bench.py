@@ -128,12 +128,15 @@ def add(id: str, words: str, run: Callable[[Bench], None]) -> None:
     CASES[id] = Case(id, words, run)
 
 
-def check_node(port: int, only: str = "", *, host: str = "127.0.0.1", at_a_time: int = _AT_A_TIME) -> Report:
-    """Run all cases whose ids match. Raises: OSError when there is no node, ValueError when there is no such case."""
+def check_node(port: int, only: str = "", *, skip: str = "^$", host: str = "127.0.0.1", at_a_time: int = _AT_A_TIME) -> Report:
+    """Run all cases whose ids match `only`, and not `skip`.
+
+    Raises: OSError when there is no node, ValueError when there is no such case.
+    """
     from iris.relaycheck import cases  # noqa: F401  # they need this module
 
     Bench(port, host).connect().hang_up()
-    chosen = [each for each in CASES.values() if re.search(only, each.id)]
+    chosen = [each for each in CASES.values() if re.search(only, each.id) and not re.search(skip, each.id)]
     if not chosen:
         raise ValueError(f"no case has an id like '{only}'")
     with ThreadPoolExecutor(at_a_time, "case") as pool:

@@ -1,6 +1,7 @@
 """Stands between bindings and a node, lets everything through unchanged, and judges both sides. Shell.
 
-A thread per direction and connection. Each piece is judged before it is passed on, so that the judge sees a question before its answer.
+A thread per direction and connection passes pieces on at once, so that suites that are hard on timing can be run; another one judges them.
+Each piece joins the queue before it is passed on, so that the judge sees a question before its answer.
 """
 
 import contextlib
@@ -8,8 +9,9 @@ import socket
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 
 from iris.relaycheck.judge import Judge
 from iris.relaycheck.reader import Packet
@@ -18,6 +20,9 @@ from iris.relaycheck.rules import Side, Violation
 
 _PIECE = 65_536  # bytes
 _MOST = 10_000  # violations that are kept
+_AHEAD = 64 << 20  # bytes that may wait to be judged, before what brings more waits too
+_SWITCH = 0.00005  # seconds; passing on shouldn't wait for judging
+_PATIENCE = 60.0  # seconds, at the end, for the judging of what has come
 
 
 class Proxy:
@@ -31,11 +36,17 @@ class Proxy:
         if socket.has_ipv6:
             with contextlib.suppress(OSError):  # there is none on this machine
                 self._listeners.append(socket.create_server(("::1", self.port), family=socket.AF_INET6, backlog=512))
-        self._changed = threading.Condition()  # guards all below
+        self._changed = threading.Condition()  # guards all below, but what only the judging thread touches
         self._connections = 0
         self._live: set[_Connection] = set()
         self._violations: list[Violation] = []
         self._packets: Counter[tuple[str, str]] = Counter()
+        self._queue: deque[Callable[[], None]] = deque()
+        self._ahead = 0  # bytes
+        self._closing = False
+        sys.setswitchinterval(_SWITCH)
+        self._judging = threading.Thread(target=self._judge, name="judge", daemon=True)
+        self._judging.start()
         self._threads = [
             threading.Thread(target=self._accept, args=(listener,), name=f"accept-{listener.getsockname()[0]}", daemon=True)
             for listener in self._listeners
@@ -62,19 +73,39 @@ class Proxy:
                 self._live.add(connection)
             connection.start()
 
-    def count(self, packet: Packet) -> None:
-        """One more packet came through."""
+    def later(self, step: Callable[[], None], size: int = 0) -> None:
+        """Have something judged, in order; `size` bytes of it."""
         with self._changed:
-            self._packets[packet.side.value, packet.op.name] += 1
+            self._changed.wait_for(lambda: self._ahead < _AHEAD or self._closing)
+            self._ahead += size
+            self._queue.append(partial(self._judged, step, size))
+            self._changed.notify_all()
+
+    def _judged(self, step: Callable[[], None], size: int) -> None:
+        step()
+        with self._changed:
+            self._ahead -= size
+            self._changed.notify_all()
+
+    def _judge(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or (self._closing and not self._live))
+                if not self._queue:
+                    return
+                step = self._queue.popleft()
+            step()
+
+    def count(self, packet: Packet) -> None:
+        """One more packet came through: for the judging thread."""
+        self._packets[packet.side.value, packet.op.name] += 1
 
     def found(self, violations: list[Violation]) -> None:
-        """Keep what was wrong."""
-        if violations:
-            with self._changed:
-                self._violations += violations[: _MOST - len(self._violations)]
+        """Keep what was wrong: for the judging thread."""
+        self._violations += violations[: _MOST - len(self._violations)]
 
     def ended(self, connection: "_Connection") -> None:
-        """Both sides of it hung up."""
+        """Both sides of it hung up, and all of it is judged."""
         with self._changed:
             self._live.discard(connection)
             self._changed.notify_all()
@@ -97,8 +128,10 @@ class Proxy:
         for thread in self._threads:
             thread.join(timeout)
         with self._changed:
-            self._changed.wait_for(lambda: not self._live, timeout)
-            return Report("proxy", by_rule(self._violations), Counter(self._packets), self._connections)
+            self._closing = True
+            self._changed.notify_all()
+        self._judging.join(_PATIENCE)
+        return Report("proxy", by_rule(self._violations), Counter(self._packets), self._connections)
 
 
 class _Connection:
@@ -110,7 +143,7 @@ class _Connection:
         for sock in self._sockets.values():
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._judge = Judge(number, proxy.count)
-        self._lock = threading.Lock()  # guards _judge, _running and _cut
+        self._lock = threading.Lock()  # guards _running and _cut
         self._running = 2
         self._cut = False
         self._number = number
@@ -131,22 +164,26 @@ class _Connection:
         gone = False
         with contextlib.suppress(OSError):  # it hung up without the courtesy of saying so
             while data := source.recv(_PIECE):
-                with self._lock:
-                    found = self._judge.feed(side, data, self._clock())
-                self._proxy.found(found)
+                self._proxy.later(partial(self._feed, side, data, self._clock()), len(data))
                 if not gone:
                     try:
                         target.sendall(data)
                     except OSError:
                         gone = True  # what the source says is judged to the end all the same
         with self._lock:
-            found = [] if self._cut else self._judge.end(side, self._clock())
+            if not self._cut:
+                self._proxy.later(partial(self._end, side, self._clock()))
             self._running -= 1
             last = not self._running
-        self._proxy.found(found)
         with contextlib.suppress(OSError):  # it is gone
             target.shutdown(socket.SHUT_WR)
         if last:
             for sock in self._sockets.values():
                 sock.close()
-            self._proxy.ended(self)
+            self._proxy.later(partial(self._proxy.ended, self))
+
+    def _feed(self, side: Side, data: bytes, now: float) -> None:
+        self._proxy.found(self._judge.feed(side, data, now))
+
+    def _end(self, side: Side, now: float) -> None:
+        self._proxy.found(self._judge.end(side, now))
