@@ -1,6 +1,8 @@
 """`relaycheck` against nodes of ours, with all that a node has."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +34,34 @@ def test_our_binding_passes_every_scenario(face: str) -> None:
     run = relaycheck("binding", "--json", "--", sys.executable, str(ROOT / "tests" / "support" / face), "{port}")
     assert run.returncode == 0, run.stdout + run.stderr
     assert len(json.loads(run.stdout)["checks"]) == len(SCENARIOS)
+
+
+def test_the_bindings_suite_through_the_proxy_breaks_no_rule(tmp_path: Path) -> None:
+    with running_node(tmp_path / "node.log") as port:
+        listen = free_port()
+        flags = ["proxy", "--listen", str(listen), "--node", str(port), "--json"]
+        with (tmp_path / "report.json").open("wb") as output:
+            proxy = subprocess.Popen([sys.executable, ROOT / "tools" / "relaycheck", *flags], stdout=output, stderr=subprocess.PIPE)
+        try:
+            assert proxy.stderr is not None
+            assert b"between" in proxy.stderr.readline()
+            suite = subprocess.run(
+                [sys.executable, "-m", "pytest", "-q", "tests/loopback/test_patterns.py", "tests/loopback/test_aio.py"],
+                cwd=ROOT,
+                env={**os.environ, "IRIS_NODE_PORT": str(listen)},
+                capture_output=True,
+                text=True,
+                timeout=90.0,
+                check=False,
+            )
+            assert suite.returncode == 0, suite.stdout
+            proxy.send_signal(signal.SIGINT)
+            assert proxy.wait(30.0) == 0, (tmp_path / "report.json").read_text()
+        finally:
+            proxy.kill()
+            proxy.wait()
+            proxy.stderr.close()
+    assert json.loads((tmp_path / "report.json").read_text())["connections"] > 10
 
 
 def test_without_a_node_it_says_so_with_exit_code_2() -> None:
