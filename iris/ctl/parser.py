@@ -53,17 +53,15 @@ def positive(text: str) -> float:
     return value
 
 
+def patience(text: str) -> float:
+    """The same, or 0."""
+    return 0.0 if text == "0" else positive(text)
+
+
 def count(text: str) -> int:
     """A whole number over 0."""
     if not text.isascii() or not text.isdecimal() or not 0 < int(text) <= 10**12:
         raise argparse.ArgumentTypeError(f"'{text}' isn't a whole number over 0")
-    return int(text)
-
-
-def size(text: str) -> int:
-    """Bytes of a message, at most 64 MiB."""
-    if not text.isascii() or not text.isdecimal() or int(text) > 64 << 20:
-        raise argparse.ArgumentTypeError(f"'{text}' isn't a number of bytes up to {64 << 20}")
     return int(text)
 
 
@@ -104,7 +102,8 @@ def build() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"irisctl {__version__}", help="show the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_messages(commands)
+    _add_messages(commands)
+    _add_tunnel(commands)
     return parser
 
 
@@ -132,7 +131,7 @@ def _format(parser: Parser, default: str) -> None:
     parser.add_argument("--format", choices=FORMATS, help=f"how messages are printed (default: {default})")
 
 
-def add_messages(commands: Commands) -> None:
+def _add_messages(commands: Commands) -> None:
     """What deals with single messages."""
     request = _command(commands, "request", "request", "ask one member of a cluster, and print its reply")
     request.add_argument("cluster", metavar="CLUSTER", type=cluster, help="who is asked")
@@ -163,3 +162,20 @@ def add_messages(commands: Commands) -> None:
     subscribe.add_argument("--count", metavar="N", type=count, help="end after N events")
     subscribe.add_argument("--timeout", metavar="S", type=positive, help="end after S seconds; code 3 if there weren't N events, or any")
     _format(subscribe, "text")
+
+
+def _add_tunnel(commands: Commands) -> None:
+    tunnel = _command(commands, "tunnel", "tunnel", "carry standard input and output, or TCP connections, through a tunnel")
+    tunnel.add_argument("cluster", metavar="CLUSTER", type=cluster, help="to one of whose members; or whose member to be")
+    mode = tunnel.add_mutually_exclusive_group()
+    mode.add_argument("--accept", action="store_true", help="be a member, and take the first tunnel that comes")
+    mode.add_argument("--listen", metavar="[HOST:]PORT", type=address, help="listen there, and build a tunnel for each TCP connection")
+    mode.add_argument("--connect", metavar="[HOST:]PORT", type=address, help="be a member, and connect there for each tunnel")
+    way = tunnel.add_mutually_exclusive_group()
+    way.add_argument("--send", action="store_true", help="only send, and close at the end of standard input")
+    way.add_argument("--receive", action="store_true", help="only receive, and don't read standard input")
+    text = "at the end of input, close when nothing came for S seconds (default: 1; with --accept, leave that to the other end)"
+    tunnel.add_argument("--linger", metavar="S", type=patience, help=text)
+    text = "seconds to wait for the tunnel (default: 5; with --accept, for ever)"
+    tunnel.add_argument("--timeout", metavar="S", type=positive, help=text)
+    tunnel.add_argument("--quiet", action="store_true", help="show no progress")

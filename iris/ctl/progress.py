@@ -18,7 +18,8 @@ class Progress:
 
     def __init__(self, total: int | None, unit: str = "", *, wanted: bool) -> None:
         """total when it is known; unit unless it's bytes; wanted by the user, and not in the way of other output."""
-        self.done = 0  # changed by one thread only
+        self._lock = threading.Lock()  # guards changes of done
+        self.done = 0
         self._meter = Meter(total, unit, start=time.monotonic())
         self._stop = threading.Event()
         self._shown = False
@@ -40,7 +41,8 @@ class Progress:
 
     def add(self, count: int) -> None:
         """So much more is done."""
-        self.done += count
+        with self._lock:
+            self.done += count
 
     def _run(self) -> None:
         if self._stop.wait(_PATIENCE):

@@ -1,0 +1,151 @@
+"""`irisctl tunnel --listen` and `--connect`: TCP connections through tunnels, one each. Lock order: _lock is a leaf."""
+
+import contextlib
+import logging
+import socket
+import struct
+import threading
+from argparse import Namespace
+
+from iris.client import Closed, Connection, Handler, ServiceLimits, TimedOut, Tunnel
+from iris.ctl.conversation import PIECE, Conversation, NotAllSent
+from iris.ctl.node import attach, join
+from iris.ctl.outcome import Exit, UsageError
+from iris.ctl.signals import until_signal, wait_for_end
+
+LIMIT = 256  # TCP connections at a time; further ones wait
+_BACKLOG = 64
+
+_log = logging.getLogger(__name__)
+
+
+def run(args: Namespace, linger: float, timeout: float) -> Exit:
+    """Forward until a signal comes, or the node is lost. Times in seconds."""
+    sockets = _Sockets()
+    with until_signal() as ends, contextlib.ExitStack() as stack:
+        if args.connect:
+            connector = _Connector(args.connect, sockets, linger, timeout)
+            connector.on_drop(ends.put)
+            stack.enter_context(join(args, connector, ServiceLimits(tunnel_threads=LIMIT)))
+        else:
+            listener = stack.enter_context(_listen(*args.listen))
+            connection = stack.enter_context(attach(args, on_drop=ends.put))
+            stack.callback(_shut, listener)
+            _Listener(listener, connection, args.cluster, sockets, linger, timeout).start()
+        stack.callback(sockets.close)
+        return wait_for_end(ends)
+
+
+def _shut(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts
+
+
+class _Sockets:
+    """Those in use, to be ended all at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the next two
+        self._open: set[socket.socket] = set()
+        self._closed = False
+
+    def forward(self, sock: socket.socket, tunnel: Tunnel, linger: float) -> None:
+        """Carry bytes until either side ends it."""
+        with self._lock:
+            if self._closed:
+                return
+            self._open.add(sock)
+        try:
+            Conversation(tunnel, lambda: sock.recv(PIECE), sock.sendall, linger=linger).run()
+        except (OSError, NotAllSent) as exc:  # Closed, too
+            _log.info("a connection broke: %s", exc)
+            _reset(sock)
+        finally:
+            tunnel.close()
+            with contextlib.suppress(OSError):  # it is gone
+                sock.shutdown(socket.SHUT_RDWR)  # wakes who reads
+            with self._lock:
+                self._open.discard(sock)
+
+    def close(self) -> None:
+        """End them, and all that come."""
+        with self._lock:
+            self._closed = True
+            for sock in self._open:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+def _reset(sock: socket.socket) -> None:
+    """Have its close tell the other side that something went wrong."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+class _Connector(Handler):
+    """The far side: a TCP connection for each tunnel that comes."""
+
+    def __init__(self, address: tuple[str, int], sockets: _Sockets, linger: float, timeout: float) -> None:
+        self._address, self._sockets, self._linger, self._timeout = address, sockets, linger, timeout
+
+    def handle_tunnel(self, tunnel: Tunnel) -> None:
+        try:
+            sock = socket.create_connection(self._address, self._timeout)
+        except OSError as exc:
+            _log.error("no connection to %s port %d: %s", *self._address, exc)
+            return
+        with sock:
+            sock.settimeout(None)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._sockets.forward(sock, tunnel, self._linger)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as exc:
+        raise UsageError(f"can't listen at {host} port {port}: {exc.strerror}") from exc
+
+
+class _Listener:
+    """The near side: a tunnel for each TCP connection that comes. Owns the thread `ctl-listen`, which starts `ctl-forward-N`."""
+
+    def __init__(
+        self, listener: socket.socket, connection: Connection, cluster: str, sockets: _Sockets, linger: float, timeout: float
+    ) -> None:
+        self._listener, self._connection, self._cluster = listener, connection, cluster
+        self._sockets, self._linger, self._timeout = sockets, linger, timeout
+        self._free = threading.BoundedSemaphore(LIMIT)
+        self._thread = threading.Thread(target=self._accept, name="ctl-listen", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        _log.info("listening at %s port %d", *self._listener.getsockname()[:2])
+
+    def _accept(self) -> None:
+        number = 0
+        while True:
+            self._free.acquire()
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:  # the end
+                return
+            number += 1
+            threading.Thread(target=self._forward, args=(sock,), name=f"ctl-forward-{number}", daemon=True).start()
+
+    def _forward(self, sock: socket.socket) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._free.release)
+            stack.enter_context(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                tunnel = self._connection.tunnel(self._cluster, self._timeout)
+            except TimedOut:
+                _log.error("no member of '%s' took the tunnel within %g s", self._cluster, self._timeout)
+                _reset(sock)
+            except Closed as exc:
+                _log.info("a connection comes too late: %s", exc)
+                _reset(sock)
+            else:
+                self._sockets.forward(sock, tunnel, self._linger)

@@ -1,0 +1,125 @@
+"""`irisctl tunnel`: standard input and output through a tunnel; the other modes are in forward.py."""
+
+import logging
+import os
+import queue
+import stat
+import sys
+import threading
+from argparse import Namespace
+from concurrent.futures import Future
+
+from iris.client import Closed, Connection, Handler, Service, ServiceLimits, TimedOut, Tunnel
+from iris.ctl import forward
+from iris.ctl.conversation import PIECE, Conversation, NotAllSent
+from iris.ctl.node import attach, join
+from iris.ctl.outcome import Exit, UsageError
+from iris.ctl.printer import write_all
+from iris.ctl.progress import Progress
+
+_LINGER = 1.0  # seconds
+_PATIENCE = 5.0  # seconds for a tunnel to be built
+
+_log = logging.getLogger(__name__)
+
+
+def run(args: Namespace) -> Exit:
+    """Build or accept a tunnel, and use it; or forward TCP until a signal comes."""
+    if args.listen or args.connect:
+        if args.send or args.receive:
+            raise UsageError("--send and --receive are for standard input and output; leave --listen and --connect away")
+        linger = _LINGER if args.linger is None else args.linger
+        return forward.run(args, linger, args.timeout or _PATIENCE)
+    return _accept(args) if args.accept else _build(args)
+
+
+def _build(args: Namespace) -> Exit:
+    connection, timeout = attach(args), args.timeout or _PATIENCE
+    try:
+        tunnel = connection.tunnel(args.cluster, timeout)
+    except TimedOut:
+        connection.close()
+        raise TimedOut(f"no member of '{args.cluster}' took the tunnel within {timeout:g} s") from None
+    _log.info("a tunnel to '%s' is built", args.cluster)
+    code = _converse(args, connection, tunnel, _LINGER if args.linger is None else args.linger)
+    connection.close()
+    return code
+
+
+class _Acceptor(Handler):
+    """Takes one tunnel, and keeps hold of it until the node knows that no other one is wanted."""
+
+    def __init__(self) -> None:
+        self.service: Future[Service] = Future()
+        self.tunnels: queue.SimpleQueue[Tunnel | Closed] = queue.SimpleQueue()
+
+    def handle_tunnel(self, tunnel: Tunnel) -> None:
+        self.tunnels.put(tunnel)
+        self.service.result().wait()
+
+    def handle_drop(self, reason: Closed) -> None:
+        self.tunnels.put(reason)
+
+
+def _accept(args: Namespace) -> Exit:
+    acceptor = _Acceptor()
+    service = join(args, acceptor, ServiceLimits(tunnel_threads=1))
+    acceptor.service.set_result(service)
+    try:
+        tunnel = acceptor.tunnels.get(timeout=args.timeout)
+    except queue.Empty:
+        service.close()
+        raise TimedOut(f"nobody built a tunnel to '{args.cluster}' within {args.timeout:g} s") from None
+    if isinstance(tunnel, Closed):
+        raise tunnel
+    _log.info("a tunnel to '%s' is accepted", args.cluster)
+    code = _converse(args, service.connection, tunnel, args.linger)
+    service.close()
+    return code
+
+
+def _converse(args: Namespace, connection: Connection, tunnel: Tunnel, linger: float | None) -> Exit:
+    """What ends this early must leave the connection open: as the process ends the node learns that it broke, and tells the other end."""
+    sends, receives = not args.receive, not args.send
+    in_the_way = (receives and sys.stdout.isatty()) or (sends and sys.stdin is not None and sys.stdin.isatty())
+    with Progress(_input_size() if sends else None, wanted=not (args.quiet or in_the_way)) as progress:
+        conversation = Conversation(
+            tunnel,
+            _read if sends else None,
+            _write if receives else None,
+            linger=0.0 if args.send else linger,
+            count=progress.add,
+        )
+        try:
+            conversation.run()
+        except NotAllSent:
+            raise
+        except Closed as exc:
+            if connection.closed:
+                raise
+            print(f"irisctl: the tunnel broke: {exc.reason}", file=sys.stderr)
+            return Exit.FAULT
+    return Exit.OK
+
+
+_output = threading.Lock()
+
+
+def _read() -> bytes:
+    try:
+        return os.read(0, PIECE)
+    except OSError as exc:
+        raise UsageError(f"can't read standard input: {exc.strerror}") from exc
+
+
+def _write(data: bytes) -> None:
+    write_all(1, data, _output)
+
+
+def _input_size() -> int | None:
+    """What there is to read, when that is a file."""
+    try:
+        status = os.fstat(0)
+        return max(0, status.st_size - os.lseek(0, 0, os.SEEK_CUR)) if stat.S_ISREG(status.st_mode) else None
+    except OSError:  # it is closed; reading will tell
+        return None
