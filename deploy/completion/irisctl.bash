@@ -16,9 +16,10 @@ _irisctl() {
         publish) words="-h --help --port --verbose --file --lines --count --rate --quiet" ;;
         subscribe) words="-h --help --port --verbose --count --timeout --format" ;;
         tunnel) words="-h --help --port --verbose --accept --listen --connect --send --receive --linger --timeout --quiet" ;;
+        bench) words="-h --help --port --verbose --duration --count --jobs --size --json" ;;
     esac
     if ((COMP_CWORD == 1)); then
-        words="request serve broadcast publish subscribe tunnel -h --help --version"
+        words="request serve broadcast publish subscribe tunnel bench -h --help --version"
     fi
     COMPREPLY=($(compgen -W "$words" -- "$current"))
 }

@@ -65,6 +65,27 @@ def count(text: str) -> int:
     return int(text)
 
 
+def duration(text: str) -> float:
+    """Seconds of a load."""
+    if (value := positive(text)) > 60:
+        raise argparse.ArgumentTypeError(f"'{text}' is over 60")
+    return value
+
+
+def jobs(text: str) -> int:
+    """How many at a time, in a load."""
+    if (value := count(text)) > 1_024:
+        raise argparse.ArgumentTypeError(f"'{text}' is over 1024")
+    return value
+
+
+def size(text: str) -> int:
+    """Bytes of a load's message."""
+    if not text.isascii() or not text.isdecimal() or int(text) > 1 << 20:
+        raise argparse.ArgumentTypeError(f"'{text}' isn't a number of bytes up to {1 << 20}")
+    return int(text)
+
+
 def topic(text: str) -> str:
     """A name that the node takes."""
     try:
@@ -104,6 +125,7 @@ def build() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_messages(commands)
     _add_tunnel(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -179,3 +201,13 @@ def _add_tunnel(commands: Commands) -> None:
     text = "seconds to wait for the tunnel (default: 5; with --accept, for ever)"
     tunnel.add_argument("--timeout", metavar="S", type=positive, help=text)
     tunnel.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _add_bench(commands: Commands) -> None:
+    bench = _command(commands, "bench", "bench", "measure requests to a cluster and events of a topic, with a small load")
+    bench.add_argument("cluster", metavar="CLUSTER", type=cluster, nargs="?", help="who is asked (default: an echo service of our own)")
+    bench.add_argument("--duration", metavar="S", type=duration, default=3.0, help="seconds for each of both, 60 at most (default: 3)")
+    bench.add_argument("--count", metavar="N", type=count, default=100_000, help="at most N requests and N events (default: 100000)")
+    bench.add_argument("--jobs", metavar="N", type=jobs, default=16, help="keep N under way, 1024 at most (default: 16)")
+    bench.add_argument("--size", metavar="B", type=size, default=64, help="bytes of each message, 1 MiB at most (default: 64)")
+    bench.add_argument("--json", action="store_true", help="print JSON")

@@ -160,3 +160,11 @@ def test_a_lost_node_is_exit_code_4(tmp_path: Path) -> None:
     finally:
         node.kill()
         node.wait()
+
+
+def test_a_load_is_measured_within_its_bounds(ctl: Ctl) -> None:
+    done = ctl("bench", "--count", "200", "--duration", "5", "--json")
+    facts = json.loads(done.stdout)
+    assert (done.returncode, facts["requests"], facts["failures"], facts["published"], facts["received"]) == (0, 200, 0, 200, 200)
+    assert 0 < facts["p50_ms"] <= facts["p99_ms"] <= facts["max_ms"]
+    assert b"requests per second" in ctl("bench", "--duration", "0.2").stdout

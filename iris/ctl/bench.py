@@ -1,0 +1,79 @@
+"""`irisctl bench`: a small load, bounded in time and number, through the node on this host."""
+
+import contextlib
+import json
+import secrets
+import threading
+import time
+from argparse import Namespace
+from concurrent.futures import Future
+
+from iris.client import Connection, Handler, ServiceLimits, TopicLimits
+from iris.ctl import summary
+from iris.ctl.node import attach, join
+from iris.ctl.outcome import Exit
+
+_TIMEOUT = 5.0  # seconds for a request
+
+
+def run(args: Namespace) -> Exit:
+    """Load a cluster, or an echo service of our own, with requests; then a topic of our own with events."""
+    message = bytes(args.size)
+    with contextlib.ExitStack() as stack:
+        if args.cluster is None:
+            args.cluster = f"irisctl-bench-{secrets.token_hex(8)}"
+            echo = Handler()
+            echo.on_request(lambda request: request)
+            stack.enter_context(join(args, echo, ServiceLimits(request_threads=0)))
+        connection = stack.enter_context(attach(args))
+        facts = {**_ask(connection, args, message), **_publish(connection, args, message)}
+    print(json.dumps(facts) if args.json else summary.table(facts), end="\n" if args.json else "")
+    return Exit.FAULT if facts["failures"] else Exit.OK
+
+
+def _ask(connection: Connection, args: Namespace, message: bytes) -> dict[str, object]:
+    """Keep `args.jobs` requests under way."""
+    free, latencies, failed = threading.Semaphore(args.jobs), list[float](), list[None]()
+
+    def done(future: "Future[bytes]", issued: float) -> None:
+        if future.exception() is None:
+            latencies.append(time.monotonic() - issued)
+        else:
+            failed.append(None)
+        free.release()
+
+    began, count = time.monotonic(), 0
+    while count < args.count and time.monotonic() < began + args.duration:
+        if not free.acquire(timeout=0.1):
+            continue
+        count += 1
+        issued = time.monotonic()
+        connection.submit(args.cluster, message, _TIMEOUT).add_done_callback(lambda future, issued=issued: done(future, issued))  # type: ignore[misc]
+    deadline = time.monotonic() + 2 * _TIMEOUT
+    for _ in range(args.jobs):
+        free.acquire(timeout=max(0.0, deadline - time.monotonic()))
+    return summary.requests(latencies, len(failed), time.monotonic() - began)
+
+
+def _publish(connection: Connection, args: Namespace, message: bytes) -> dict[str, object]:
+    """Publish at most a window beyond what has come back."""
+    topic, came, news = f"irisctl-bench-{secrets.token_hex(8)}", 0, threading.Semaphore(0)
+
+    def count(event: bytes) -> None:
+        nonlocal came
+        came += 1
+        news.release()
+
+    with connection.subscribe(topic, count, TopicLimits(event_threads=0)):
+        time.sleep(0.2)  # a subscription may lag
+        began, sent = time.monotonic(), 0
+        while sent < args.count and time.monotonic() < began + args.duration:
+            if sent >= args.jobs and not news.acquire(timeout=0.1):
+                continue
+            connection.publish(topic, message)
+            sent += 1
+        took = time.monotonic() - began
+        deadline = time.monotonic() + 1.0
+        while came < sent and time.monotonic() < deadline:
+            time.sleep(0.01)
+    return summary.events(sent, came, took)
