@@ -17,9 +17,10 @@ _irisctl() {
         subscribe) words="-h --help --port --verbose --count --timeout --format" ;;
         tunnel) words="-h --help --port --verbose --accept --listen --connect --send --receive --linger --timeout --quiet" ;;
         bench) words="-h --help --port --verbose --duration --count --jobs --size --json" ;;
+        check) words="" ;;
     esac
     if ((COMP_CWORD == 1)); then
-        words="request serve broadcast publish subscribe tunnel bench -h --help --version"
+        words="request serve broadcast publish subscribe tunnel bench check -h --help --version"
     fi
     COMPREPLY=($(compgen -W "$words" -- "$current"))
 }

@@ -48,7 +48,12 @@ def _say(what: object, code: Exit) -> Exit:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks. Returns: the exit code."""
-    return _run(build().parse_args(argv))
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["check"]:
+        from iris.relaycheck.__main__ import main as check
+
+        return check(given[1:])
+    return _run(build().parse_args(given))
 
 
 if __name__ == "__main__":

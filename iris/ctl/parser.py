@@ -126,6 +126,8 @@ def build() -> Parser:
     _add_messages(commands)
     _add_tunnel(commands)
     _add_bench(commands)
+    text = "relaycheck: say whether a node or a binding speaks the relay protocol correctly"
+    commands.add_parser("check", help=text, add_help=False)  # for the list; it has a command line of its own, see __main__.py
     return parser
 
 

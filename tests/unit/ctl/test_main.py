@@ -76,3 +76,11 @@ def test_help_and_version_are_quick_and_complete() -> None:
 def test_the_parser_loads_nothing_of_the_binding() -> None:
     program = "import sys, iris.ctl.__main__; assert not {'construct', 'iris.client', 'cryptography'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=10)
+
+
+def test_check_is_relaycheck(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "node", "--port", str(free_port())]) == 2
+    assert capsys.readouterr().err.startswith("relaycheck: ")
+    with pytest.raises(SystemExit, match="0"):
+        main(["check", "--help"])
+    assert "usage: relaycheck" in capsys.readouterr().out
