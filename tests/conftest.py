@@ -1,5 +1,6 @@
-"""Fixtures of the tests with several hosts. Where there can't be any, they skip and say why."""
+"""Fixtures for all: hosts, where there can be any (else tests skip and say why), and a log that no test leaves changed."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,15 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
     path.chmod(0o600)
     return path
+
+
+@pytest.fixture(autouse=True)
+def unchanged_logging() -> Iterator[None]:
+    """Undo what command lines do to the root logger when they run in the tests' own process."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)

@@ -1,4 +1,5 @@
 import random
+import sys
 import time
 
 import pytest
@@ -229,9 +230,10 @@ def test_a_client_with_all_its_subscriptions_leaves_the_node_most_of_a_beat() ->
         core.join(NodeId(topic * 1_000), "name")
         core.subscribe(NodeId(topic * 1_000), NodeId(1 << 39), root=True)
     core.actions.clear()
+    traced = 4 if sys.gettrace() else 1  # times slower, when coverage is measured
     started = time.thread_time()
     core.beat(0.5)
-    assert time.thread_time() - started < ScribeConfig().beat_period / 3
+    assert time.thread_time() - started < ScribeConfig().beat_period / 3 * traced
 
 
 def test_a_reported_capacity_stays_within_what_a_go_node_holds() -> None:
