@@ -86,11 +86,11 @@ class Timer:
         self._wake = threading.Condition(threading.Lock())
         self._wakes_at: float | None = 0.0  # when the thread looks next; None: when told
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="timer", daemon=True)
+        self._runner = threading.Thread(target=self._run, name="timer", daemon=True)
 
     def start(self) -> None:
         """Start the thread; what was added before is served too."""
-        self._thread.start()
+        self._runner.start()
 
     def after(self, delay: float, action: Callable[[], None]) -> Deadline:
         """Run `action` on the timer's thread in `delay` seconds."""
@@ -131,5 +131,5 @@ class Timer:
         with self._wake:
             self._closed = True
             self._wake.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._runner.is_alive():
+            self._runner.join()

@@ -13,7 +13,8 @@ from iris.gobber.writers import Writer, struct_writer, value_writer
 
 
 @functools.cache
-def _registered_name(cls: type) -> bytes:
+def registered_name(cls: type) -> bytes:
+    """What an interface value of this class begins with. Raises: StateError when it may not be one."""
     name = struct_info(cls).registered
     if name is None:
         raise StateError(f"{cls.__name__} isn't registered as an interface's content")
@@ -57,7 +58,7 @@ class Encoder:
         WIRE: Go encode.go encodeInterface; a definition ends the message that is being gathered in `out`, and stands at its end.
         tests/golden/headers.json
         """
-        name = _registered_name(cls)
+        name = registered_name(cls)
         out += name
         type_ = PointerTo(cls)
         self._send_definitions(type_, out, outer)

@@ -54,7 +54,7 @@ def encode_big(value: int) -> bytes:
     return encode_uint(len(data)) + data
 
 
-_known_big = functools.lru_cache(maxsize=4096)(encode_big)  # for node ids and topics, and nothing longer: peers choose what passes through
+known_big = functools.lru_cache(maxsize=4096)(encode_big)  # for node ids and topics, and nothing longer: peers choose what passes through
 _LONG = 1 << 64
 
 
@@ -74,7 +74,7 @@ class _Source:
         self.names: dict[str, Any] = {
             "encode_uint": encode_uint,
             "encode_big": encode_big,
-            "known_big": _known_big,
+            "known_big": known_big,
             "LONG": _LONG,
             "encode_float": encode_float,
         }

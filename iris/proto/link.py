@@ -17,8 +17,9 @@ from iris.config import Limits, SessionConfig
 from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
 from iris.outbox import Batch, Outbox
 from iris.proto.message import Message
-from iris.proto.packet import HEAD_LIMIT, PAYLOAD_SLACK, Bounds, ClosePacket, LinkCodec, LinkKeys
+from iris.proto.packet import HEAD_LIMIT, PAYLOAD_SLACK, Bounds, LinkCodec, LinkKeys
 from iris.proto.stream import flatten, handshake_errors, remaining
+from iris.proto.wire import ClosePacket
 
 _CHUNK = 65_536  # bytes of one read; beyond it the allocation costs more than the call
 _HEAD_GUESS = 512  # bytes; what a message has beside its payload, when it is weighed against the outbox's limit
@@ -59,7 +60,7 @@ class Link:
         self._failure: Exception | None = None  # why sending ended
         self._on_message: Callable[[Message], None] | None = None
         self._on_end: Callable[[Exception | None], None] | None = None
-        self._thread = threading.Thread(target=self._receive, name=f"link-rx-{name}-{self.remote}", daemon=True)
+        self._runner = threading.Thread(target=self._receive, name=f"link-rx-{name}-{self.remote}", daemon=True)
         self.outbox = Outbox(
             sock,
             name=f"link-{name}-{self.remote}",
@@ -134,9 +135,9 @@ class Link:
         self._bounds.head, self._bounds.payload = HEAD_LIMIT, self._limits.message_size + PAYLOAD_SLACK
         self._on_message, self._on_end = on_message, on_end
         with self._lock:
-            if self._aborted or self._thread.ident is not None:
+            if self._aborted or self._runner.ident is not None:
                 raise StateError("a link starts once, and not after its end")
-            self._thread.start()  # its end waits for the lock
+            self._runner.start()  # its end waits for the lock
             self._reading = True
 
     def _receive(self) -> None:
@@ -190,14 +191,14 @@ class Link:
 
         Idempotent; from any thread but the link's own. Afterwards the socket is closed; a link that never started has nothing to wait for.
         """
-        if threading.current_thread() is self._thread:
+        if threading.current_thread() is self._runner:
             raise StateError("a link can't wait for itself: abort it, or close it from another thread")
         deadline = self._clock() + (self._config.grace_timeout if grace is None else grace)
         self.finish()
         self.outbox.flush()  # what this thread's own batch still holds back
         self.outbox.wait_below(0, max(0.0, deadline - self._clock()))
-        if self._thread.ident is not None:
-            self._thread.join(max(0.0, deadline - self._clock()))
+        if self._runner.ident is not None:
+            self._runner.join(max(0.0, deadline - self._clock()))
         self.abort()
 
     def abort(self) -> None:

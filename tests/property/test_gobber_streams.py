@@ -12,7 +12,7 @@ import pytest
 from iris.gobber import Datagrams, Decoder, Encoder, GobError
 from iris.gobber.types import GobType, PointerTo
 from iris.proto.bootstrap.wire import Message
-from iris.proto.message import Header
+from iris.proto.wire import Header
 from tests.support.gob_family import Family, Values, spell
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from iris.config import MIB, Config
 from iris.gobber import Decoder, Encoder
 from iris.proto.iris.overlay import Overlay
-from iris.proto.message import Header, Message, Payload
+from iris.proto.message import Message, Payload
 from iris.proto.pastry.space import NodeId
+from iris.proto.wire import Header
 from iris.timer import Timer
 from tests.support.ring import VirtualTimer
 

@@ -28,7 +28,7 @@ from iris.gobber.types import (
     struct,
     struct_info,
 )
-from iris.proto import message
+from iris.proto import wire
 from iris.proto.bootstrap import wire as bootstrap
 from iris.proto.iris import wire as iris
 from iris.proto.pastry import wire as pastry
@@ -58,7 +58,7 @@ for _header in (pastry.Header, scribe.Header, iris.Header):
     _widths[_header, "op"] = 8
 
 PACKETS: list[type] = [  # in the order in which tests/interop/gob/src/*/types.go list them
-    message.Header,
+    wire.Header,
     session.InitRequest,
     session.AuthRequest,
     session.AuthChallenge,

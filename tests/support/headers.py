@@ -3,10 +3,10 @@
 from typing import Any
 
 from iris.proto.iris import wire as iris
-from iris.proto.message import Header
 from iris.proto.pastry import wire as pastry
 from iris.proto.scribe import wire as scribe
 from iris.proto.session import wire as session
+from iris.proto.wire import Header
 
 
 def _report(recorded: dict[str, Any]) -> scribe.Report:

@@ -174,7 +174,7 @@ def test_long_sleep_is_cut_into_pieces_and_fires_nothing_early() -> None:
     timer._wake = Condition()
     timer.after(9_000, lambda: fired.append(now[0]))
     timer.start()
-    timer._thread.join(PATIENCE)
+    timer._runner.join(PATIENCE)
     assert waits == [3_600, 3_600, 1_800, None]
     assert fired == [9_000]
 
@@ -220,7 +220,7 @@ def test_close_drops_what_is_pending_and_may_be_repeated() -> None:
     timer.close()
     timer.close()
     timer.after(0, lambda: fired.append(2))
-    assert not timer._thread.is_alive()
+    assert not timer._runner.is_alive()
     assert fired == []
 
 

@@ -72,14 +72,14 @@ class Attachment:
             clock=clock,
         )
         self._deadline = timer.after(config.relay.init_timeout, self._expire)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._runner = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Start reading. Raises: RuntimeError when the system has no thread left."""
         with _starting:
             before = threading.stack_size(_STACK)
             try:
-                self._thread.start()
+                self._runner.start()
             finally:
                 threading.stack_size(before)
 
@@ -91,8 +91,8 @@ class Attachment:
 
     def join(self, timeout: float) -> bool:
         """Wait for the end of its thread; False when that takes longer."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        self._runner.join(timeout)
+        return not self._runner.is_alive()
 
     def cut(self) -> None:
         """Hang up, whatever isn't sent or read yet."""

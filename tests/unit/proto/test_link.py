@@ -16,8 +16,9 @@ from iris.gobber import bytes_head
 from iris.outbox import Batch
 from iris.proto.link import Link
 from iris.proto.message import Message, Payload
-from iris.proto.packet import Bounds, ClosePacket, LinkCodec, derive_links
+from iris.proto.packet import Bounds, LinkCodec, derive_links
 from iris.proto.pastry.wire import Header
+from iris.proto.wire import ClosePacket
 from tests.support.sockets import tcp_pair
 
 CONFIG, LIMITS = SessionConfig(), Limits()

@@ -21,7 +21,7 @@ def never(_: int) -> bytes:
     raise AssertionError("nothing may be drawn")
 
 
-@pytest.mark.parametrize("size", [1, 15, 16, 17, 100_000])
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 16_383, 16_384, 16_385, 100_000])
 def test_payload_that_was_sealed_here_opens_there(size: int) -> None:
     plain = random.Random(size).randbytes(size)
     ours = Payload.of(plain)
@@ -31,6 +31,13 @@ def test_payload_that_was_sealed_here_opens_there(size: int) -> None:
     assert len(ours) == len(theirs) == len(data) == size
     assert theirs.open() == plain
     assert decrypt(ours, data) == plain
+
+
+@pytest.mark.parametrize("size", [1, 16, 17, 16_384, 16_385])
+@pytest.mark.parametrize("iv", [b"i" * 16, b"i" * 12 + b"\0\0\0\2", b"i" * 12 + b"\0\0\0\1", bytes(16), b"\xff" * 16, bytes(15) + b"\2"])
+def test_payload_of_any_iv_opens(size: int, iv: bytes) -> None:
+    payload = Payload.sealed(random.Random(size).randbytes(size), b"k" * KEY_SIZE, iv)
+    assert payload.open() == decrypt(payload, payload.seal(never))
 
 
 def test_payload_that_stays_here_is_never_encrypted() -> None:
@@ -54,8 +61,8 @@ def test_seal_draws_key_and_iv_once() -> None:
 
     payload = Payload.of(b"abc")
     assert payload.seal(entropy) is payload.seal(entropy)
-    assert draws == [KEY_SIZE + IV_SIZE]
-    assert (payload.key, payload.iv) == (bytes(range(16)), bytes(range(16, 32)))
+    assert draws == [KEY_SIZE + IV_SIZE - 4]
+    assert (payload.key, payload.iv) == (bytes(range(16)), bytes(range(16, 28)) + b"\0\0\0\2")
 
 
 def test_each_payload_gets_a_key_of_its_own() -> None:

@@ -17,8 +17,8 @@ from iris.proto.iris.tunneler import dialable
 from iris.proto.iris.wire import AuthPacket, DataHeader, Header, Op
 from iris.proto.iris.workers import Workers
 from iris.proto.message import Message, Payload
-from iris.proto.packet import ClosePacket
 from iris.proto.pastry.space import NodeId
+from iris.proto.wire import ClosePacket
 from tests.support import tunnels
 from tests.support.applications import TunnelEnd
 from tests.support.fake_scribe import FakeNetwork
