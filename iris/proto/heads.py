@@ -31,8 +31,8 @@ _CHAIN: Final = (RingHeader, TreeHeader, ClusterHeader)
 class HeadEncoder:
     """Writes the heads of one direction of a link."""
 
-    def __init__(self) -> None:
-        self._encoder = Encoder()
+    def __init__(self, encoder: Encoder | None = None) -> None:
+        self._encoder = encoder or Encoder()
         self._fronts: tuple[bytes, bytes, bytes] | None = None  # what stands before the length of each header
 
     def encode(self, meta: object, key: bytes, iv: bytes) -> bytes:

@@ -22,6 +22,7 @@ from iris.crypto.sts import Exchange
 from iris.gobber import Decoder, Encoder
 from iris.gobber.definitions import Numbering, WireType
 from iris.gobber.types import BIG_INT, GobType
+from iris.proto.heads import HeadEncoder
 from iris.proto.iris.wire import AuthPacket, DataHeader
 from iris.proto.iris.wire import Header as IrisHeader
 from iris.proto.message import Message, Payload
@@ -236,7 +237,7 @@ def test_with_the_numbers_of_the_recording_every_byte_of_the_session_is_the_same
 
     client, server = codecs("client"), codecs("server")
     for codec in (*client.values(), *server.values()):
-        codec._encode = encoder().encode
+        codec._encode = HeadEncoder(encoder()).encode
 
     initiator, acceptor = (Exchange(KEY, exponent=exponent(side)) for side in ("client", "server"))
     control, back = encoder(), encoder()
