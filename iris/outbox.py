@@ -15,23 +15,34 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from iris.errors import LinkClosed
 
-_SMALL = 16_384  # bytes; shorter writes are copied together, longer ones are sent from where they are
-_BULK = 65_536  # bytes that one gathering buffer holds at most, before the next one begins
-_VECTORS = 512  # buffers in one system call; the kernel takes 1,024
+_SMALL: Final = 16_384  # bytes; shorter writes are copied together, longer ones are sent from where they are
+_BULK: Final = 65_536  # bytes that one gathering buffer holds at most, before the next one begins
+_VECTORS: Final = 512  # buffers in one system call; the kernel takes 1,024
 
 Buffer = bytes | bytearray | memoryview
 
 _log = logging.getLogger(__name__)
 
 
-class _Touched(threading.local):
-    outboxes: "dict[Outbox, None] | None" = None
+_touched: Final = threading.local()  # `outboxes`: those that the batch of this thread has written to; absent or None without a batch
 
 
-_touched = _Touched()
+def _of_this_batch() -> "dict[Outbox, None] | None":
+    outboxes: dict[Outbox, None] | None = getattr(_touched, "outboxes", None)
+    return outboxes
+
+
+def closed(text: str, cause: Exception | None) -> LinkClosed:
+    """What to raise when a link has ended, and how it did. mypyc knows no `raise ... from`."""
+    error = LinkClosed(text)
+    error.__cause__ = cause
+    return error
 
 
 class Batch:
@@ -40,20 +51,21 @@ class Batch:
     __slots__ = ("_outermost",)
 
     def __enter__(self) -> "Batch":
-        self._outermost = _touched.outboxes is None
+        self._outermost = _of_this_batch() is None
         if self._outermost:
             _touched.outboxes = {}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._outermost:
-            outboxes, _touched.outboxes = _touched.outboxes, None
+            outboxes = _of_this_batch()
+            _touched.outboxes = None
             for outbox in outboxes or ():
                 outbox.flush()
 
     def congested(self, mark: int) -> "list[Outbox]":
         """Those written to in this batch that hold more than `mark` bytes even after sending."""
-        outboxes = list(_touched.outboxes or ())
+        outboxes = list(_of_this_batch() or ())
         for outbox in outboxes:
             if outbox.size > mark:
                 outbox.flush()
@@ -62,10 +74,11 @@ class Batch:
 
 def flush_batch() -> None:
     """Send what this thread's batch has gathered so far: for whoever is about to wait inside of one."""
-    for outbox in tuple(_touched.outboxes or ()):
+    for outbox in list(_of_this_batch() or ()):
         outbox.flush()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Outbox:
     """The sending half of one connected, blocking socket. Its maker closes it, before the socket."""
 
@@ -109,15 +122,8 @@ class Outbox:
         Raises: LinkClosed when sending has failed or was closed.
         """
         with self._lock:
-            if self._refusal is not None:
-                raise LinkClosed("nothing can be sent any more") from self._refusal
-            for data in buffers:
-                self._append(data)
-        touched = _touched.outboxes
-        if touched is None:
-            self.flush()
-        else:
-            touched[self] = None
+            self._take(buffers)
+        self._touch()
 
     def finish(self, *buffers: Buffer) -> None:
         """Write for the last time: what others write from now on is refused as if this were closed.
@@ -125,15 +131,18 @@ class Outbox:
         Raises: LinkClosed like `write`, so only one thread can be the last.
         """
         with self._lock:
-            if self._refusal is not None:
-                raise LinkClosed("nothing can be sent any more") from self._refusal
-            for data in buffers:
-                self._append(data)
+            self._take(buffers)
             self._refusal = LinkClosed("the last was written")
         self._touch()
 
+    def _take(self, buffers: tuple[Buffer, ...]) -> None:
+        if self._refusal is not None:
+            raise closed("nothing can be sent any more", self._refusal)
+        for data in buffers:
+            self._append(data)
+
     def _touch(self) -> None:
-        touched = _touched.outboxes
+        touched = _of_this_batch()
         if touched is None:
             self.flush()
         else:

@@ -12,17 +12,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 from iris.config import Limits, SessionConfig
 from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
-from iris.outbox import Batch, Outbox
+from iris.outbox import Batch, Outbox, closed
 from iris.proto.message import Message
 from iris.proto.packet import HEAD_LIMIT, PAYLOAD_SLACK, Bounds, LinkCodec, LinkKeys
 from iris.proto.stream import flatten, handshake_errors, remaining
 from iris.proto.wire import ClosePacket
 
-_CHUNK = 65_536  # bytes of one read; beyond it the allocation costs more than the call
-_HEAD_GUESS = 512  # bytes; what a message has beside its payload, when it is weighed against the outbox's limit
+_CHUNK: Final = 65_536  # bytes of one read; beyond it the allocation costs more than the call
+_HEAD_GUESS: Final = 512  # bytes; what a message has beside its payload, when it is weighed against the outbox's limit
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Link:
     def _put(self, message: Message, *, last: bool = False) -> None:
         with self._lock:
             if self._finished:
-                raise LinkClosed(f"the link to {self.remote} is closed") from self._failure
+                raise closed(f"the link to {self.remote} is closed", self._failure)
             self._finished = last
             self.outbox.write(*self._codec.seal(message))
 
@@ -157,8 +158,7 @@ class Link:
             _log.exception("a message from %s couldn't be handled; its link is dropped", self.remote)  # our bug
             error = exc
         if error is not None and not isinstance(error, IrisError):
-            cause, error = error, LinkClosed(f"the link to {self.remote} broke")
-            error.__cause__ = cause
+            error = closed(f"the link to {self.remote} broke", error)
         try:
             self._on_end(error)
         except Exception:
@@ -181,7 +181,7 @@ class Link:
                     on_message(message)
             data = recv(_CHUNK)
             if not data:
-                raise LinkClosed(f"the link to {self.remote} ended without a close packet") from self._failure
+                raise closed(f"the link to {self.remote} ended without a close packet", self._failure)
             feed(data)
 
     # The end

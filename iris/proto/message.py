@@ -7,22 +7,25 @@ reads it, so what stays on this node is never encrypted, and what passes through
 import os
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
+from mypy_extensions import mypyc_attr
 
 from iris.errors import ProtocolError
 
-KEY_SIZE = IV_SIZE = 16  # bytes
-_GCM_COUNTER = b"\x00\x00\x00\x02"
-_NONCE_SIZE = IV_SIZE - len(_GCM_COUNTER)
-_ONE_SHOT = 16_384  # bytes; beyond it, what is saved is less than what the tag costs
+KEY_SIZE: Final = 16  # bytes
+IV_SIZE: Final = 16
+_GCM_COUNTER: Final = b"\x00\x00\x00\x02"
+_NONCE_SIZE: Final = IV_SIZE - len(_GCM_COUNTER)
+_ONE_SHOT: Final = 16_384  # bytes; beyond it, what is saved is less than what the tag costs
 
 Entropy = Callable[[int], bytes]
 
-_sealing = threading.Lock()  # two links may take a shared payload at once: what they send must fit its one key
+_sealing: Final = threading.Lock()  # two links may take a shared payload at once: what they send must fit its one key
 
 
 def _crypt(key: bytes, iv: bytes, data: bytes) -> bytes:
@@ -75,12 +78,18 @@ class Payload:
             drawn = entropy(KEY_SIZE + _NONCE_SIZE)
             key, iv = drawn[:KEY_SIZE], drawn[KEY_SIZE:] + _GCM_COUNTER
             sealed = _crypt(key, iv, self._plain) if self._plain else b""
-            with _sealing:
-                if self._sealed is None:
-                    self.key, self.iv, self._sealed = key, iv, sealed
+            return self._settle(sealed, key, iv)
         return self._sealed
 
+    def _settle(self, sealed: bytes, key: bytes, iv: bytes) -> bytes:
+        """Of several threads that seal it at once, the first one's stays."""
+        with _sealing:
+            if self._sealed is None:
+                self.key, self.iv, self._sealed = key, iv, sealed
+            return self._sealed
 
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Message:
     """What layers hand to each other: the current layer's metadata, and a payload (None: a packet of the node's own)."""
 

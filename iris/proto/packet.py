@@ -8,6 +8,7 @@ declares it; `PacketSplitter` does the same for the hot path, and tests/property
 import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import construct
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
@@ -29,12 +30,12 @@ _LINKS = 2  # of a session: control, data
 HEAD_LIMIT = 4 * MIB  # bytes of a proven peer's head; its greatest is a report of very many topics
 PAYLOAD_SLACK = 64 * KIB  # bytes that a payload may have beyond what an application sends
 
-_BYTES_ID_FF = BYTES_ID + b"\xff"
-_OVERHEAD = len(BYTES_ID) + 9  # bytes of a []byte's gob message beside its content, at most
-_MAC_SIZE = 16
-_MAC_HEAD = bytes_head(_MAC_SIZE)
-_JOIN = 16 * KIB  # bytes; a payload below it is copied together with its head and MAC
-_CHUNK = 1 * KIB  # bytes; what comes in less is put together, for a chunk has some 50 bytes beside its content
+_BYTES_ID_FF: Final = BYTES_ID + b"\xff"
+_OVERHEAD: Final = len(BYTES_ID) + 9  # bytes of a []byte's gob message beside its content, at most
+_MAC_SIZE: Final = 16
+_MAC_HEAD: Final = bytes_head(_MAC_SIZE)
+_JOIN: Final = 16 * KIB  # bytes; a payload below it is copied together with its head and MAC
+_CHUNK: Final = 1 * KIB  # bytes; what comes in less is put together, for a chunk has some 50 bytes beside its content
 
 
 HALF_KEYS = construct.Struct(
@@ -214,7 +215,7 @@ class LinkCodec:
         return Message(meta)
 
 
-_HEADS = tuple(bytes_head(size) for size in range(1024))
+_HEADS: Final = tuple(bytes_head(size) for size in range(1024))
 
 
 def _bytes_head(size: int) -> bytes:

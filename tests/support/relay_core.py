@@ -7,7 +7,7 @@ from typing import Any
 
 from iris.config import Config
 from iris.errors import LinkClosed
-from iris.outbox import Buffer
+from iris.outbox import Buffer, Outbox
 from iris.proto.iris.overlay import Connection, Handler
 from iris.service.relay.client import Client
 from iris.service.relay.counters import Counters
@@ -17,7 +17,7 @@ from tests.support.fake_scribe import FakeNetwork
 Got = tuple[Any, ...]
 
 
-class RecordingOutbox:
+class RecordingOutbox(Outbox):
     """Takes notes of packets; `size` is the test's to set."""
 
     def __init__(self, limit: int) -> None:
@@ -86,7 +86,7 @@ class Attached:
         self.outbox, self.counters, self.ends = RecordingOutbox(self.config.limits.client_outbox), Counters(), 0
         self.client = Client(
             7,
-            self.outbox,  # type: ignore[arg-type]
+            self.outbox,
             connect=connect or network[node].connect,
             on_end=self._ended,
             config=self.config,

@@ -18,7 +18,9 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
+
+from mypy_extensions import mypyc_attr
 
 from iris.config import Config
 from iris.errors import LimitReached, ProtocolError, StateError
@@ -32,7 +34,8 @@ from iris.proto.message import KEY_SIZE, Entropy, Message, Payload
 from iris.proto.pastry.space import NodeId
 from iris.timer import Deadline, Timer
 
-_BROADCAST, _PUBLISH = Header(Op.BROADCAST), Header(Op.PUBLISH)  # the same for all; headers are never changed once sent
+_BROADCAST: Final = Header(Op.BROADCAST)  # the same for all; headers are never changed once sent
+_PUBLISH: Final = Header(Op.PUBLISH)
 
 _WENT_AWAY = "the service went away"
 _BUSY = "the service has too many requests in hand"
@@ -131,6 +134,7 @@ class _Building:
     deadline: Deadline | None = None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Connection:
     """One attached application: made by `Overlay.connect`, closed by whoever asked for it.
 

@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from iris.config import Config
 from iris.errors import ProtocolError, StateError
@@ -43,7 +44,11 @@ __all__ = [
 ]
 
 # Plain ints: comparing with an enum's member costs more than the whole dispatch
-_BROADCAST, _REQUEST, _REPLY, _PUBLISH, _TUNNEL = map(int, (Op.BROADCAST, Op.REQUEST, Op.REPLY, Op.PUBLISH, Op.TUNNEL))
+_BROADCAST: Final = int(Op.BROADCAST)
+_REQUEST: Final = int(Op.REQUEST)
+_REPLY: Final = int(Op.REPLY)
+_PUBLISH: Final = int(Op.PUBLISH)
+_TUNNEL: Final = int(Op.TUNNEL)
 
 _log = logging.getLogger(__name__)
 

@@ -93,7 +93,7 @@ class Overlay:
         self._events: deque[Event] = deque()  # as many as there are sessions, dials and deadlines; the others are counted
         self._found_pending = 0  # of them: nodes found by bootstrap
         self._stopping = self._leaving = False
-        self._thread = threading.Thread(target=self._maintain, name="pastry-maintenance", daemon=True)
+        self._runner = threading.Thread(target=self._maintain, name="pastry-maintenance", daemon=True)
         self._ticking = False  # a beat is in the queue: being late must not make the others look silent
         self._quiet: Deadline | None = None
         self._alone = threading.Event()  # leaving, and everybody has hung up
@@ -138,7 +138,7 @@ class Overlay:
         self._core.addresses = self._sessions.addresses
         _log.info("meeting other nodes on %s", ", ".join(places))
         self._booted = self._clock()
-        self._thread.start()
+        self._runner.start()
         self._post(self._core.start)
         for door in self._doors:
             door.start()
@@ -176,7 +176,7 @@ class Overlay:
     def leave(self, timeout: float | None = None) -> None:
         """Say goodbye to all peers, and wait until they have hung up, `timeout` or `close_timeout` seconds at most. Idempotent."""
         with self._wake:
-            if self._leaving or self._thread.ident is None:
+            if self._leaving or self._runner.ident is None:
                 return
             self._leaving = True
         self._sessions.stop()
@@ -198,8 +198,8 @@ class Overlay:
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        if self._thread.ident is not None:
-            self._thread.join()
+        if self._runner.ident is not None:
+            self._runner.join()
         self._sessions.close_all(share)
         self.converged.set()  # nobody waits any longer
 

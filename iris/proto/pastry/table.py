@@ -10,11 +10,12 @@ common prefix that is closer, if only its own outermost leaf on that side. Missi
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from iris.proto.pastry.space import BITS, COLUMNS, DIGIT_BITS, HALF, MODULO, ROWS, NodeId, delta, distance
 
 _EMPTY: tuple[NodeId | None, ...] = (None,) * (ROWS * COLUMNS)
-_TOP = BITS - DIGIT_BITS  # bits below the first digit
+_TOP: Final = BITS - DIGIT_BITS  # bits below the first digit
 
 
 def _cell(origin: NodeId, node: NodeId) -> int:

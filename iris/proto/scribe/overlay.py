@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from functools import lru_cache
 from math import ceil
-from typing import Protocol, TypeGuard, cast
+from typing import Final, Protocol, TypeGuard, cast
 
 from iris.config import Limits, ScribeConfig
 from iris.proto.message import Message, Payload
@@ -28,10 +28,15 @@ from iris.timer import Deadline, Timer
 
 _log = logging.getLogger(__name__)
 
-_SUBSCRIBE, _UNSUBSCRIBE, _PUBLISH, _BALANCE, _REPORT, _DIRECT = (int(op) for op in Op)
+_SUBSCRIBE: Final = int(Op.SUBSCRIBE)
+_UNSUBSCRIBE: Final = int(Op.UNSUBSCRIBE)
+_PUBLISH: Final = int(Op.PUBLISH)
+_BALANCE: Final = int(Op.BALANCE)
+_REPORT: Final = int(Op.REPORT)
+_DIRECT: Final = int(Op.DIRECT)
 _REROUTES = 1_024  # anycasts a beat that this node sends on at once after leaving a tree; what is beyond waits as if unplaceable
 
-_resolve = lru_cache(maxsize=1_024)(resolve)
+_resolve: Final = lru_cache(maxsize=1_024)(resolve)
 
 
 class Ring(Protocol):
@@ -61,10 +66,6 @@ class Application(Protocol):
         """Seconds after which an anycast isn't worth delivering."""
 
 
-class _Retried(threading.local):
-    left: int | None = None  # ticks that the parked message had which this thread is trying to place
-
-
 class Overlay:
     """Pastry's application, and what the layer above talks to. `discarded` counts messages that couldn't be placed or made no sense."""
 
@@ -88,7 +89,7 @@ class Overlay:
         self._anycasts = Parking(messages=limits.parked_messages, size=limits.parked_bytes)  # for a tree to come
         self._upward = Parking(messages=limits.parked_messages, size=limits.parked_bytes)  # publishes, for the parent to come
         self._upward_ticks = ceil(config.park_time / config.park_retry)
-        self._retried = _Retried()
+        self._retried = threading.local()  # `left`: ticks that the parked message had which this thread is trying to place
         self._reroutes = _REROUTES  # left in this beat
         self._look_up_due = False
         self._beat_deadline: Deadline | None = None
@@ -376,7 +377,7 @@ class Overlay:
         self._drain()
 
     def _wait(self, topic: NodeId, header: Header, payload: Payload | None) -> None:
-        left = self._retried.left
+        left: int | None = getattr(self._retried, "left", None)
         if left is None:
             left = ceil(min(self._config.park_time, self._app.patience(header.meta)) / self._config.park_retry)
         with self._lock:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import Final
 
 from iris.config import Config
 from iris.errors import LimitReached, ProtocolError
@@ -25,7 +26,7 @@ from iris.service.relay.schema import DEFAULT, Op
 from iris.timer import Timer
 
 _LEAST, _MOST = 4_096, 65_536  # bytes of one read: of an idle client, and of one that has a lot to say
-_BATCH = 64  # packets after which their output is sent; more together would save little and keep the first waiting
+_BATCH: Final = 64  # packets after which their output is sent; more together would save little and keep the first waiting
 _PATIENCE = 0.5  # seconds that a client waits for a peer that takes too little, before more is read from it
 _STACK = 256 * 1024  # bytes of address space for a thread; Python code needs little of it
 

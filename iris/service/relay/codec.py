@@ -7,7 +7,7 @@ Not here: init, deny and close towards the client, which the schema builds.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from iris.config import Limits, RelayConfig
 from iris.errors import MessageTooBig, ProtocolError
@@ -16,8 +16,8 @@ from iris.service.relay.schema import CLIENT_MAGIC, MAX_VARINT, VARINT_SIZE, Op
 Fields = tuple[Any, ...]
 Buffer = bytes | bytearray | memoryview
 
-_LONG = 16_384  # bytes; a payload beyond it is gathered in pieces, and looked at again when it is whole
-_PIECE = 4_096  # bytes; smaller pieces are copied together, so that the list of them costs less than what they hold
+_LONG: Final = 16_384  # bytes; a payload beyond it is gathered in pieces, and looked at again when it is whole
+_PIECE: Final = 4_096  # bytes; smaller pieces are copied together, so that the list of them costs less than what they hold
 
 
 class _Short(Exception):
@@ -258,10 +258,10 @@ def _not_init(data: bytes, at: int) -> tuple[int, Fields]:
     raise ProtocolError("not a client of Iris")
 
 
-_UNKNOWN = tuple(_unknown(op) for op in range(256))
-_NOT_INIT = (_not_init,) * 255
+_UNKNOWN: Final = tuple(_unknown(op) for op in range(256))
+_NOT_INIT: Final = (_not_init,) * 255
 
-_VARINTS = tuple(bytes([value]) for value in range(0x80))
+_VARINTS: Final = tuple(bytes([value]) for value in range(0x80))
 
 
 def varint(value: int) -> bytes:

@@ -344,7 +344,7 @@ def test_a_service_that_takes_nothing_is_closed_and_its_callers_know() -> None:
         service.close()
 
 
-class Keeping:
+class Keeping(Connection):
     """A network that keeps what is broadcast."""
 
     asking = False
