@@ -137,14 +137,12 @@ class RelayTunnel:
                 self._client.send(codec.tunnel_allow(self._number, count))
 
     def handle_close(self, reason: str) -> None:
-        """The other end closed: the client is told after all data; or it broke: at once."""
+        """The other end closed, or it broke: the client is told after all data that came."""
         with Batch():
             with self._lock:
                 if self._state is State.CLOSED:
                     return
                 self._end = reason
-                if reason:
-                    self._waiting.clear()
                 passed = self._deliver()
             self._pass_on(passed)
 
@@ -221,7 +219,7 @@ class RelayTunnel:
             return
         try:
             tunnel.send(size, chunk)
-        except LimitReached as exc:  # countless tiny chunks cost more than they count
+        except LimitReached as exc:  # countless tiny chunks cost more than they count; this one is lost
             self._close(str(exc))
 
     def allow(self, space: int) -> None:
@@ -244,14 +242,16 @@ class RelayTunnel:
                 tunnel = self._leave()
                 self._client.send(codec.tunnel_close(self._number, reason))
             if tunnel is not None:
-                tunnel.close()
+                if reason:
+                    tunnel.break_off()
+                else:
+                    tunnel.close()
 
     def abandon(self) -> None:
-        """The client is gone."""
+        """The client is gone, and its connection with all tunnels that were built."""
         with self._lock:
-            tunnel = self._leave() if self._state is not State.CLOSED else None
-        if tunnel is not None:
-            tunnel.close()
+            if self._state is not State.CLOSED:
+                self._leave()
 
     def _leave(self) -> Tunnel | None:
         assert self._lock.locked()
