@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from iris.ctl.formats import json_line, render
+from iris.ctl.outcome import UsageError
 
 
 class Printer:
@@ -16,7 +17,7 @@ class Printer:
         self._lock = threading.Lock()  # one message at a time
 
     def message(self, message: bytes, **facts: Any) -> None:
-        """Print one; facts are for JSON. Raises: BrokenPipeError when nobody reads."""
+        """Print one; facts are for JSON. Raises: BrokenPipeError when nobody reads; UsageError."""
         self._write(render(self.format, message, **facts))
 
     def failure(self, text: str, **facts: Any) -> None:
@@ -27,12 +28,17 @@ class Printer:
             print(f"irisctl: {text}", file=sys.stderr)
 
     def _write(self, data: bytes) -> None:
-        write_all(1, data, self._lock)
+        write_all(data, self._lock)
 
 
-def write_all(descriptor: int, data: bytes | memoryview, lock: threading.Lock) -> None:
-    """Write all of it, past any buffer."""
+def write_all(data: bytes | memoryview, lock: threading.Lock) -> None:
+    """Write all of it, past any buffer. Raises: BrokenPipeError when nobody reads; UsageError."""
     rest = memoryview(data)
     with lock:
         while rest:
-            rest = rest[os.write(descriptor, rest) :]
+            try:
+                rest = rest[os.write(1, rest) :]
+            except BrokenPipeError:
+                raise
+            except OSError as exc:  # a full disk, mostly
+                raise UsageError(f"can't write standard output: {exc.strerror}") from exc

@@ -81,7 +81,7 @@ def _accept(args: Namespace) -> Exit:
 def _converse(args: Namespace, connection: Connection, tunnel: Tunnel, linger: float | None) -> Exit:
     """What ends this early must leave the connection open: as the process ends the node learns that it broke, and tells the other end."""
     sends, receives = not args.receive, not args.send
-    in_the_way = (receives and sys.stdout.isatty()) or (sends and sys.stdin is not None and sys.stdin.isatty())
+    in_the_way = (receives and sys.stdout.isatty()) or (sends and sys.stdin.isatty())
     with Progress(_input_size() if sends else None, wanted=not (args.quiet or in_the_way)) as progress:
         conversation = Conversation(
             tunnel,
@@ -89,6 +89,7 @@ def _converse(args: Namespace, connection: Connection, tunnel: Tunnel, linger: f
             _write if receives else None,
             linger=0.0 if args.send else linger,
             count=progress.add,
+            give_up=connection.abort,
         )
         try:
             conversation.run()
@@ -97,7 +98,7 @@ def _converse(args: Namespace, connection: Connection, tunnel: Tunnel, linger: f
         except Closed as exc:
             if connection.closed:
                 raise
-            print(f"irisctl: the tunnel broke: {exc.reason}", file=sys.stderr)
+            print(f"irisctl: the tunnel was cut off: {exc.reason}", file=sys.stderr)
             return Exit.FAULT
     return Exit.OK
 
@@ -113,7 +114,7 @@ def _read() -> bytes:
 
 
 def _write(data: bytes) -> None:
-    write_all(1, data, _output)
+    write_all(data, _output)
 
 
 def _input_size() -> int | None:

@@ -6,6 +6,7 @@ import os
 import pty
 import random
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
+import iris
 from tests.support.node import ROOT, free_port, running_node, stop, wait_for_line
+
+CUT = b"irisctl: the tunnel was cut off: the other application has vanished\n"
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -89,12 +93,63 @@ def test_nobody_there_is_a_timeout(port: int) -> None:
 
 
 def test_an_end_before_all_was_sent_is_a_fault(start: Start, port: int) -> None:
-    receiver = start("tunnel", "picky", "--accept", "--receive")
+    picky = iris.Handler()
+    picky.on_tunnel(lambda tunnel: tunnel.recv())
+    with iris.register("picky", picky, port=port):
+        done = run(port, "picky", "--send", stdin=bytes(200_000_000))
+    assert (done.returncode, done.stderr) == (1, b"irisctl: the other end closed the tunnel before it got all\n")
+
+
+def test_a_receiver_whose_output_nobody_reads_cuts_the_tunnel_off(start: Start, port: int) -> None:
+    receiver = start("tunnel", "unread", "--accept", "--receive")
     assert receiver.stdout is not None
     receiver.stdout.close()
-    done = run(port, "picky", "--send", stdin=bytes(200_000_000))
-    assert (done.returncode, done.stderr) == (1, b"irisctl: the other end closed the tunnel before it got all\n")
+    done = run(port, "unread", "--send", stdin=bytes(200_000_000))
+    assert (done.returncode, done.stderr) == (1, CUT)
     assert receiver.wait(10) == 141
+
+
+def receiver(port: int, cluster: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "iris.ctl", "tunnel", cluster, "--receive", "--port", str(port)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_sender_that_is_killed_is_told_from_one_that_is_done(start: Start, port: int, number: signal.Signals) -> None:
+    sender = start("tunnel", "crash", "--accept", "--send", stdin=subprocess.PIPE)
+    with receiver(port, "crash") as other:
+        assert sender.stdin is not None
+        assert other.stdout is not None
+        sender.stdin.write(b"half of it")
+        sender.stdin.flush()
+        assert other.stdout.read(10) == b"half of it"
+        sender.send_signal(number)
+        assert other.communicate(timeout=10) == (b"", CUT)
+        assert other.returncode == 1
+        sender.stdin.close()
+
+
+def test_a_sender_that_cant_read_any_more_is_told_from_one_that_is_done(start: Start, port: int, tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as unreadable:
+        sender = start("tunnel", "broken", "--accept", "--send", stdin=unreadable)
+        with receiver(port, "broken") as other:
+            assert other.communicate(timeout=10) == (b"", CUT)
+            assert other.returncode == 1
+        assert sender.wait(10) == 2
+
+
+def test_a_receiver_that_is_killed_is_a_fault(start: Start, port: int) -> None:
+    sink = start("tunnel", "sink", "--accept", "--receive")
+    command = [sys.executable, "-m", "iris.ctl", "tunnel", "sink", "--send", "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as sender:
+        assert sender.stdin is not None
+        assert sink.stdout is not None
+        sender.stdin.write(b"x")
+        sender.stdin.flush()
+        assert sink.stdout.read(1) == b"x"
+        sink.kill()
+        assert sender.wait(10) == 1  # although there may be more to send
+        assert sender.communicate() == (None, CUT)
 
 
 def echo_back(listener: socket.socket) -> None:
