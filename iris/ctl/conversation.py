@@ -13,6 +13,10 @@ _GRACE = 0.2  # seconds in which the sending thread, if it has more, finds that 
 _numbers = itertools.count(1)
 
 
+class CutOff(IrisError):
+    """The other end didn't close but was lost."""
+
+
 class NotAllSent(IrisError):
     """The other end closed while there was something to send."""
 

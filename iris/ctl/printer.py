@@ -1,8 +1,8 @@
 """Standard output: messages in the chosen format, whole, by any thread."""
 
 import os
-import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from iris.ctl.formats import json_line, render
@@ -12,8 +12,9 @@ from iris.ctl.outcome import UsageError
 class Printer:
     """Writes each message at once, for those who read it through a pipe."""
 
-    def __init__(self, name: str) -> None:
-        self.format = name
+    def __init__(self, name: str, say: Callable[[str], None] = print) -> None:
+        """say is for what `failure` has to say outside of JSON."""
+        self.format, self._say = name, say
         self._lock = threading.Lock()  # one message at a time
 
     def message(self, message: bytes, **facts: Any) -> None:
@@ -25,7 +26,7 @@ class Printer:
         if self.format == "json":
             self._write(json_line(**facts))
         else:
-            print(f"irisctl: {text}", file=sys.stderr)
+            self._say(text)
 
     def _write(self, data: bytes) -> None:
         write_all(data, self._lock)

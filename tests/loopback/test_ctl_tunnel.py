@@ -287,5 +287,9 @@ def test_requests_show_progress_when_they_take_long(start: Start, port: int, ter
     args = ("request", "echo", "x", "--count", "7", "--rate", "5", "--port", str(port))
     asked = terminal(*args, stdout=subprocess.DEVNULL)
     assert b"100% [####################]  7 requests of 7 requests" in asked.text()
+    failing = terminal("request", "nobody", "x", *args[3:], "--timeout", "0.5", stdout=subprocess.DEVNULL)
+    shown = failing.text()
+    assert b"\r\x1b[Kirisctl: no answer from 'nobody' within 0.5 s\r\n" in shown  # in the progress's place, not behind it
+    assert failing.process.wait(10) == 3
     silent = terminal(*args, "--quiet", stdout=subprocess.DEVNULL)
     assert silent.text() == b""
