@@ -58,15 +58,17 @@ class _Sockets:
             if self._closed:
                 return
             self._open.add(sock)
+        how = socket.SHUT_RDWR
         try:
             Conversation(tunnel, lambda: sock.recv(PIECE), sock.sendall, linger=linger).run()
         except (OSError, NotAllSent) as exc:  # Closed, too
             _log.info("a connection broke: %s", exc)
             _reset(sock)
+            how = socket.SHUT_RD  # the other side mustn't hear of an orderly end first
         finally:
             tunnel.close()
             with contextlib.suppress(OSError):  # it is gone
-                sock.shutdown(socket.SHUT_RDWR)  # wakes who reads
+                sock.shutdown(how)  # wakes who reads
             with self._lock:
                 self._open.discard(sock)
 

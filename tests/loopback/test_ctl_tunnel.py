@@ -191,6 +191,21 @@ def test_tcp_connections_are_forwarded(start: Start, port: int) -> None:
         socket.create_connection(("127.0.0.1", near), 10)
 
 
+def test_a_forwarded_connection_whose_other_end_is_killed_is_reset(start: Start, port: int) -> None:
+    near = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=echo_back, args=(server,), daemon=True).start()
+        far = start("tunnel", "dying", "--connect", str(server.getsockname()[1]))
+        start("tunnel", "dying", "--listen", f"127.0.0.1:{near}", ready="listening at")
+        with socket.create_connection(("127.0.0.1", near), 10) as sock:
+            sock.sendall(b"half")
+            assert receive(sock, 4) == b"HALF"
+            far.kill()
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+        server.shutdown(socket.SHUT_RDWR)
+
+
 def test_a_port_that_is_taken_and_flags_that_make_no_sense_are_told(port: int) -> None:
     done = run(port, "c", "--listen", str(port))
     assert done.returncode == 2
