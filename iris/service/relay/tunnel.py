@@ -80,6 +80,7 @@ class RelayTunnel:
         self._end: str | None = None  # why no more will come
         self._owed = 0  # bytes that count as consumed once the client has taken what waits for it
         self._relief_due = False
+        self._relieving = self._relieved_again = False  # a thread is in `_relieved`, and was called back once more
 
     def _step(self, event: str) -> None:
         state = STEPS.get((self._state, event))
@@ -184,14 +185,30 @@ class RelayTunnel:
         self._client.when_relieved(self._relieved)
 
     def _relieved(self) -> None:
-        with Batch():
+        """The client has room. A loop, for what is passed on here may bring the next chunk at once, and that the next one."""
+        with self._lock:
+            if self._relieving:
+                self._relieved_again = True
+                return
+            self._relieving = True
+        while True:
+            with Batch():
+                with self._lock:
+                    count, self._owed, self._relieved_again = self._owed, 0, False
+                    tunnel = self._tunnel
+                    passed = self._deliver()
+                if tunnel is not None and count:
+                    tunnel.consumed(count)
             with self._lock:
-                count, self._owed, self._relief_due = self._owed, 0, False
-                tunnel = self._tunnel
-                passed = self._deliver()
-            if tunnel is not None and count:
-                tunnel.consumed(count)
-            self._pass_on(passed)
+                self._owed += passed
+                if not (self._owed or self._held_up):
+                    self._relief_due = self._relieving = False
+                    return
+            self._client.when_relieved(self._relieved)
+            with self._lock:
+                if not self._relieved_again:  # but later
+                    self._relieving = False
+                    return
 
     # The client's side
 

@@ -347,5 +347,22 @@ def test_what_is_sent_to_a_closed_end_is_lost_but_credited(ends: Ends) -> None:
     assert ends.client.got() == [(Op.TUNNEL_CLOSE, 3, "")]
 
 
+def test_what_brings_the_next_chunk_at_once_is_taken_for_as_long_as_it_comes(ends: Ends) -> None:
+    left = 5_000  # more than a stack is deep
+
+    def consumed(count: int) -> None:
+        nonlocal left
+        ends.iris.consumed_bytes += count
+        if left:
+            left -= 1
+            ends.tunnel.handle_chunk(1, b"x")
+
+    ends.iris.consumed = consumed  # type: ignore[method-assign]
+    ends.tunnel.allow(5_001)
+    ends.tunnel.handle_chunk(1, b"x")
+    assert ends.iris.consumed_bytes == 5_001
+    assert len(ends.client.got()) == 5_001
+
+
 def test_a_closed_tunnel_stays_closed() -> None:
     assert not [step for step in STEPS if step[0] is State.CLOSED]
