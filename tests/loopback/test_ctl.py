@@ -157,7 +157,7 @@ def shell(port: int, script: str) -> "subprocess.CompletedProcess[bytes]":
         ("irisctl request echo x PORT >&-", "can't write standard output: Bad file descriptor"),
         ("irisctl request echo PORT <&-", "can't read what is to be sent: Bad file descriptor"),
         ("irisctl tunnel echo PORT <&-", "can't read standard input: Bad file descriptor"),
-        ("echo x | irisctl tunnel echo PORT --linger 0.3 >/dev/full", "can't write standard output: No space left on device"),
+        ("echo x | irisctl tunnel echo PORT --linger 10 >/dev/full", "can't write standard output: No space left on device"),
         ("irisctl bench echo PORT --count 1 >/dev/full", "can't write standard output: No space left on device"),
     ],
 )
