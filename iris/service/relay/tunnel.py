@@ -150,11 +150,11 @@ class RelayTunnel:
     def _deliver(self) -> int:
         """Send what may be sent, and the end after the last. Returns: bytes of it."""
         assert self._lock.locked()
+        self._held_up = False
         if self._state is not State.OPEN:
             return 0
         number, waiting, send = self._number, self._waiting, self._client.send
         passed = 0
-        self._held_up = False
         while waiting:
             size, chunk = waiting[0]
             length = len(chunk)

@@ -364,5 +364,20 @@ def test_what_brings_the_next_chunk_at_once_is_taken_for_as_long_as_it_comes(end
     assert len(ends.client.got()) == 5_001
 
 
+@pytest.mark.parametrize("end", [RelayTunnel.abandon, RelayTunnel.close])
+def test_a_tunnel_that_ends_while_it_is_held_up_waits_for_nothing_more(ends: Ends, end: Callable[[RelayTunnel], None]) -> None:
+    ends.client.takes = 1
+    ends.tunnel.allow(100)
+    for _ in range(3):
+        ends.tunnel.handle_chunk(1, b"x")
+    end(ends.tunnel)
+    ends.client.relieved, ends.client.takes = True, None
+    (relief,) = ends.client.relief
+    relief()
+    ends.tunnel.handle_credit(1)
+    assert not ends.tunnel._held_up
+    assert not ends.tunnel._relief_due
+
+
 def test_a_closed_tunnel_stays_closed() -> None:
     assert not [step for step in STEPS if step[0] is State.CLOSED]
