@@ -11,6 +11,7 @@ from iris.aio.service import Handler, Service, register
 from iris.aio.tunnel import Tunnel
 from iris.client.errors import Closed, Denied, Fault, TimedOut
 from iris.client.limits import ServiceLimits, TopicLimits
+from iris.errors import IrisError, StateError
 
 __all__ = [
     "Closed",
@@ -18,8 +19,10 @@ __all__ = [
     "Denied",
     "Fault",
     "Handler",
+    "IrisError",
     "Service",
     "ServiceLimits",
+    "StateError",
     "Subscription",
     "TimedOut",
     "TopicLimits",

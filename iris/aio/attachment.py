@@ -77,6 +77,11 @@ class Attachment(asyncio.Protocol):
             if not await pool.join(deadline - self.loop.time()):
                 _log.warning("%s: a handler was cancelled", self.name)
 
+    def abort(self) -> None:
+        """See `Connection.abort`."""
+        self._closing = True
+        self._cut()
+
     async def wait(self, timeout: float | None) -> bool:
         """Wait for its end; False after `timeout` seconds."""
         await asyncio.wait([self._gone], timeout=timeout)

@@ -14,7 +14,6 @@ from iris.aio.tunnel import Tunnel
 from iris.client.codec import Buffer
 from iris.client.errors import Closed, TimedOut
 from iris.client.limits import PATIENCE, PORT, TopicLimits
-from iris.errors import StateError
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +60,6 @@ class Connection:
             self._core.forget_tunnel(number)
 
     async def _answered(self, future: "asyncio.Future[Any]", timeout: float, what: str) -> None:
-        await self._attachment.drain()
         backstop = self._attachment.loop.call_later(timeout + PATIENCE, _give_up, future, what)
         try:
             await future
@@ -99,13 +97,17 @@ class Connection:
         self._topics[topic] = pool
         pool.start()
         await attachment.drain()
-        return Subscription(self, topic)
+        return Subscription(self, topic, pool)
 
     async def unsubscribe(self, topic: str) -> None:
         """End a subscription: its handler isn't called any more. Raises: StateError when there is none."""
         self._core.unsubscribe(topic)
         self._attachment.drop_pool(self._topics.pop(topic))
         await self._attachment.drain()
+
+    async def _unsubscribe(self, topic: str, only: Pool[bytes]) -> None:
+        if self._topics.get(topic) is only:  # else it has ended, and maybe there is another one of that topic
+            await self.unsubscribe(topic)
 
     @property
     def closed(self) -> bool:
@@ -120,12 +122,19 @@ class Connection:
         """
         await self._attachment.close(timeout)
 
+    def abort(self) -> None:
+        """Hang up, at once and without a word: to others, this program has vanished, so that nobody takes its tunnels for complete.
+
+        For who can't finish what it has begun to say. Idempotent, never raises; whatever this program waits for ends with `Closed`.
+        """
+        self._attachment.abort()
+
 
 class Subscription:
     """A topic whose events come, until `close` or the end of its `async with` block."""
 
-    def __init__(self, connection: Connection, topic: str) -> None:
-        self._connection, self.topic = connection, topic
+    def __init__(self, connection: Connection, topic: str, pool: Pool[bytes]) -> None:
+        self._connection, self.topic, self._pool = connection, topic, pool
 
     async def __aenter__(self) -> "Subscription":
         return self
@@ -135,8 +144,8 @@ class Subscription:
 
     async def close(self) -> None:
         """Unsubscribe, unless that happened already. Never raises."""
-        with contextlib.suppress(Closed, StateError):
-            await self._connection.unsubscribe(self.topic)
+        with contextlib.suppress(Closed):
+            await self._connection._unsubscribe(self.topic, self._pool)
 
 
 def _give_up(future: "asyncio.Future[Any]", what: str) -> None:

@@ -18,6 +18,12 @@ async def call(function: Callable[..., Any], *args: object) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
+def cancelled() -> bool:
+    """Whether the calling task is to end; a CancelledError may come as well from something else that was cancelled, and waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class Pool(Generic[T]):
     """Runs `work`, plain or a coroutine function, for each item, in at most `tasks` tasks. Its maker closes it."""
 
@@ -65,11 +71,20 @@ class Pool(Generic[T]):
     def _spawn(self) -> None:
         task = asyncio.get_running_loop().create_task(self._run(), name=self._name)
         self._tasks.add(task)  # the loop itself would forget it
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._tasks.discard)  # should it be cancelled before it runs
 
     async def _run(self) -> None:
-        while self._running and self._backlog:
-            try:
-                await call(self._work, self._backlog.take())
-            except Exception:
-                _log.exception("%s: a handler failed", self._name)
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while self._running and self._backlog:
+                try:
+                    await call(self._work, self._backlog.take())
+                except Exception:
+                    _log.exception("%s: a handler failed", self._name)
+                except asyncio.CancelledError:
+                    if cancelled():
+                        raise
+                    _log.exception("%s: a handler failed", self._name)
+        finally:
+            self._tasks.discard(task)  # at once: what is submitted from now on needs another one

@@ -1,5 +1,6 @@
 """Services: what a program does for others, as a member of a cluster; with asyncio."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 from iris.aio.attachment import Attachment
 from iris.aio.connection import Connection
 from iris.aio.opening import Opening
-from iris.aio.pool import call
+from iris.aio.pool import call, cancelled
 from iris.aio.tunnel import Tunnel
 from iris.client.codec import Buffer, payload
 from iris.client.errors import Closed, Fault
@@ -71,7 +72,9 @@ class _Intake(Intake[Tunnel]):
         with contextlib.suppress(Closed):  # nobody can be told any more
             try:
                 reply = payload(await call(self._handler.handle_request, request[1]))
-            except Exception as exc:
+            except (Exception, asyncio.CancelledError) as exc:
+                if isinstance(exc, asyncio.CancelledError) and cancelled():
+                    raise
                 self._core.fail(number, fault_text(exc, self._name))
             else:
                 self._core.reply(number, reply)

@@ -4,8 +4,8 @@ Answers to the lower half of iris-go's connection.go. One thread reads, complete
 Writing is done by whoever has something to say; what the node doesn't take at once is sent by a thread of the outbox, and beyond
 `_HIGH_WATER` the writer waits.
 
-Lock order: Tunnel._sending -> Core._lock -> outbox; Tunnel._changed and Attachment._lock are leaves. Nothing is called back with one of
-them held.
+Lock order: Tunnel._sending, Connection._lock -> Core._lock -> outbox; Tunnel._changed and Attachment._lock are leaves. Nothing is called
+back with one of them held.
 """
 
 import contextlib
@@ -86,6 +86,12 @@ class Attachment:
         for pool in pools:
             if not pool.join(max(0.0, deadline - time.monotonic())):
                 _log.warning("%s: a handler is still running", self.name)
+
+    def abort(self) -> None:
+        """See `Connection.abort`."""
+        with self._lock:
+            self._closing = True
+        self._cut()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for its end; False after `timeout` seconds."""

@@ -16,7 +16,6 @@ from iris.client.errors import Closed, TimedOut
 from iris.client.limits import PATIENCE, PORT, TopicLimits
 from iris.client.pool import Pool
 from iris.client.tunnel import Tunnel
-from iris.errors import StateError
 from iris.outbox import Batch, flush_batch
 
 _log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ class Connection:
 
     def __init__(self, attachment: Attachment) -> None:
         self._attachment, self._core = attachment, attachment.core
-        self._lock = threading.Lock()  # guards _topics
+        self._lock = threading.Lock()  # guards _topics, in one go with what the core does
         self._topics: dict[str, Pool[bytes]] = {}
 
     def __enter__(self) -> "Connection":
@@ -46,14 +45,12 @@ class Connection:
         future: Future[bytes] = Future()
         number = self._core.request(cluster, request, timeout, future)
         flush_batch()
-        self._attachment.hold_back()
         try:
             return future.result(timeout + PATIENCE)
         except TimeoutError:
-            if future.done():
-                raise
-            self._core.forget(number)
-            raise TimedOut("the node doesn't say what became of a request") from None
+            if self._core.forget(number):
+                raise TimedOut("the node doesn't say what became of a request") from None
+            return future.result()  # that was the node's word, or it comes in the same moment
 
     def submit(self, cluster: str, request: Buffer, timeout: float) -> "Future[bytes]":
         """The same without waiting: the future gets the reply, or what `request` would raise. It can't be cancelled.
@@ -89,23 +86,29 @@ class Connection:
             if not pool.submit(event, len(event)):
                 _log.error("%s: an event of '%s' is dropped: those that wait take %d bytes", attachment.name, topic, limits.event_memory)
 
-        try:
-            self._core.subscribe(topic, deliver)
-        except BaseException:
-            attachment.drop_pool(pool)
-            raise
         with self._lock:
+            try:
+                self._core.subscribe(topic, deliver)
+            except BaseException:
+                attachment.drop_pool(pool)
+                raise
             self._topics[topic] = pool
         pool.start()
-        return Subscription(self, topic)
+        return Subscription(self, topic, pool)
 
     def unsubscribe(self, topic: str) -> None:
         """End a subscription: its handler isn't called any more. Raises: StateError when there is none."""
-        self._core.unsubscribe(topic)
+        self._unsubscribe(topic)
+
+    def _unsubscribe(self, topic: str, only: Pool[bytes] | None = None) -> None:
         with self._lock:
-            pool = self._topics.pop(topic, None)
-        if pool is not None:
-            self._attachment.drop_pool(pool)
+            pool = self._topics.get(topic)
+            if only is not None and pool is not only:
+                return  # it has ended, and maybe there is another one of that topic
+            self._core.unsubscribe(topic)
+            del self._topics[topic]
+        assert pool is not None
+        self._attachment.drop_pool(pool)
 
     def tunnel(self, cluster: str, timeout: float) -> Tunnel:
         """Build a tunnel to one member of a cluster. Raises: TimedOut."""
@@ -116,10 +119,9 @@ class Connection:
         try:
             return future.result(timeout + PATIENCE)
         except TimeoutError:
-            if future.done():
-                raise
-            self._core.forget_tunnel(number)
-            raise TimedOut("the node doesn't say what became of a tunnel") from None
+            if self._core.forget_tunnel(number):
+                raise TimedOut("the node doesn't say what became of a tunnel") from None
+            return future.result()  # that was the node's word, or it comes in the same moment
 
     def batch(self) -> Batch:
         """While a thread is in `with connection.batch():`, what it says gathers, and is sent at the end of the block, in few system calls.
@@ -140,12 +142,19 @@ class Connection:
         """
         self._attachment.close(timeout)
 
+    def abort(self) -> None:
+        """Hang up, at once and without a word: to others, this program has vanished, so that nobody takes its tunnels for complete.
+
+        For who can't finish what it has begun to say. Idempotent, never raises; whatever this program waits for ends with `Closed`.
+        """
+        self._attachment.abort()
+
 
 class Subscription:
     """A topic whose events come, until `close` or the end of its `with` block."""
 
-    def __init__(self, connection: Connection, topic: str) -> None:
-        self._connection, self.topic = connection, topic
+    def __init__(self, connection: Connection, topic: str, pool: Pool[bytes]) -> None:
+        self._connection, self.topic, self._pool = connection, topic, pool
 
     def __enter__(self) -> "Subscription":
         return self
@@ -155,8 +164,8 @@ class Subscription:
 
     def close(self) -> None:
         """Unsubscribe, unless that happened already. Never raises."""
-        with contextlib.suppress(Closed, StateError):
-            self._connection.unsubscribe(self.topic)
+        with contextlib.suppress(Closed):
+            self._connection._unsubscribe(self.topic, self._pool)
 
 
 def connect(port: int = PORT, *, on_drop: Callable[[Closed], None] | None = None, timeout: float = PATIENCE) -> Connection:

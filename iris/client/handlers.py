@@ -43,7 +43,7 @@ class Decorators:
         return function
 
 
-def fault_text(error: Exception, service: str) -> str:
+def fault_text(error: BaseException, service: str) -> str:
     """What the caller is told of a request that failed; what wasn't meant as an answer is logged, too. Never empty."""
     if isinstance(error, Fault):
         return str(error) or "failed"

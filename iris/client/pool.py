@@ -142,5 +142,5 @@ class Pool(Generic[T]):
     def _do(self, item: T) -> None:
         try:
             self._work(item)
-        except Exception:
+        except BaseException:  # an exit isn't one from here, but would leave the pool without this thread
             _log.exception("%s: a handler failed", self._name)

@@ -150,9 +150,9 @@ class Core(Generic[T]):
             raise
         return number
 
-    def forget(self, number: int) -> None:
-        """Nobody waits for the answer to that request any more."""
-        self._pending.pop(number, None)
+    def forget(self, number: int) -> bool:
+        """Nobody waits for the answer to that request any more. Returns: whether it hasn't come, and won't."""
+        return self._pending.pop(number, None) is not None
 
     def reply(self, number: int, reply: Buffer) -> None:
         """Answer a request."""
@@ -193,9 +193,9 @@ class Core(Generic[T]):
             raise
         return number
 
-    def forget_tunnel(self, number: int) -> None:
-        """Nobody waits for that tunnel any more: should it come, it is closed."""
-        self._building.pop(number, None)
+    def forget_tunnel(self, number: int) -> bool:
+        """Nobody waits for that tunnel any more: should it come, it is closed. Returns: whether it hasn't come just now."""
+        return self._building.pop(number, None) is not None
 
     def accept(self, build_id: int, chunk_limit: int) -> T:
         """Take a tunnel that was offered. Within `handle_offer` only, as what comes next may be for it."""
@@ -272,8 +272,10 @@ class Core(Generic[T]):
             self._write(codec.tunnel_close(number))
         else:
             tunnel = self._tunnels[number] = self._face.new_tunnel(number, _checked(chunk_limit))
-            self._write(codec.tunnel_allow(number, self.tunnel_buffer))
-            pending.set_result(tunnel)
+            try:
+                self._write(codec.tunnel_allow(number, self.tunnel_buffer))
+            finally:  # who waits is told in any case; should that have been in vain, the end comes next
+                pending.set_result(tunnel)
 
     def _take_allowance(self, number: int, space: int) -> None:
         if (tunnel := self._tunnels.get(number)) is not None:

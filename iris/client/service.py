@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from iris.client.attachment import Attachment, attach
-from iris.client.codec import Buffer, payload
+from iris.client.codec import Buffer, name, payload
 from iris.client.connection import Connection
 from iris.client.errors import Closed, Fault
 from iris.client.handlers import Decorators, Intake, Request, fault_text
@@ -72,7 +72,7 @@ class _Intake(Intake[Tunnel]):
         with contextlib.suppress(Closed):  # nobody can be told any more
             try:
                 reply = payload(self._handler.handle_request(request[1]))
-            except Exception as exc:
+            except BaseException as exc:  # an exit too: somebody waits for the answer
                 self._core.fail(number, fault_text(exc, self._name))
             else:
                 self._core.reply(number, reply)
@@ -127,6 +127,7 @@ def register(
         handler.on_request(function)
     if not cluster:
         raise ValueError("a service needs a cluster's name")
+    name(cluster)
     attachment = Attachment(attach(port, timeout), cluster, on_drop=handler.handle_drop)
     intake = _Intake(attachment, handler, limits or ServiceLimits())
     attachment.start(intake, timeout)

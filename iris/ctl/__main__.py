@@ -1,6 +1,5 @@
 """`irisctl`: parse the command line, run a subcommand, and say in one line what went wrong. Exit codes: see outcome.py."""
 
-import contextlib
 import importlib
 import os
 import sys
@@ -21,7 +20,6 @@ def _run(args: Namespace) -> Exit:
     logging.basicConfig(format="irisctl: %(message)s", level=level, stream=sys.stderr, force=True)
     try:
         code: Exit = importlib.import_module(f"iris.ctl.{args.module}").run(args)
-        sys.stdout.flush()
         return code
     except UsageError as exc:
         return _say(exc, Exit.USAGE)
@@ -34,11 +32,17 @@ def _run(args: Namespace) -> Exit:
     except IrisError as exc:  # a fault, a refusal
         return _say(exc, Exit.FAULT)
     except BrokenPipeError:
-        with contextlib.suppress(OSError):  # what is left in the buffer would be complained about at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return Exit.PIPE
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+
+
+def _fill_gaps() -> None:
+    """Put something useless in the place of descriptors that are closed, before a socket gets their number, and is read and written."""
+    for name, mode, useless in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, useless)  # the lowest number that is free, which is the one that is missing
+            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
 
 
 def _say(what: object, code: Exit) -> Exit:
@@ -48,6 +52,7 @@ def _say(what: object, code: Exit) -> Exit:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks. Returns: the exit code."""
+    _fill_gaps()
     given = list(sys.argv[1:] if argv is None else argv)
     if given[:1] == ["check"]:
         from iris.relaycheck.__main__ import main as check

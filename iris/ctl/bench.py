@@ -1,7 +1,6 @@
 """`irisctl bench`: a small load, bounded in time and number, through the node on this host."""
 
 import contextlib
-import json
 import secrets
 import threading
 import time
@@ -10,8 +9,10 @@ from concurrent.futures import Future
 
 from iris.client import Connection, Handler, ServiceLimits, TopicLimits
 from iris.ctl import summary
+from iris.ctl.formats import json_line
 from iris.ctl.node import attach, join
 from iris.ctl.outcome import Exit
+from iris.ctl.printer import write_all
 
 _TIMEOUT = 5.0  # seconds for a request
 
@@ -27,7 +28,7 @@ def run(args: Namespace) -> Exit:
             stack.enter_context(join(args, echo, ServiceLimits(request_threads=0)))
         connection = stack.enter_context(attach(args))
         facts = {**_ask(connection, args, message), **_publish(connection, args, message)}
-    print(json.dumps(facts) if args.json else summary.table(facts), end="\n" if args.json else "")
+    write_all(json_line(**facts) if args.json else summary.table(facts).encode(), threading.Lock())
     return Exit.FAULT if facts["failures"] else Exit.OK
 
 

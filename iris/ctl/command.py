@@ -22,14 +22,14 @@ def run_command(command: str, data: bytes, *, timeout: float, limit: int, enviro
     It has a session of its own: a Ctrl-C isn't meant for it, and all of a pipeline is killed when its time is over.
     Raises: CommandFailed when its exit code isn't 0, it takes too long, or it says more than `limit` bytes.
     """
-    pipe = subprocess.PIPE
+    pipe, deadline = subprocess.PIPE, time.monotonic() + timeout
     process = subprocess.Popen(
         ["/bin/sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True, env=environment
     )
     with process:
         try:
-            output, complaint = _converse(process, data, time.monotonic() + timeout, limit)
-            code = process.wait(timeout)
+            output, complaint = _converse(process, data, deadline, limit)
+            code = process.wait(max(0.0, deadline - time.monotonic()))
         except BaseException as exc:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

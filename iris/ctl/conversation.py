@@ -13,6 +13,10 @@ _GRACE = 0.2  # seconds in which the sending thread, if it has more, finds that 
 _numbers = itertools.count(1)
 
 
+class CutOff(IrisError):
+    """The other end didn't close but was lost."""
+
+
 class NotAllSent(IrisError):
     """The other end closed while there was something to send."""
 
@@ -32,8 +36,13 @@ class Conversation:
         *,
         linger: float | None,
         count: Callable[[int], None] = lambda size: None,
+        give_up: Callable[[], None] | None = None,
     ) -> None:
-        """read gives b"" at the end; without it nothing is sent. Without write, what comes is thrown away. count gets sizes of both."""
+        """read gives b"" at the end; without it nothing is sent. Without write, what comes is thrown away. count gets sizes of both.
+
+        give_up ends the tunnel when reading fails, and should let the other end know that not all was sent; by default it is closed.
+        """
+        self._give_up = give_up or tunnel.close
         self._tunnel, self._read, self._write, self._linger, self._count = tunnel, read, write, linger, count
         self._heard = time.monotonic()  # when something came last
         self._writing = False  # what came isn't written yet
@@ -56,6 +65,9 @@ class Conversation:
                     self._write(message)
                     self._heard, self._writing = time.monotonic(), False
                     self._count(len(message))
+        except Closed:
+            if self._failure is None:
+                raise
         finally:
             self._over.set()
         if self._read is not None:
@@ -79,7 +91,7 @@ class Conversation:
             pass  # the one who receives is told, too
         except Exception as exc:
             self._failure = exc
-            self._tunnel.close()  # ends the waiting for what may come
+            self._give_up()  # ends the waiting for what may come
 
     def _silent(self, seconds: float) -> bool:
         """Wait until nothing has come for so long; False when it is over anyhow."""

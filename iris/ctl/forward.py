@@ -1,10 +1,12 @@
 """`irisctl tunnel --listen` and `--connect`: TCP connections through tunnels, one each. Lock order: _lock is a leaf."""
 
 import contextlib
+import errno
 import logging
 import socket
 import struct
 import threading
+import time
 from argparse import Namespace
 
 from iris.client import Closed, Connection, Handler, ServiceLimits, TimedOut, Tunnel
@@ -15,6 +17,7 @@ from iris.ctl.signals import until_signal, wait_for_end
 
 LIMIT = 256  # TCP connections at a time; further ones wait
 _BACKLOG = 64
+_PAUSE = 0.1  # seconds after a connection that couldn't be taken
 
 _log = logging.getLogger(__name__)
 
@@ -55,15 +58,17 @@ class _Sockets:
             if self._closed:
                 return
             self._open.add(sock)
+        how = socket.SHUT_RDWR
         try:
             Conversation(tunnel, lambda: sock.recv(PIECE), sock.sendall, linger=linger).run()
         except (OSError, NotAllSent) as exc:  # Closed, too
             _log.info("a connection broke: %s", exc)
             _reset(sock)
+            how = socket.SHUT_RD  # the other side mustn't hear of an orderly end first
         finally:
             tunnel.close()
             with contextlib.suppress(OSError):  # it is gone
-                sock.shutdown(socket.SHUT_RDWR)  # wakes who reads
+                sock.shutdown(how)  # wakes who reads
             with self._lock:
                 self._open.discard(sock)
 
@@ -129,10 +134,22 @@ class _Listener:
             self._free.acquire()
             try:
                 sock, _ = self._listener.accept()
-            except OSError:  # the end
-                return
+            except OSError as exc:
+                if exc.errno in (errno.EBADF, errno.EINVAL):  # the end: it was shut
+                    return
+                self._failed(exc)
+                continue
             number += 1
-            threading.Thread(target=self._forward, args=(sock,), name=f"ctl-forward-{number}", daemon=True).start()
+            try:
+                threading.Thread(target=self._forward, args=(sock,), name=f"ctl-forward-{number}", daemon=True).start()
+            except RuntimeError as exc:  # the system has no thread left
+                sock.close()
+                self._failed(exc)
+
+    def _failed(self, error: Exception) -> None:
+        _log.error("a connection can't be taken: %s", error)
+        self._free.release()
+        time.sleep(_PAUSE)
 
     def _forward(self, sock: socket.socket) -> None:
         with contextlib.ExitStack() as stack:

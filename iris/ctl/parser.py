@@ -59,9 +59,9 @@ def patience(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number over 0."""
+    """A whole number, over 0."""
     if not text.isascii() or not text.isdecimal() or not 0 < int(text) <= 10**12:
-        raise argparse.ArgumentTypeError(f"'{text}' isn't a whole number over 0")
+        raise argparse.ArgumentTypeError(f"'{text}' isn't a whole number from 1 to 10^12")
     return int(text)
 
 
@@ -87,7 +87,18 @@ def size(text: str) -> int:
 
 
 def topic(text: str) -> str:
-    """A name that the node takes."""
+    """A topic's name."""
+    return _name("topic", text)
+
+
+def cluster(text: str) -> str:
+    """A cluster's name."""
+    return _name("cluster", text)
+
+
+def _name(kind: str, text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError(f"a {kind} has a name")
     try:
         length = len(text.encode())
     except UnicodeEncodeError:
@@ -95,13 +106,6 @@ def topic(text: str) -> str:
     if length > _NAME_SIZE:
         raise argparse.ArgumentTypeError(f"a name has {_NAME_SIZE} bytes at most, not {length}")
     return text
-
-
-def cluster(text: str) -> str:
-    """The same, and not empty."""
-    if not text:
-        raise argparse.ArgumentTypeError("a cluster has a name")
-    return topic(text)
 
 
 def address(text: str) -> tuple[str, int]:

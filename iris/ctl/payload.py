@@ -41,14 +41,17 @@ def _all(args: Namespace) -> Iterator[bytes]:
         return
     with _source(args.file) as source:
         if args.lines:
-            yield from _lines(source)
+            while line := _read(source.readline, MESSAGE_SIZE + 2):
+                yield _checked(line.removesuffix(b"\n"))
         else:
-            yield from itertools.repeat(_checked(source.read(MESSAGE_SIZE + 1)), args.count or 1)
+            yield from itertools.repeat(_checked(_read(source.read, MESSAGE_SIZE + 1)), args.count or 1)
 
 
-def _lines(source: BinaryIO) -> Iterator[bytes]:
-    while line := source.readline(MESSAGE_SIZE + 2):
-        yield _checked(line.removesuffix(b"\n"))
+def _read(read: Callable[[int], bytes], size: int) -> bytes:
+    try:
+        return read(size)
+    except OSError as exc:
+        raise UsageError(f"can't read what is to be sent: {exc.strerror}") from exc
 
 
 def _checked(message: bytes) -> bytes:

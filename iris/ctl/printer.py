@@ -1,22 +1,24 @@
 """Standard output: messages in the chosen format, whole, by any thread."""
 
 import os
-import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from iris.ctl.formats import json_line, render
+from iris.ctl.outcome import UsageError
 
 
 class Printer:
     """Writes each message at once, for those who read it through a pipe."""
 
-    def __init__(self, name: str) -> None:
-        self.format = name
+    def __init__(self, name: str, say: Callable[[str], None] = print) -> None:
+        """say is for what `failure` has to say outside of JSON."""
+        self.format, self._say = name, say
         self._lock = threading.Lock()  # one message at a time
 
     def message(self, message: bytes, **facts: Any) -> None:
-        """Print one; facts are for JSON. Raises: BrokenPipeError when nobody reads."""
+        """Print one; facts are for JSON. Raises: BrokenPipeError when nobody reads; UsageError."""
         self._write(render(self.format, message, **facts))
 
     def failure(self, text: str, **facts: Any) -> None:
@@ -24,15 +26,20 @@ class Printer:
         if self.format == "json":
             self._write(json_line(**facts))
         else:
-            print(f"irisctl: {text}", file=sys.stderr)
+            self._say(text)
 
     def _write(self, data: bytes) -> None:
-        write_all(1, data, self._lock)
+        write_all(data, self._lock)
 
 
-def write_all(descriptor: int, data: bytes | memoryview, lock: threading.Lock) -> None:
-    """Write all of it, past any buffer."""
+def write_all(data: bytes | memoryview, lock: threading.Lock) -> None:
+    """Write all of it, past any buffer. Raises: BrokenPipeError when nobody reads; UsageError."""
     rest = memoryview(data)
     with lock:
         while rest:
-            rest = rest[os.write(descriptor, rest) :]
+            try:
+                rest = rest[os.write(1, rest) :]
+            except BrokenPipeError:
+                raise
+            except OSError as exc:  # a full disk, mostly
+                raise UsageError(f"can't write standard output: {exc.strerror}") from exc

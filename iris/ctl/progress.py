@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, total: int | None, unit: str = "", *, wanted: bool) -> None:
         """total when it is known; unit unless it's bytes; wanted by the user, and not in the way of other output."""
-        self._lock = threading.Lock()  # guards changes of done
+        self._lock = threading.Lock()  # guards done, and what is shown
         self.done = 0
         self._meter = Meter(total, unit, start=time.monotonic())
         self._stop = threading.Event()
@@ -44,6 +44,11 @@ class Progress:
         with self._lock:
             self.done += count
 
+    def say(self, text: str) -> None:
+        """A line on standard error, in the place of the progress, which comes back below it."""
+        with self._lock:
+            print(f"{_CLEAR if self._shown else ''}irisctl: {text}", file=sys.stderr)
+
     def _run(self) -> None:
         if self._stop.wait(_PATIENCE):
             return
@@ -53,6 +58,7 @@ class Progress:
                 return
 
     def _show(self) -> None:
-        self._shown = True
-        line = self._meter.line(time.monotonic(), self.done, shutil.get_terminal_size().columns)
-        print(f"{_CLEAR}{line}", end="", file=sys.stderr, flush=True)
+        with self._lock:
+            self._shown = True
+            line = self._meter.line(time.monotonic(), self.done, shutil.get_terminal_size().columns)
+            print(f"{_CLEAR}{line}", end="", file=sys.stderr, flush=True)

@@ -17,9 +17,10 @@ from iris.ctl.progress import Progress
 def run(args: Namespace) -> Exit:
     """Ask for each message in turn; the exit code is that of the worst answer."""
     several, terminal = args.lines or args.count is not None, sys.stdout.isatty()
-    printer = Printer(args.format or default_format(terminal=terminal, several=several))
+    progress = Progress(total(args), "requests", wanted=several and not terminal and not args.quiet)
+    printer = Printer(args.format or default_format(terminal=terminal, several=several), progress.say)
     end = Exit.OK
-    with attach(args) as connection, Progress(total(args), "requests", wanted=several and not terminal and not args.quiet) as progress:
+    with attach(args) as connection, progress:
         for number, message in enumerate(messages(args), 1):
             end = worse(end, _ask(connection, args, printer, number, message))
             progress.add(1)

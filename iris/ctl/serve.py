@@ -11,7 +11,7 @@ from iris.client.limits import MESSAGE_SIZE
 from iris.ctl.command import CommandFailed, run_command
 from iris.ctl.formats import plain
 from iris.ctl.node import join
-from iris.ctl.outcome import Exit
+from iris.ctl.outcome import Exit, UsageError
 from iris.ctl.printer import Printer
 from iris.ctl.signals import until_signal, wait_for_end
 
@@ -53,7 +53,7 @@ class _Member(Handler):
     def handle_broadcast(self, message: bytes) -> None:
         try:
             self._printer.message(message, number=next(self._broadcasts), cluster=self._args.cluster)
-        except OSError as exc:
+        except (OSError, UsageError) as exc:
             self._ends.put(exc)
 
     def handle_tunnel(self, tunnel: Tunnel) -> None:

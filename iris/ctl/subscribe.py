@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from iris.client import TopicLimits
 from iris.ctl.node import attach
-from iris.ctl.outcome import Exit
+from iris.ctl.outcome import Exit, UsageError
 from iris.ctl.printer import Printer
 from iris.ctl.signals import until_signal, wait_for_end
 
@@ -21,7 +21,7 @@ def run(args: Namespace) -> Exit:
                 return
             try:
                 printer.message(event, number=next(numbers), topic=args.topic)
-            except OSError as exc:
+            except (OSError, UsageError) as exc:
                 ends.put(exc)
             seen += 1
             if seen == args.count:

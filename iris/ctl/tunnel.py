@@ -11,7 +11,7 @@ from concurrent.futures import Future
 
 from iris.client import Closed, Connection, Handler, Service, ServiceLimits, TimedOut, Tunnel
 from iris.ctl import forward
-from iris.ctl.conversation import PIECE, Conversation, NotAllSent
+from iris.ctl.conversation import PIECE, Conversation, CutOff
 from iris.ctl.node import attach, join
 from iris.ctl.outcome import Exit, UsageError
 from iris.ctl.printer import write_all
@@ -41,9 +41,9 @@ def _build(args: Namespace) -> Exit:
         connection.close()
         raise TimedOut(f"no member of '{args.cluster}' took the tunnel within {timeout:g} s") from None
     _log.info("a tunnel to '%s' is built", args.cluster)
-    code = _converse(args, connection, tunnel, _LINGER if args.linger is None else args.linger)
+    _converse(args, connection, tunnel, _LINGER if args.linger is None else args.linger)
     connection.close()
-    return code
+    return Exit.OK
 
 
 class _Acceptor(Handler):
@@ -73,15 +73,17 @@ def _accept(args: Namespace) -> Exit:
     if isinstance(tunnel, Closed):
         raise tunnel
     _log.info("a tunnel to '%s' is accepted", args.cluster)
-    code = _converse(args, service.connection, tunnel, args.linger)
+    _converse(args, service.connection, tunnel, args.linger)
     service.close()
-    return code
+    return Exit.OK
 
 
-def _converse(args: Namespace, connection: Connection, tunnel: Tunnel, linger: float | None) -> Exit:
-    """What ends this early must leave the connection open: as the process ends the node learns that it broke, and tells the other end."""
+def _converse(args: Namespace, connection: Connection, tunnel: Tunnel, linger: float | None) -> None:
+    """Raises: CutOff; NotAllSent; UsageError.
+
+    What ends this early must leave the connection open: as the process ends the node learns that it broke, and tells the other end."""
     sends, receives = not args.receive, not args.send
-    in_the_way = (receives and sys.stdout.isatty()) or (sends and sys.stdin is not None and sys.stdin.isatty())
+    in_the_way = (receives and sys.stdout.isatty()) or (sends and sys.stdin.isatty())
     with Progress(_input_size() if sends else None, wanted=not (args.quiet or in_the_way)) as progress:
         conversation = Conversation(
             tunnel,
@@ -89,17 +91,14 @@ def _converse(args: Namespace, connection: Connection, tunnel: Tunnel, linger: f
             _write if receives else None,
             linger=0.0 if args.send else linger,
             count=progress.add,
+            give_up=connection.abort,
         )
         try:
             conversation.run()
-        except NotAllSent:
-            raise
         except Closed as exc:
             if connection.closed:
                 raise
-            print(f"irisctl: the tunnel broke: {exc.reason}", file=sys.stderr)
-            return Exit.FAULT
-    return Exit.OK
+            raise CutOff(f"the tunnel was cut off: {exc.reason}") from exc
 
 
 _output = threading.Lock()
@@ -113,7 +112,7 @@ def _read() -> bytes:
 
 
 def _write(data: bytes) -> None:
-    write_all(1, data, _output)
+    write_all(data, _output)
 
 
 def _input_size() -> int | None:

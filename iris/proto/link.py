@@ -99,6 +99,20 @@ class Link:
         with contextlib.suppress(LinkClosed), Batch():  # finished before, or broken
             self._put(Message(ClosePacket()), last=True)
 
+    def break_off(self) -> None:
+        """Queue the end of this direction without a close packet, so that the other side takes the link for broken. Else like `finish`."""
+        with self._lock:
+            if self._finished:
+                return
+            self._finished = True
+        with contextlib.suppress(LinkClosed):  # broken
+            self.outbox.finish()
+        self.outbox.when_below(0, self._hang_up)
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):  # down already
+            self._sock.shutdown(socket.SHUT_WR)
+
     def _broken(self, error: Exception) -> None:
         self._failure = error
         self._interrupt()  # the reading thread reports it

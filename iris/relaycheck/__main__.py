@@ -1,6 +1,8 @@
 """`tools/relaycheck`: the command line. Exit codes: 0 nothing was violated, 1 something was, 2 usage or no node there."""
 
 import argparse
+import math
+import re
 import signal
 import sys
 import threading
@@ -22,6 +24,30 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as exc:
+        raise argparse.ArgumentTypeError(f"'{text}' is no regular expression: {exc}") from None
+    return text
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' isn't a whole number over 0")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' isn't a number from 0 to 1000000")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="relaycheck", description=f"Says whether a program speaks the relay protocol {VERSION} correctly."
@@ -33,9 +59,9 @@ def _parser() -> argparse.ArgumentParser:
 
     node = modes.add_parser("node", parents=[output], help="play bindings against a running node, and judge it")
     node.add_argument("--port", metavar="N", type=_port, default=PORT, help=f"where it takes applications ({PORT})")
-    node.add_argument("--only", metavar="PATTERN", default="", help="the cases whose ids match this regular expression")
-    node.add_argument("--skip", metavar="PATTERN", default="^$", help="but not those whose ids match this one")
-    node.add_argument("--jobs", metavar="N", type=int, default=6, help="how many cases may run at a time (6)")
+    node.add_argument("--only", metavar="PATTERN", type=_pattern, default="", help="the cases whose ids match this regular expression")
+    node.add_argument("--skip", metavar="PATTERN", type=_pattern, default="^$", help="but not those whose ids match this one")
+    node.add_argument("--jobs", metavar="N", type=_positive, default=6, help="how many cases may run at a time (6)")
     node.set_defaults(run=_node)
 
     binding = modes.add_parser(
@@ -45,8 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs COMMAND once for each scenario, with the port as {port} in its arguments and as IRIS_PORT in its environment.",
     )
     binding.add_argument("--port", metavar="N", type=_port, default=0, help="where to listen; by default a free port for each scenario")
-    binding.add_argument("--only", metavar="PATTERN", default="", help="the scenarios whose ids match this regular expression")
-    binding.add_argument("--timeout", metavar="S", type=float, default=30.0, help="seconds that a run may take (30)")
+    binding.add_argument(
+        "--only", metavar="PATTERN", type=_pattern, default="", help="the scenarios whose ids match this regular expression"
+    )
+    binding.add_argument("--timeout", metavar="S", type=_seconds, default=30.0, help="seconds that a run may take (30)")
     binding.add_argument("command", metavar="COMMAND", nargs="+", help="a program that does all that the binding can, and exits with 0")
     binding.set_defaults(run=_binding)
 
@@ -59,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _node(args: argparse.Namespace) -> Report:
-    return check_node(args.port, args.only, skip=args.skip, at_a_time=max(1, args.jobs))
+    return check_node(args.port, args.only, skip=args.skip, at_a_time=args.jobs)
 
 
 def _binding(args: argparse.Namespace) -> Report:
@@ -83,12 +111,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         report: Report = args.run(args)
+        print(report.json() if args.json else report.table(), end="", flush=True)
+        if args.junit:
+            args.junit.write_text(report.junit())
+    except ConnectionRefusedError:
+        print("relaycheck: there is no node at that port of this host", file=sys.stderr)
+        return 2
     except (OSError, ValueError) as exc:
         print(f"relaycheck: {exc}", file=sys.stderr)
         return 2
-    if args.junit:
-        args.junit.write_text(report.junit())
-    print(report.json() if args.json else report.table(), end="")
+    except KeyboardInterrupt:
+        return 130
     return 0 if report.passed else 1
 
 

@@ -18,6 +18,7 @@ CHUNK_LIMIT = RelayConfig().chunk_limit  # bytes
 CONFIRM_TIMEOUT = RelayConfig().tunnel_confirm_timeout  # seconds
 GRACE = 1.0  # seconds that whatever is owed may be late
 
+_REMEMBERED = 10_000  # requests that were answered; another reply to an older one is one to nothing
 _SERVICE_OPS = (Op.BROADCAST, Op.REQUEST, Op.TUNNEL_INIT)
 
 
@@ -59,7 +60,7 @@ class Judge:
         self._asked: Counter[int] = Counter()  # the client's requests without an answer
         self._deadlines: dict[int, float] = {}  # of them, the last of each id
         self._in_hand: set[int] = set()  # the node's requests without a reply
-        self._replied: set[int] = set()
+        self._replied: dict[int, None] = {}  # those that were answered last, in order
         self._topics: set[str] = set()
         self._known_topics: set[str] = set()
         self._tunnels: dict[int, Tunnel] = {}
@@ -206,7 +207,9 @@ class Judge:
         number = packet.body.id
         if number in self._in_hand:
             self._in_hand.discard(number)
-            self._replied.add(number)
+            self._replied[number] = None
+            if len(self._replied) > _REMEMBERED:
+                del self._replied[next(iter(self._replied))]
         elif number in self._replied:
             yield "request.twice", f"another reply to request {number}"
         else:
@@ -265,7 +268,7 @@ class Judge:
         if number in self._in_hand:
             yield "request.number", f"request {number} has no reply yet"
         self._in_hand.add(number)
-        self._replied.discard(number)
+        self._replied.pop(number, None)
 
     def _node_reply(self, packet: Packet) -> Iterator[Broken]:
         number = packet.body.id
@@ -274,6 +277,7 @@ class Judge:
             return
         self._asked[number] -= 1
         if not self._asked[number]:
+            del self._asked[number]  # or a proxy that runs for long would gather all that were ever asked
             self._deadlines.pop(number, None)
 
     def _node_event(self, packet: Packet) -> Iterator[Broken]:

@@ -5,6 +5,7 @@ Each piece joins the queue before it is passed on, so that the judge sees a ques
 """
 
 import contextlib
+import errno
 import socket
 import sys
 import threading
@@ -13,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 
+from iris.errors import CloseTimeout
 from iris.relaycheck.judge import Judge
 from iris.relaycheck.reader import Packet
 from iris.relaycheck.report import Report, by_rule
@@ -22,6 +24,7 @@ _PIECE = 65_536  # bytes
 _MOST = 10_000  # violations that are kept
 _AHEAD = 64 << 20  # bytes that may wait to be judged, before what brings more waits too
 _SWITCH = 0.00005  # seconds; passing on shouldn't wait for judging
+_PAUSE = 0.1  # seconds after a connection that couldn't be taken
 _PATIENCE = 60.0  # seconds, at the end, for the judging of what has come
 
 
@@ -44,6 +47,7 @@ class Proxy:
         self._queue: deque[Callable[[], None]] = deque()
         self._ahead = 0  # bytes
         self._closing = False
+        self._failure: Exception | None = None  # of the judging
         sys.setswitchinterval(_SWITCH)
         self._judging = threading.Thread(target=self._judge, name="judge", daemon=True)
         self._judging.start()
@@ -58,8 +62,12 @@ class Proxy:
         while True:
             try:
                 client, _ = listener.accept()
-            except OSError:
-                return  # closed
+            except OSError as exc:
+                if exc.errno in (errno.EBADF, errno.EINVAL):
+                    return  # closed
+                print(f"relaycheck: a connection can't be taken: {exc.strerror}", file=sys.stderr)
+                time.sleep(_PAUSE)
+                continue
             try:
                 node = socket.create_connection(self._node, 10.0)
             except OSError as exc:
@@ -82,7 +90,10 @@ class Proxy:
             self._changed.notify_all()
 
     def _judged(self, step: Callable[[], None], size: int) -> None:
-        step()
+        try:
+            step()
+        except Exception as exc:  # our bug; nobody may wait for it, and `close` tells
+            self._failure = self._failure or exc
         with self._changed:
             self._ahead -= size
             self._changed.notify_all()
@@ -116,7 +127,10 @@ class Proxy:
             return self._changed.wait_for(lambda: self._connections > 0 and not self._live, timeout)
 
     def close(self, timeout: float = 1.0) -> Report:
-        """Take no connections any more, cut those that are left, and say what was found. What they owe by then isn't judged."""
+        """Take no connections any more, cut those that are left, and say what was found. What they owe by then isn't judged.
+
+        Raises: CloseTimeout when the judging takes too long; RuntimeError when it failed.
+        """
         for listener in self._listeners:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
@@ -131,6 +145,10 @@ class Proxy:
             self._closing = True
             self._changed.notify_all()
         self._judging.join(_PATIENCE)
+        if self._failure is not None:
+            raise RuntimeError("what was said couldn't be judged") from self._failure
+        if self._judging.is_alive():
+            raise CloseTimeout(f"what was said isn't judged within {_PATIENCE:g} s")
         return Report("proxy", by_rule(self._violations), Counter(self._packets), self._connections)
 
 

@@ -11,7 +11,8 @@ from tests.support.cluster import hosts, start_reference
 pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.timeout(120)]
 
 SUITE = [f"tests/loopback/test_{face}.py" for face in ("patterns", "aio")]
-CHOSEN = "not lost_node and not given_up_halfway"  # one ends a node of its own; in the other, a Go node's tunnel close overtakes data
+# One ends a node of its own; in the next one, a Go node's tunnel close overtakes data; and it has no reason for tunnels that broke.
+CHOSEN = "not lost_node and not given_up_halfway and not cut_off"
 
 
 def test_our_bindings_suite_passes_against_a_go_node(lab: Lab, key_file: Path) -> None:

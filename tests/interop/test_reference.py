@@ -46,6 +46,35 @@ def test_tunnels_carry_sixteen_mebibytes_both_ways(mixed: list[Node]) -> None:
             assert other.wait_closed() == ""
 
 
+def test_an_application_that_vanishes_is_a_close_to_the_other_kind_of_node(mixed: list[Node]) -> None:
+    go, ours = mixed[0], mixed[2]
+    message = random.Random(2).randbytes(1 << 20)
+    with ours.client("left") as ours_there, go.client("left-too") as go_there:
+        time.sleep(1.5)
+        for source, cluster, service in ((go, "left", ours_there), (ours, "left-too", go_there)):
+            for _ in range(3):  # and it harms neither node
+                client = source.client()
+                tunnel = client.tunnel(cluster, 5.0)
+                other = service.tunnels.get(timeout=5.0)
+                tunnel.send(message)
+                assert other.recv(10.0) == message
+                client.vanish()
+                assert other.wait_closed(10.0) == ""
+    exercise([go, ours])
+
+
+def test_a_killed_node_cuts_the_tunnels_of_the_others(mixed: list[Node]) -> None:
+    with mixed[2].client("cut") as service:
+        time.sleep(1.5)
+        for victim in (mixed[0], mixed[3]):
+            client = victim.client()
+            client.tunnel("cut", 5.0)
+            other = service.tunnels.get(timeout=5.0)
+            victim.process.kill()
+            assert other.wait_closed(10.0) != ""
+            client.vanish()
+
+
 def test_a_killed_go_node_is_missed_and_taken_back(lab: Lab, key_file: Path, mixed: list[Node]) -> None:
     victim, others = mixed[1], [mixed[0], *mixed[2:]]
     victim.process.kill()

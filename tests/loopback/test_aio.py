@@ -133,6 +133,32 @@ async def test_the_faces_understand_each_other(port: int) -> None:
 
 
 @in_loop
+async def test_a_stream_that_is_cut_off_is_told_from_a_whole_one(port: int) -> None:
+    handler, ends = iris.aio.Handler(), asyncio.Queue[str]()
+
+    @handler.on_tunnel
+    async def read(tunnel: iris.aio.Tunnel) -> None:
+        try:
+            assert [message async for message in tunnel] == [b"all"]
+            await ends.put("")
+        except iris.Closed as exc:
+            await ends.put(exc.reason)
+
+    async with iris.aio.register("stream", handler, port=port):
+        for whole in (True, False):
+            client = await iris.aio.connect(port)
+            tunnel = await client.tunnel("stream", 5.0)
+            await tunnel.send(b"all")
+            if whole:
+                await client.close()
+                assert await asyncio.wait_for(ends.get(), PATIENCE) == ""
+            else:
+                client.abort()
+                assert (await asyncio.wait_for(ends.get(), PATIENCE)).startswith("the other application has vanished")
+            await client.close()
+
+
+@in_loop
 async def test_a_lost_node_is_told_to_everybody(tmp_path: Path) -> None:
     handler, dropped = Everything(), asyncio.Event()
     node = running_node(tmp_path / "node.log")

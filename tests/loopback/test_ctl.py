@@ -145,6 +145,44 @@ def test_a_reader_that_has_enough_ends_it(ctl: Ctl, start: Start) -> None:
     assert subscriber.wait(10) == 141
 
 
+def shell(port: int, script: str) -> "subprocess.CompletedProcess[bytes]":
+    script = script.replace("irisctl", f"{sys.executable} -m iris.ctl").replace("PORT", f"--port {port}")
+    return subprocess.run(["/bin/sh", "-c", script], capture_output=True, cwd=ROOT, timeout=20, check=False)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("irisctl request echo x PORT >/dev/full", "can't write standard output: No space left on device"),
+        ("irisctl request echo x PORT >&-", "can't write standard output: Bad file descriptor"),
+        ("irisctl request echo PORT <&-", "can't read what is to be sent: Bad file descriptor"),
+        ("irisctl tunnel echo PORT <&-", "can't read standard input: Bad file descriptor"),
+        ("echo x | irisctl tunnel echo PORT --linger 10 >/dev/full", "can't write standard output: No space left on device"),
+        ("irisctl bench echo PORT --count 1 >/dev/full", "can't write standard output: No space left on device"),
+    ],
+)
+def test_what_cant_be_read_or_written_is_told_in_one_line(start: Start, port: int, script: str, words: str) -> None:
+    start("serve", "echo", "--echo")
+    done = shell(port, script)
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", f"irisctl: {words}\n")
+
+
+def test_a_subscriber_that_cant_write_ends(ctl: Ctl, port: int, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log, open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "iris.ctl", "subscribe", "full", "--port", str(port), "--verbose"]
+        subscriber = subprocess.Popen(command, cwd=ROOT, stdout=full, stderr=log)
+    wait_for_line(subscriber, tmp_path / "log", "attached")
+    time.sleep(0.2)
+    ctl("publish", "full", "x")
+    assert subscriber.wait(10) == 2
+    assert "can't write standard output" in (tmp_path / "log").read_text()
+
+
+def test_without_standard_error_nothing_of_it_gets_elsewhere(start: Start, port: int) -> None:
+    done = shell(port, "irisctl request nobody x PORT --timeout 0.1 2>&-")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"")
+
+
 def test_a_lost_node_is_exit_code_4(tmp_path: Path) -> None:
     port = free_port()
     node = program("-m", "iris", "-dev", "-port", str(port), log=tmp_path / "node.log")

@@ -6,6 +6,7 @@ import os
 import pty
 import random
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
+import iris
 from tests.support.node import ROOT, free_port, running_node, stop, wait_for_line
+
+CUT = b"irisctl: the tunnel was cut off: the other application has vanished\n"
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -89,12 +93,63 @@ def test_nobody_there_is_a_timeout(port: int) -> None:
 
 
 def test_an_end_before_all_was_sent_is_a_fault(start: Start, port: int) -> None:
-    receiver = start("tunnel", "picky", "--accept", "--receive")
+    picky = iris.Handler()
+    picky.on_tunnel(lambda tunnel: tunnel.recv())
+    with iris.register("picky", picky, port=port):
+        done = run(port, "picky", "--send", stdin=bytes(200_000_000))
+    assert (done.returncode, done.stderr) == (1, b"irisctl: the other end closed the tunnel before it got all\n")
+
+
+def test_a_receiver_whose_output_nobody_reads_cuts_the_tunnel_off(start: Start, port: int) -> None:
+    receiver = start("tunnel", "unread", "--accept", "--receive")
     assert receiver.stdout is not None
     receiver.stdout.close()
-    done = run(port, "picky", "--send", stdin=bytes(200_000_000))
-    assert (done.returncode, done.stderr) == (1, b"irisctl: the other end closed the tunnel before it got all\n")
+    done = run(port, "unread", "--send", stdin=bytes(200_000_000))
+    assert (done.returncode, done.stderr) == (1, CUT)
     assert receiver.wait(10) == 141
+
+
+def receiver(port: int, cluster: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "iris.ctl", "tunnel", cluster, "--receive", "--port", str(port)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_sender_that_is_killed_is_told_from_one_that_is_done(start: Start, port: int, number: signal.Signals) -> None:
+    sender = start("tunnel", "crash", "--accept", "--send", stdin=subprocess.PIPE)
+    with receiver(port, "crash") as other:
+        assert sender.stdin is not None
+        assert other.stdout is not None
+        sender.stdin.write(b"half of it")
+        sender.stdin.flush()
+        assert other.stdout.read(10) == b"half of it"
+        sender.send_signal(number)
+        assert other.communicate(timeout=10) == (b"", CUT)
+        assert other.returncode == 1
+        sender.stdin.close()
+
+
+def test_a_sender_that_cant_read_any_more_is_told_from_one_that_is_done(start: Start, port: int, tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as unreadable:
+        sender = start("tunnel", "broken", "--accept", "--send", stdin=unreadable)
+        with receiver(port, "broken") as other:
+            assert other.communicate(timeout=10) == (b"", CUT)
+            assert other.returncode == 1
+        assert sender.wait(10) == 2
+
+
+def test_a_receiver_that_is_killed_is_a_fault(start: Start, port: int) -> None:
+    sink = start("tunnel", "sink", "--accept", "--receive")
+    command = [sys.executable, "-m", "iris.ctl", "tunnel", "sink", "--send", "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as sender:
+        assert sender.stdin is not None
+        assert sink.stdout is not None
+        sender.stdin.write(b"x")
+        sender.stdin.flush()
+        assert sink.stdout.read(1) == b"x"
+        sink.kill()
+        assert sender.wait(10) == 1  # although there may be more to send
+        assert sender.communicate() == (None, CUT)
 
 
 def echo_back(listener: socket.socket) -> None:
@@ -134,6 +189,21 @@ def test_tcp_connections_are_forwarded(start: Start, port: int) -> None:
     assert stop(listener) == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", near), 10)
+
+
+def test_a_forwarded_connection_whose_other_end_is_killed_is_reset(start: Start, port: int) -> None:
+    near = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=echo_back, args=(server,), daemon=True).start()
+        far = start("tunnel", "dying", "--connect", str(server.getsockname()[1]))
+        start("tunnel", "dying", "--listen", f"127.0.0.1:{near}", ready="listening at")
+        with socket.create_connection(("127.0.0.1", near), 10) as sock:
+            sock.sendall(b"half")
+            assert receive(sock, 4) == b"HALF"
+            far.kill()
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+        server.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_port_that_is_taken_and_flags_that_make_no_sense_are_told(port: int) -> None:
@@ -232,5 +302,9 @@ def test_requests_show_progress_when_they_take_long(start: Start, port: int, ter
     args = ("request", "echo", "x", "--count", "7", "--rate", "5", "--port", str(port))
     asked = terminal(*args, stdout=subprocess.DEVNULL)
     assert b"100% [####################]  7 requests of 7 requests" in asked.text()
+    failing = terminal("request", "nobody", "x", *args[3:], "--timeout", "0.5", stdout=subprocess.DEVNULL)
+    shown = failing.text()
+    assert b"\r\x1b[Kirisctl: no answer from 'nobody' within 0.5 s\r\n" in shown  # in the progress's place, not behind it
+    assert failing.process.wait(10) == 3
     silent = terminal(*args, "--quiet", stdout=subprocess.DEVNULL)
     assert silent.text() == b""

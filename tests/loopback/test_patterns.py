@@ -160,6 +160,33 @@ def test_a_file_goes_through_a_tunnel(port: int) -> None:
         assert lines.get(timeout=PATIENCE) == sent
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_stream_that_is_cut_off_is_told_from_a_whole_one(port: int, *, whole: bool) -> None:
+    handler, got, ends = iris.Handler(), queue.SimpleQueue[bytes](), queue.SimpleQueue[str]()
+
+    @handler.on_tunnel
+    def read(tunnel: iris.Tunnel) -> None:
+        try:
+            for message in tunnel:
+                got.put(message)
+            ends.put("")
+        except iris.Closed as exc:
+            with pytest.raises(iris.Closed, match="vanished"), tunnel.makefile() as file:
+                file.read()
+            ends.put(exc.reason)
+
+    with iris.register("stream", handler, port=port), iris.connect(port) as client:
+        tunnel = client.tunnel("stream", 5.0)
+        tunnel.send(b"so far")
+        assert got.get(timeout=PATIENCE) == b"so far"
+        if whole:
+            client.close()  # whoever leaves closes its tunnels
+            assert ends.get(timeout=PATIENCE) == ""
+        else:
+            client.abort()
+            assert ends.get(timeout=PATIENCE).startswith("the other application has vanished")
+
+
 def test_a_lost_node_is_told_to_everybody(tmp_path: Path) -> None:
     handler, dropped = Everything(), threading.Event()
     with running_node(tmp_path / "node.log") as port:

@@ -29,6 +29,24 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@pytest.mark.parametrize("victim", ["sender", "its node"])
+def test_a_file_that_is_cut_off_is_told_from_a_whole_one(lab: Lab, key_file: Path, tmp_path: Path, victim: str) -> None:
+    nodes = [start(lab, key_file, host) for host in hosts(lab, 2)]
+    command = f"exec {sys.executable} -m iris.ctl tunnel files"
+    target = tmp_path / "target"
+    receiver = nodes[0].host.popen("sh", "-c", f"{command[5:]} --accept --receive --verbose > {target}; echo code $?")
+    wait_for(lambda: "attached" in receiver.text(), 10.0, "a receiver")
+    sender = nodes[1].host.popen("sh", "-c", f"(echo all of this; exec sleep 30) | {command} --send --timeout 30")
+    wait_for(lambda: target.read_bytes() == b"all of this\n", 40.0, "what was sent")
+    if victim == "sender":
+        next(each for each in psutil.Process(sender.pid).children(recursive=True) if "iris.ctl" in each.cmdline()).kill()
+    else:
+        nodes[1].process.kill()
+    wait_for(lambda: "code 1" in receiver.text(), 10.0, "the end of the receiver")
+    assert "irisctl: the tunnel was cut off: the other application has vanished, or its node" in receiver.text()
+    assert target.read_bytes() == b"all of this\n"
+
+
 def test_a_file_goes_from_host_to_host(lab: Lab, key_file: Path, tmp_path: Path) -> None:
     source, target, chance = tmp_path / "source", tmp_path / "target", random.Random(7)
     with source.open("wb") as file:

@@ -215,6 +215,12 @@ class ForgetsTheOtherEnd(Seat):
         self.tunnels.clear()
 
 
+class TakesAVanishedEndForAClosedOne(Seat):
+    def gone(self) -> None:
+        self.leaving = True
+        super().gone()
+
+
 class ForgetsWhoAsked(Seat):
     def gone(self) -> None:
         self.in_hand.clear()
@@ -265,7 +271,8 @@ MISTAKES = {
         Mistake(ConfirmsBeforeTheAcceptor, "tunnel.unconfirmed", "node.tunnel.unconfirmed"),
         Mistake(HangsAfterAnUnknownConfirm, "tunnel.unknown-confirm", "node.tunnel.unknown-confirm"),
         Mistake(LosesCutPackets, "split.publish", "node.split.publish"),
-        Mistake(ForgetsTheOtherEnd, "tunnel-close.vanish", "node.tunnel-close.vanish"),
+        Mistake(ForgetsTheOtherEnd, "tunnel-close.vanish$", "node.tunnel-close.vanish"),
+        Mistake(TakesAVanishedEndForAClosedOne, "tunnel-close.vanish$", "node.tunnel-close.vanish"),
         Mistake(ForgetsWhoAsked, "request.vanish", "node.request.vanish"),
         Mistake(TakesChunksOfAnySize, "value.chunk", "node.value.chunk"),
         Mistake(LosesAbandonedAllowance, "abandon", "node.abandon.next"),

@@ -156,6 +156,7 @@ class Connection:
         self._building: dict[int, _Building] = {}  # asked for
         self._dialling: set[object] = set()  # accepted, one token each
         self._tunnels: set[Tunnel] = set()
+        self._vanished = False  # whoever owns it
 
     @property
     def asking(self) -> bool:
@@ -379,9 +380,15 @@ class Connection:
     def _keep(self, tunnel: Tunnel) -> bool:
         self._tunnels.add(tunnel)
         if self._closed:  # meanwhile, so that close() may have missed it
-            tunnel.close()
+            self._let_go(tunnel)
             return False
         return True
+
+    def _let_go(self, tunnel: Tunnel) -> None:
+        if self._vanished:
+            tunnel.break_off()
+        else:
+            tunnel.close()
 
     # The end
 
@@ -392,12 +399,15 @@ class Connection:
         if cluster:
             self._leave(self._shared.clusters, cluster)
 
-    def close(self) -> None:
-        """Let go of everything, at once. Who waits for an answer of this connection is told; tunnels end after all data. Idempotent."""
+    def close(self, *, vanished: bool = False) -> None:
+        """Let go of everything, at once. Who waits for an answer of this connection is told; tunnels end after all data. Idempotent.
+
+        vanished: the application didn't leave but was lost, so the other ends of its tunnels are told of more than a close.
+        """
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
+            self._closed, self._vanished = True, vanished
             topics, self._topics = self._topics, set()
         self.leave()
         for topic in topics:
@@ -408,7 +418,7 @@ class Connection:
                 if entry is not None and entry.deadline is not None:
                     self._timer.cancel(entry.deadline)
         for tunnel in list(self._tunnels):
-            tunnel.close()
+            self._let_go(tunnel)
         for reference in list(self._calls.values()):
             call = reference()
             if call is not None:

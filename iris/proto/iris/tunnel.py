@@ -15,6 +15,7 @@ from typing import Protocol
 from iris.errors import LimitReached
 
 _CHUNK_COST = 100  # bytes that a waiting chunk takes beside its data
+_VANISHED = "the other application has vanished"
 
 
 class TunnelConsumer(Protocol):
@@ -27,7 +28,7 @@ class TunnelConsumer(Protocol):
         """`count` payload bytes of those sent here have left the node, or have been consumed on it."""
 
     def handle_close(self, reason: str) -> None:
-        """After all data: closed by the other end (""), or what broke. At most once, and not after an own close."""
+        """After all data that came: closed by the other end (""), or what broke. At most once, and not after an own close."""
 
 
 class Tunnel(Protocol):
@@ -48,11 +49,27 @@ class Tunnel(Protocol):
     def close(self) -> None:
         """End both directions, this one after all that was sent. Never waits; idempotent; from any thread."""
 
+    def break_off(self) -> None:
+        """The same for who has vanished: the other end is told that, after all data, so that it doesn't take the data for all there is."""
+
 
 class _Pipe:
     """One direction of a local tunnel. Whichever thread makes a chunk deliverable delivers it; two never do at the same time."""
 
-    __slots__ = ("_consumer", "_cost", "_draining", "_handed", "_limit", "_lock", "_on_end", "_shut", "_source", "_waiting", "_window")
+    __slots__ = (
+        "_consumer",
+        "_cost",
+        "_draining",
+        "_handed",
+        "_limit",
+        "_lock",
+        "_on_end",
+        "_shut",
+        "_source",
+        "_waiting",
+        "_window",
+        "reason",
+    )
 
     def __init__(self, window: int, limit: int) -> None:
         self._lock = threading.Lock()
@@ -64,6 +81,7 @@ class _Pipe:
         self._source: TunnelConsumer | None = None  # gets the credit
         self._consumer: TunnelConsumer | None = None
         self._on_end: Callable[[TunnelConsumer], None] | None = None
+        self.reason = ""  # of the end, to be set before it is put
 
     def set_source(self, source: TunnelConsumer | None) -> None:
         self._source = source
@@ -161,12 +179,20 @@ class LocalTunnel:
 
     def close(self) -> None:
         """See `Tunnel`."""
+        self._leave("")
+
+    def break_off(self) -> None:
+        """See `Tunnel`."""
+        self._leave(_VANISHED)
+
+    def _leave(self, reason: str) -> None:
         if self._finish():
+            self._outgoing.reason = reason
             self._outgoing.put(0, b"")
 
     def _ended(self, consumer: TunnelConsumer) -> None:
         if self._finish():
-            consumer.handle_close("")
+            consumer.handle_close(self._incoming.reason)
 
     def _finish(self) -> bool:
         """Let go of everything. False when that has been done."""

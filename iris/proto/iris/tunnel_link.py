@@ -3,7 +3,8 @@
 Shell; answers to the data half of Go's proto/iris/tunnel.go. Both directions are throttled by whoever is slowest: the link's thread stops
 reading while a window's worth isn't consumed, and what is sent earns credit only once it has left for the network. Unlike there, a close
 waits for nobody and overtakes nothing: the close packet is queued behind the data, and the link lives on without its owner until both
-sides have said theirs.
+sides have said theirs. An application that vanished has said no close, so its node says none either: the other node takes the link for
+broken. (A Go node tells its application of a close then, like of any other.)
 
 Lock order: tunnel -> link, timer. No lock here is held across a callback.
 """
@@ -20,6 +21,7 @@ from iris.proto.link import Link
 from iris.proto.message import Message, Payload
 from iris.timer import Deadline, Timer
 
+_VANISHED = "the other application has vanished, or its node"
 _LOOKS = 4  # at a closed tunnel's progress, within the time that it may make none
 
 
@@ -106,13 +108,20 @@ class LinkTunnel:
 
     def close(self) -> None:
         """See `Tunnel`."""
+        self._leave(self._link.finish)
+
+    def break_off(self) -> None:
+        """See `Tunnel`."""
+        self._leave(self._link.break_off)
+
+    def _leave(self, end: Callable[[], None]) -> None:
         if not self._finish():
             return
         with self._room:
             if not self._started and not self._down:  # the other side's close packet must be read all the same
                 self._started = True
                 self._link.start(self._receive, self._ended)
-        self._link.finish()
+        end()
         self._keep_watch()
 
     def abort(self) -> None:
@@ -131,7 +140,7 @@ class LinkTunnel:
         """Take the link's word that nothing more comes. To a graceful end it has answered with our own close packet."""
         consumer = self._consumer
         if self._finish() and consumer is not None:
-            consumer.handle_close("" if error is None else f"the tunnel broke: {error}")
+            consumer.handle_close("" if error is None else _reason(error))
         if error is None:
             self._keep_watch()
             self._link.outbox.when_below(0, self.abort)
@@ -163,3 +172,8 @@ class LinkTunnel:
                 if self._watch is not None:
                     self._timer.cancel(self._watch)
                 self._watch = self._timer.after(self._linger / _LOOKS, partial(self._look, size, looks - 1))
+
+
+def _reason(error: Exception) -> str:
+    hung_up = type(error) is LinkClosed and error.__cause__ is None
+    return _VANISHED if hung_up else f"the tunnel broke: {error}"

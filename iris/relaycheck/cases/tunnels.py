@@ -300,18 +300,40 @@ def late(bench: Bench) -> None:
     service.sync()
 
 
-@case("node.tunnel-close.vanish", "when one end vanishes, the other gets a close")
+@case("node.tunnel-close.vanish", "when the acceptor vanishes, the other end gets a close with a reason")
 def vanish(bench: Bench) -> None:
     service, client = bench.tunnel()
     service.hang_up()
-    client.expect(Op.TUNNEL_CLOSE, id=0)
+    _broken(client)
 
 
-@case("node.tunnel-close.leave", "when one end leaves, its tunnels are closed")
+@case("node.tunnel-close.vanish-initiator", "when the initiator vanishes, the other end gets a close with a reason")
+def vanish_initiator(bench: Bench) -> None:
+    service, client = bench.tunnel()
+    client.hang_up()
+    _broken(service)
+
+
+@case("node.tunnel-close.dropped", "when one end breaks the rules, the other end gets a close with a reason, after all data")
+def dropped(bench: Bench) -> None:
+    service, client = bench.tunnel()
+    client.transfer(0, b"before")
+    client.say_bytes(b"\x0e")
+    service.receive(0, b"before")
+    _broken(service)
+    client.refused()
+
+
+def _broken(other: Peer) -> None:
+    if not other.expect(Op.TUNNEL_CLOSE, id=0).reason:
+        raise Failure("the close has no reason, as if the other end had asked for it")
+
+
+@case("node.tunnel-close.leave", "when one end leaves, its tunnels are closed, without a reason")
 def leave(bench: Bench) -> None:
     service, client = bench.tunnel()
     client.say(Op.CLOSE)
-    service.expect(Op.TUNNEL_CLOSE, id=0)
+    service.expect(Op.TUNNEL_CLOSE, id=0, reason="")
     while (packet := client.listen()) is not None and packet.op is not Op.CLOSE:
         pass
     if packet is None:

@@ -105,6 +105,7 @@ class Client:
         self._room = outbox.limit * 2 // 3  # bytes that what can be refused or dropped may fill; the rest is for what can't
         self._full_since: float | None = None  # there has been no room for any request or tunnel
         self._complain_at = 0.0
+        self._leaves = False  # it has said close
         self.handlers: list[Callable[..., None]] = [self._init] * len(Op)
 
     def _step(self, event: str) -> None:
@@ -362,6 +363,7 @@ class Client:
     # Leaving
 
     def _close(self) -> None:
+        self._leaves = True
         self.drain(partial(self.end, ""))
         if not self.ended:
             self._timer.after(self._config.relay.drain_timeout, partial(self.end, ""))
@@ -406,7 +408,7 @@ class Client:
         with contextlib.suppress(LinkClosed):  # it broke, or overflowed
             self._outbox.finish(*(() if silent else [DEFAULT.node(Op.CLOSE, reason=reason)]))
         if self._connection is not None:
-            self._connection.close()
+            self._connection.close(vanished=not self._leaves)
         for tunnel in list(self._tunnels.values()):
             tunnel.abandon()
         for build_id in list(self._offers):

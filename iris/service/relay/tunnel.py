@@ -80,6 +80,7 @@ class RelayTunnel:
         self._end: str | None = None  # why no more will come
         self._owed = 0  # bytes that count as consumed once the client has taken what waits for it
         self._relief_due = False
+        self._relieving = self._relieved_again = False  # a thread is in `_relieved`, and was called back once more
 
     def _step(self, event: str) -> None:
         state = STEPS.get((self._state, event))
@@ -137,25 +138,23 @@ class RelayTunnel:
                 self._client.send(codec.tunnel_allow(self._number, count))
 
     def handle_close(self, reason: str) -> None:
-        """The other end closed: the client is told after all data; or it broke: at once."""
+        """The other end closed, or it broke: the client is told after all data that came."""
         with Batch():
             with self._lock:
                 if self._state is State.CLOSED:
                     return
                 self._end = reason
-                if reason:
-                    self._waiting.clear()
                 passed = self._deliver()
             self._pass_on(passed)
 
     def _deliver(self) -> int:
         """Send what may be sent, and the end after the last. Returns: bytes of it."""
         assert self._lock.locked()
+        self._held_up = False
         if self._state is not State.OPEN:
             return 0
         number, waiting, send = self._number, self._waiting, self._client.send
         passed = 0
-        self._held_up = False
         while waiting:
             size, chunk = waiting[0]
             length = len(chunk)
@@ -186,14 +185,30 @@ class RelayTunnel:
         self._client.when_relieved(self._relieved)
 
     def _relieved(self) -> None:
-        with Batch():
+        """The client has room. A loop, for what is passed on here may bring the next chunk at once, and that the next one."""
+        with self._lock:
+            if self._relieving:
+                self._relieved_again = True
+                return
+            self._relieving = True
+        while True:
+            with Batch():
+                with self._lock:
+                    count, self._owed, self._relieved_again = self._owed, 0, False
+                    tunnel = self._tunnel
+                    passed = self._deliver()
+                if tunnel is not None and count:
+                    tunnel.consumed(count)
             with self._lock:
-                count, self._owed, self._relief_due = self._owed, 0, False
-                tunnel = self._tunnel
-                passed = self._deliver()
-            if tunnel is not None and count:
-                tunnel.consumed(count)
-            self._pass_on(passed)
+                self._owed += passed
+                if not (self._owed or self._held_up):
+                    self._relief_due = self._relieving = False
+                    return
+            self._client.when_relieved(self._relieved)
+            with self._lock:
+                if not self._relieved_again:  # but later
+                    self._relieving = False
+                    return
 
     # The client's side
 
@@ -221,7 +236,7 @@ class RelayTunnel:
             return
         try:
             tunnel.send(size, chunk)
-        except LimitReached as exc:  # countless tiny chunks cost more than they count
+        except LimitReached as exc:  # countless tiny chunks cost more than they count; this one is lost
             self._close(str(exc))
 
     def allow(self, space: int) -> None:
@@ -244,14 +259,16 @@ class RelayTunnel:
                 tunnel = self._leave()
                 self._client.send(codec.tunnel_close(self._number, reason))
             if tunnel is not None:
-                tunnel.close()
+                if reason:
+                    tunnel.break_off()
+                else:
+                    tunnel.close()
 
     def abandon(self) -> None:
-        """The client is gone."""
+        """The client is gone, and its connection with all tunnels that were built."""
         with self._lock:
-            tunnel = self._leave() if self._state is not State.CLOSED else None
-        if tunnel is not None:
-            tunnel.close()
+            if self._state is not State.CLOSED:
+                self._leave()
 
     def _leave(self) -> Tunnel | None:
         assert self._lock.locked()

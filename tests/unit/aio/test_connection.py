@@ -104,6 +104,42 @@ async def test_what_is_said_in_one_round_of_the_loop_comes_in_order() -> None:
 
 
 @in_loop
+async def test_a_request_that_the_node_doesnt_take_times_out_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iris.aio.connection.PATIENCE", 0.0)
+    async with connected() as (_, connection):
+        with pytest.raises(iris.TimedOut):
+            await asyncio.wait_for(connection.request("c", bytes(32 << 20), 0.01), PATIENCE)
+
+
+@in_loop
+async def test_who_aborts_vanishes() -> None:
+    drops: list[iris.Closed] = []
+    async with connected(on_drop=drops.append) as (node, connection):
+        asking = asyncio.create_task(connection.request("c", b"", 60.0))
+        await node.expect(Op.REQUEST)
+        connection.abort()
+        with pytest.raises(EOFError):
+            await asyncio.to_thread(node.sync.recv)
+        with pytest.raises(iris.Closed):
+            await asking
+        connection.abort()
+        await connection.close()
+        assert connection.closed
+    assert drops == []  # it knows
+
+
+@in_loop
+async def test_the_end_of_a_subscription_doesnt_end_the_next_one_of_that_topic() -> None:
+    async with connected() as (node, connection):
+        async with await connection.subscribe("t", print):
+            await connection.unsubscribe("t")
+            other = await connection.subscribe("t", print)
+        await other.close()
+        for op in (Op.SUBSCRIBE, Op.UNSUBSCRIBE) * 2:
+            await node.expect(op)
+
+
+@in_loop
 async def test_who_writes_waits_while_nothing_is_taken() -> None:
     async with connected() as (node, connection):
         telling = asyncio.create_task(connection.broadcast("c", bytes(32 << 20)))

@@ -240,3 +240,39 @@ async def test_a_pool_bounds_its_tasks_and_keeps_the_order() -> None:
     assert pool.close() == 0
     assert not pool.submit(1, 1)
     assert await pool.join(PATIENCE)
+
+
+@in_loop
+async def test_what_is_submitted_in_the_moment_when_a_task_ends_gets_another_one() -> None:
+    done: list[int] = []
+    pool: Pool[int] = Pool(done.append, tasks=1, memory=100, name="test")
+    pool.start()
+    pool.submit(1, 1)
+    await asyncio.sleep(0)
+    assert done == [1]
+    pool.submit(2, 1)
+    await asyncio.sleep(0)
+    assert done == [1, 2]
+    pool.close()
+    assert await pool.join(PATIENCE)
+
+
+@in_loop
+async def test_a_handler_that_waited_for_something_that_was_cancelled_fails_like_any_other(caplog: pytest.LogCaptureFixture) -> None:
+    handler = iris.aio.Handler()
+
+    async def give_up(data: bytes) -> bytes:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+        return data
+
+    handler.on_request(give_up)
+    handler.on_broadcast(give_up)
+    async with registered(handler, request_threads=1, broadcast_threads=1) as (node, service):
+        for number in range(2):
+            await ask(node, number)
+            assert await asyncio.wait_for(answer(node), PATIENCE) == (number, False, "CancelledError: ")
+            node.send(Op.BROADCAST, message=b"x")
+        await settled(node, service.connection)
+    assert caplog.text.count("a handler failed") == 2

@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -103,6 +104,72 @@ def test_a_node_that_falls_silent_isnt_waited_for_for_ever(node: FakeNode, monke
         assert not connection._core._building
 
 
+def test_what_comes_in_the_moment_when_it_is_given_up_is_taken(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iris.client.connection.PATIENCE", 0.0)
+    with connected(node) as connection:
+        core = connection._core
+        forget, forget_tunnel = core.forget, core.forget_tunnel
+
+        def late(number: int) -> bool:
+            node.send(Op.REPLY, id=node.expect(Op.REQUEST).id, timed_out=False, success=True, result=b"late")
+            node.send(Op.TUNNEL_CONFIRM, id=99, timed_out=True)
+            while core._pending:
+                time.sleep(0.001)
+            return forget(number)
+
+        def late_tunnel(number: int) -> bool:
+            node.send(Op.TUNNEL_CONFIRM, id=node.expect(Op.TUNNEL_INIT).id, timed_out=False, chunk_limit=10)
+            node.expect(Op.TUNNEL_ALLOW)
+            return forget_tunnel(number)
+
+        monkeypatch.setattr(core, "forget", late)
+        monkeypatch.setattr(core, "forget_tunnel", late_tunnel)
+        assert connection.request("c", b"", 0.001) == b"late"
+        assert not connection.tunnel("c", 0.001).closed
+
+
+def test_a_tunnel_that_comes_with_the_end_is_told_with_it(
+    node: FakeNode, elsewhere: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*buffers: object) -> None:
+        raise iris.Closed("lost")
+
+    with connected(node) as connection:
+        building = elsewhere.submit(connection.tunnel, "c", 60.0)
+        number = node.expect(Op.TUNNEL_INIT).id
+        monkeypatch.setattr(connection._attachment, "write_soon", refuse)
+        node.send(Op.TUNNEL_CONFIRM, id=number, timed_out=False, chunk_limit=10)
+        with pytest.raises(iris.Closed):
+            building.result(PATIENCE).recv(PATIENCE)
+
+
+def test_a_request_that_the_node_doesnt_take_times_out_as_well(
+    node: FakeNode, elsewhere: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "_HIGH_WATER", 1_000)
+    monkeypatch.setattr("iris.client.connection.PATIENCE", 0.0)
+    with connected(node) as connection:
+        with pytest.raises(iris.TimedOut):
+            elsewhere.submit(connection.request, "c", bytes(16 << 20), 0.01).result(PATIENCE)
+        node.vanish()
+
+
+def test_who_aborts_vanishes(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
+    drops: list[iris.Closed] = []
+    with connected(node, on_drop=drops.append) as connection:
+        asking = elsewhere.submit(connection.request, "c", b"", 60.0)
+        node.expect(Op.REQUEST)
+        connection.abort()
+        with pytest.raises(EOFError):
+            node.recv()
+        with pytest.raises(iris.Closed):
+            asking.result(PATIENCE)
+        connection.abort()
+        connection.close()
+        assert connection.closed
+    assert drops == []  # it knows
+
+
 def test_what_is_said_in_a_batch_is_said_at_its_end(node: FakeNode) -> None:
     with connected(node) as connection:
         with connection.batch():
@@ -160,6 +227,15 @@ def test_a_subscription_ends_with_its_block(node: FakeNode) -> None:
         subscription.close()
         assert [node.recv()[0] for _ in range(2)] == [Op.SUBSCRIBE, Op.UNSUBSCRIBE]
         assert not connection._attachment._pools
+
+
+def test_the_end_of_a_subscription_doesnt_end_the_next_one_of_that_topic(node: FakeNode) -> None:
+    with connected(node) as connection:
+        with connection.subscribe("t", print):
+            connection.unsubscribe("t")
+            other = connection.subscribe("t", print)
+        other.close()
+        assert [node.recv()[0] for _ in range(4)] == [Op.SUBSCRIBE, Op.UNSUBSCRIBE] * 2
 
 
 def test_a_handler_may_close_the_connection(node: FakeNode) -> None:

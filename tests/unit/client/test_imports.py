@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import iris.aio
+import iris.client
+
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import importlib.abc, sys
@@ -29,6 +32,10 @@ def test_the_binding_needs_the_standard_library_and_construct_alone() -> None:
     sources = [*(ROOT / "iris/client").glob("*.py"), *(ROOT / "iris/aio").glob("*.py")]
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources]
     subprocess.run([sys.executable, "-c", PROGRAM, *modules], cwd=ROOT, check=True, timeout=60)
+
+
+def test_both_faces_have_the_same_names() -> None:
+    assert iris.aio.__all__ == iris.client.__all__
 
 
 def test_the_version_can_be_read_without_running_anything() -> None:

@@ -163,6 +163,24 @@ def test_threads_without_work_end_and_come_back() -> None:
     assert not pool._threads
 
 
+def test_work_that_wants_to_exit_takes_no_thread_along(caplog: pytest.LogCaptureFixture) -> None:
+    done: SimpleQueue[int] = SimpleQueue()
+
+    def work(item: int) -> None:
+        if item:
+            raise SystemExit
+        done.put(item)
+
+    pool = pool_of(work, threads=1)
+    pool.start()
+    for item in (1, 1, 0):
+        pool.submit(item, 1)
+    assert done.get(timeout=PATIENCE) == 0
+    assert caplog.text.count("a handler failed") == 2
+    pool.close()
+    assert pool.join(PATIENCE)
+
+
 def test_many_threads_may_submit() -> None:
     done: SimpleQueue[int] = SimpleQueue()
     pool = pool_of(done.put, threads=4, memory=1 << 30, idle=0.001)

@@ -73,6 +73,16 @@ def test_a_failing_handler_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
             assert answer(node)[2].startswith(text)
 
 
+def test_a_handler_that_wants_to_exit_fails_like_any_other(caplog: pytest.LogCaptureFixture) -> None:
+    def leave(request: bytes) -> Any:
+        raise SystemExit(3)
+
+    with registered(leave, request_threads=1) as (node, _):
+        for number in range(3):
+            ask(node, number)
+            assert answer(node) == (number, False, "SystemExit: 3")
+
+
 def test_a_handler_without_requests_refuses_them() -> None:
     with registered(iris.Handler()) as (node, _):
         ask(node, 0)
@@ -132,6 +142,15 @@ def test_a_handler_that_doesnt_get_ready_ends_the_registration() -> None:
         with pytest.raises(KeyError, match="not ready"):
             iris.register("c", handler, port=node.port)
         leave.join()
+
+
+def test_a_service_whose_name_is_too_long_leaves_no_connection_behind() -> None:
+    with FakeNode() as node:
+        node._listener.settimeout(0.05)
+        with pytest.raises(ValueError, match="4097 bytes"):
+            iris.register("n" * 4_097, iris.Handler(), port=node.port)
+        with pytest.raises(TimeoutError):
+            node.accept()
 
 
 def test_a_service_needs_a_name() -> None:

@@ -20,6 +20,13 @@ def test_input_goes_in_and_output_comes_out() -> None:
     assert run("true") == b""
 
 
+def test_its_time_is_all_the_time_it_has() -> None:
+    before = time.monotonic()
+    with pytest.raises(CommandFailed, match=r"more than 1\.2 s"):
+        run("sleep 1; exec >&- 2>&-; sleep 5", timeout=1.2)
+    assert time.monotonic() - before < 2.0
+
+
 def test_a_command_need_not_read_its_input() -> None:
     assert run("echo done", bytes(1 << 20)) == b"done\n"
 

@@ -26,11 +26,13 @@ from tests.support.node import free_port
         (["request", "c", "x", "--timeout", "0"], "'0' isn't a number from 0.001"),
         (["request", "c", "x", "--timeout", "nan"], "'nan' isn't a number"),
         (["request", "c", "x", "--rate", "fast"], "'fast' isn't a number"),
-        (["request", "c", "x", "--count", "-1"], "'-1' isn't a whole number over 0"),
+        (["request", "c", "x", "--count", "-1"], "'-1' isn't a whole number from 1"),
+        (["request", "c", "x", "--count", str(10**13)], "isn't a whole number from 1 to 10^12"),
         (["request", "c", "x", "--format", "xml"], "invalid choice: 'xml'"),
         (["serve", "c"], "one of the arguments --exec --echo is required"),
         (["serve", "c", "--echo", "--exec", "cat"], "not allowed with"),
         (["subscribe"], "required: TOPIC"),
+        (["subscribe", ""], "a topic has a name"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -294,6 +294,30 @@ def test_a_link_that_never_started_sends_its_close_packet_and_closes(pair: Pair)
         link.start(lambda message: None, lambda error: None)
 
 
+def test_a_link_that_is_broken_off_sends_what_waits_and_no_close_packet(pair: Pair) -> None:
+    link, codec = pair.link(), pair.codec()
+    received = Receiver(link)
+    with Batch():
+        link.send(number(1))
+        link.break_off()
+        link.finish()  # too late
+    with pytest.raises(LinkClosed):
+        link.send(number(2))
+    assert [type(message.meta) for message in pair.read(codec, 1)] == [Header]
+    assert pair.other_sock.recv(1) == b""
+    pair.write(pair.codec(), number(3))  # what still comes doesn't reset the connection
+    assert received.wait(1) == [3]
+    pair.other_sock.close()
+    assert isinstance(received.end(), LinkClosed)
+
+
+def test_a_close_packet_that_is_queued_is_sent_even_if_the_link_is_broken_off_then(pair: Pair) -> None:
+    link, codec = pair.link(), pair.codec()
+    link.finish()
+    link.break_off()
+    assert [type(message.meta) for message in pair.read(codec, 1)] == [ClosePacket]
+
+
 def test_a_side_that_hangs_up_without_a_close_packet_broke_the_link(pair: Pair) -> None:
     received = Receiver(pair.link())
     pair.other_sock.close()

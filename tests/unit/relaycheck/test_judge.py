@@ -183,6 +183,25 @@ def test_a_whole_allowance_can_be_used_and_no_byte_more() -> None:
     assert run([*TUNNEL, *whole, chunk(c, 1, 1)]) == [(Side.CLIENT, "chunk.allowance")]
 
 
+def test_a_long_conversation_is_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iris.relaycheck.judge._REMEMBERED", 10)
+    judge, found = Judge(), []
+    for side, data in SERVICE:  # type: ignore[misc]
+        judge.feed(side, data)
+    for number in range(100):
+        for side, data in (
+            c(Op.REQUEST, id=number, cluster="x", request=b"?", timeout=1_000),
+            n(Op.REPLY, id=number, timed_out=True),
+            n(Op.REQUEST, id=number, request=b"", timeout=5),
+            c(Op.REPLY, id=number, success=True, result=b""),
+        ):
+            found += judge.feed(side, data)
+    assert found == []
+    assert (len(judge._asked), len(judge._deadlines), len(judge._in_hand), len(judge._replied)) == (0, 0, 0, 10)
+    rules = [violation.rule for number in (95, 5) for violation in judge.feed(*c(Op.REPLY, id=number, success=True, result=b""))]
+    assert rules == ["request.twice", "request.reply"]
+
+
 def test_a_violation_says_where_it_is() -> None:
     judge = Judge(5)
     for side, data in PLAIN:  # type: ignore[misc]

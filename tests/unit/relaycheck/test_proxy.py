@@ -117,6 +117,18 @@ def test_a_node_that_breaks_the_rules_is_named() -> None:
             assert broken(proxy.close()) == rules
 
 
+def test_a_judge_that_fails_is_no_judgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_relay() as relay:
+        proxy = Proxy(0, relay.port)
+        monkeypatch.setattr("iris.relaycheck.proxy._AHEAD", 1_000)  # so that nobody may be kept waiting
+        monkeypatch.setattr("iris.relaycheck.judge.Judge.feed", lambda *_: 1 // 0)
+        with Client(proxy.port, "c", on_request=lambda data: data), Client(proxy.port) as client:
+            for _ in range(10):
+                assert client.request("c", bytes(1_000)) == bytes(1_000)
+        with pytest.raises(RuntimeError, match="couldn't be judged"):
+            proxy.close()
+
+
 def test_who_attaches_without_a_node_is_hung_up_on() -> None:
     proxy = Proxy(0, free_port())
     raw = Raw(proxy.port)

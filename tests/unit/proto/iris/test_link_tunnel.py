@@ -7,9 +7,14 @@ from dataclasses import replace
 import pytest
 
 from iris.outbox import Batch, Outbox
+from iris.proto.iris.tunnel_link import LinkTunnel
+from iris.proto.iris.wire import DataHeader
+from iris.proto.message import Message, Payload
 from tests.support import tunnels
 from tests.support.applications import TunnelEnd
 from tests.support.tunnels import CONFIG, WINDOW, Site, live, wait_until_down
+
+VANISHED = "the other application has vanished, or its node"
 
 
 @pytest.fixture(name="site")
@@ -122,7 +127,7 @@ def test_closed_tunnel_without_progress_is_given_up(site: Site) -> None:
     while not b.closed:
         b.wait(lambda end: end.unconsumed > 0 or end.closed != [])
         b.consume()
-    assert "broke" in b.closed[0]
+    assert b.closed == [VANISHED] or b.closed[0].startswith("the tunnel broke: ")
 
 
 def test_built_and_closed_at_once_ends_at_both_ends(site: Site) -> None:
@@ -160,10 +165,36 @@ def test_dying_node_closes_the_tunnel_with_a_reason(site: Site) -> None:
     for tunnel in list(site.there._tunneler._tunnels):
         tunnel.abort()
     a.wait(lambda end: end.closed != [])
-    assert a.closed[0].startswith("the tunnel broke: ")
+    assert a.closed == [VANISHED]
     assert b.closed == []
     a.tunnel.send(1, b"x")  # ignored
     a.tunnel.close()
+
+
+def test_a_link_that_is_spoilt_closes_the_tunnel_with_what_broke(site: Site) -> None:
+    first, second = site.tunnels()
+    a = TunnelEnd(first)
+    assert isinstance(second, LinkTunnel)
+    second._link.send(Message(DataHeader(-1), Payload.of(b"x")))
+    a.wait(lambda end: end.closed != [])
+    assert a.closed == ["the tunnel broke: a tunnel brought something else than data"]
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_an_application_that_vanishes_is_told_from_one_that_closes_after_all_data(site: Site, *, started: bool) -> None:
+    first, second = site.tunnels()
+    b = TunnelEnd(second)
+    if started:
+        TunnelEnd(first)
+    with Batch():
+        for number in range(200):
+            first.send(5000, bytes([number]) * 5000)
+        site.caller.close(vanished=True)
+    b.wait(lambda end: end.closed != [])
+    assert b.data == b"".join(bytes([number]) * 5000 for number in range(200))
+    assert b.closed == [VANISHED]
+    wait_until_down(site.here)
+    wait_until_down(site.there)
 
 
 def test_closing_a_connection_closes_its_tunnels_after_their_data(site: Site) -> None:

@@ -192,6 +192,43 @@ def test_closing_a_connection_closes_its_tunnels_after_their_data() -> None:
     assert live(pair.here) == live(pair.there) == 0
 
 
+def test_an_application_that_vanishes_is_told_from_one_that_closes_after_all_data() -> None:
+    pair = Pair()
+    a, b = pair.ends(slow=True)
+    for number in range(10):
+        a.tunnel.send(50, bytes([number]) * 50)
+    pair.here.close(vanished=True)
+    while len(b.chunks) < 10:
+        assert b.closed == []
+        b.consume()
+    assert (a.closed, b.closed) == ([], ["the other application has vanished"])
+    assert live(pair.here) == live(pair.there) == 0
+
+
+def test_an_application_that_vanishes_while_its_tunnel_is_built_is_told_all_the_same() -> None:
+    network, service = FakeNetwork(), Application()
+    there = network[1].connect("workers", service)
+    ends: list[TunnelEnd] = []
+
+    def built(tunnel: Tunnel | None) -> None:
+        assert tunnel is not None
+        there.close(vanished=True)
+        ends.append(TunnelEnd(tunnel))
+
+    network[1].connect("", Application()).tunnel("workers", 1.0, built)
+    service.offers[0].accept(lambda tunnel: None)
+    assert ends[0].closed == ["the other application has vanished"]
+
+
+def test_a_tunnel_that_was_closed_before_its_application_vanished_was_closed() -> None:
+    pair = Pair()
+    a, b = pair.ends()
+    a.tunnel.close()
+    pair.here.close(vanished=True)
+    a.tunnel.break_off()
+    assert b.closed == [""]
+
+
 def test_refused_or_ignored_offer_times_out() -> None:
     network = FakeNetwork()
     service = Application()

@@ -436,13 +436,39 @@ def test_too_many_tunnels_are_refused_at_once() -> None:
     assert (client.got(), client.counters.limited) == ([(Op.TUNNEL_CONFIRM, 1, True, None)], 1)
 
 
-def test_the_other_end_hears_of_a_client_that_vanishes(network: FakeNetwork) -> None:
-    client, service = Attached(network), Attached(network, "c")
+def tunnel_to(service: Attached, network: FakeNetwork) -> Attached:
+    client = Attached(network)
     client.do(Op.TUNNEL_INIT, 0, "c", 1_000)
     service.do(Op.TUNNEL_CONFIRM, 0, 0)
     service.got()
-    client.client.end(None)
-    assert [op for op, *_ in service.got()] == [Op.TUNNEL_CLOSE]
+    return client
+
+
+@pytest.mark.parametrize("reason", [None, "it broke the rules"], ids=["vanished", "dropped"])
+def test_the_other_end_hears_of_a_client_that_is_lost(network: FakeNetwork, reason: str | None) -> None:
+    service = Attached(network, "c")
+    client = tunnel_to(service, network)
+    client.client.end(reason)
+    assert service.got() == [(Op.TUNNEL_CLOSE, 0, "the other application has vanished")]
+
+
+def test_the_other_end_hears_of_a_client_that_leaves(network: FakeNetwork) -> None:
+    service = Attached(network, "c")
+    client = tunnel_to(service, network)
+    client.do(Op.CLOSE)
+    assert service.got() == [(Op.TUNNEL_CLOSE, 0, "")]
+
+
+def test_who_has_said_close_leaves_even_if_it_hangs_up_before_its_work_is_done(network: FakeNetwork) -> None:
+    service, other = Attached(network, "c"), Attached(network, "d")
+    client = tunnel_to(service, network)
+    service.do(Op.TUNNEL_INIT, 5, "d", 1_000)
+    other.do(Op.TUNNEL_CONFIRM, 0, 0)
+    client.do(Op.REQUEST, 0, "c", b"", 60_000)
+    other.got()
+    service.do(Op.CLOSE)
+    service.client.end(None)
+    assert other.got() == [(Op.TUNNEL_CLOSE, 0, "")]
 
 
 def test_denied_is_one_of_our_errors() -> None:

@@ -360,7 +360,7 @@ class Keeping(Connection):
         self.kept.append(data)
         self.came.set()
 
-    def nothing(self, *arguments: object) -> None:
+    def nothing(self, *arguments: object, **others: object) -> None:
         pass
 
     publish = request = subscribe = unsubscribe = tunnel = leave = close = nothing

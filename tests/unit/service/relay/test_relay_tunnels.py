@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from iris.config import Config
 from iris.service.relay.relay import Relay
 from iris.service.relay.schema import Op
 from iris.timer import Timer
@@ -14,6 +15,8 @@ from tests.support.client import Client, Closed, Raw, Tunnel
 from tests.support.fake_scribe import FakeNetwork
 from tests.support.relay_node import attach, relay_config, running, running_relay
 from tests.support.tunnels import LOOPBACK
+
+VANISHED = "the other application has vanished, or its node"
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_a_receiver_that_reads_nothing_stops_the_sender_and_nobody_else(relay: R
         tunnels[0].send(bytes(64 << 20), timeout=0.3)
     assert client.request("echo", b"still here") == b"still here"
     service.close()
-    assert tunnels[0].wait_closed() == ""
+    assert tunnels[0].wait_closed() == "the other application has vanished"
     client.close(), echo.close()
 
 
@@ -99,6 +102,30 @@ def test_a_tunnel_between_nodes_carries_large_messages_and_its_tail() -> None:
         assert end.wait_closed() == ""
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_client_that_vanishes_is_told_from_one_that_closes_after_all_it_sent(*, asks: bool) -> None:
+    with two_nodes() as (here, there), Client(here.port) as client, Client(there.port, "c") as service:
+        tunnel = client.tunnel("c", 5)
+        end = service.tunnels.get(timeout=5)
+        (who, gone), other = ((client, tunnel), end) if asks else ((service, end), tunnel)
+        message = bytes(range(256)) * (16 << 10)
+        gone.send(message)
+        with gone._changed:  # its node has taken it
+            assert gone._changed.wait_for(lambda: gone._space == Config().relay.tunnel_buffer, 10)
+        who.vanish()
+        assert other.recv() == message
+        assert other.wait_closed() == VANISHED
+
+
+def test_when_a_node_stops_the_other_end_is_told_that_the_tunnel_broke() -> None:
+    with two_nodes() as (here, there), Client(there.port, "c") as service, Client(here.port) as client:
+        client.tunnel("c", 5)
+        end = service.tunnels.get(timeout=5)
+        here.close("the node is shutting down")
+        assert end.wait_closed() == VANISHED
+        assert client.wait_closed() == "the node is shutting down"
+
+
 def test_a_stalled_tunnel_between_nodes_keeps_nothing_else_of_its_client_waiting() -> None:
     with two_nodes() as (here, there), Client(here.port) as client, Client(there.port, "echo", on_request=lambda data: data) as echo:
         deaf = Raw(there.port).init("deaf")
@@ -114,5 +141,5 @@ def test_a_stalled_tunnel_between_nodes_keeps_nothing_else_of_its_client_waiting
         assert client.request("echo", b"still here", 5) == b"still here"
         assert time.monotonic() - begin < 0.5
         deaf.close()
-        assert tunnels[0].wait_closed() == ""
+        assert tunnels[0].wait_closed() == VANISHED
         assert echo.close() == ""

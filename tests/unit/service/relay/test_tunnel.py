@@ -24,7 +24,7 @@ class FakeTunnel:
     def __init__(self) -> None:
         self.consumer: TunnelConsumer | None = None
         self.sent: list[tuple[int, bytes]] = []
-        self.consumed_bytes, self.closed, self.refuses = 0, False, False
+        self.consumed_bytes, self.closed, self.broken_off, self.refuses = 0, False, False, False
         self.at_start: list[Callable[[TunnelConsumer], None]] = []
 
     def start(self, consumer: TunnelConsumer) -> None:
@@ -43,6 +43,9 @@ class FakeTunnel:
 
     def close(self) -> None:
         self.closed = True
+
+    def break_off(self) -> None:
+        self.broken_off = True
 
 
 class FakeClient:
@@ -226,7 +229,7 @@ def test_a_tunnel_that_is_too_much_for_its_way_is_closed_with_a_reason(ends: End
     ends.iris.refuses = True
     ends.tunnel.transfer(1, b"x")
     assert ends.client.got() == [(Op.TUNNEL_CLOSE, 3, "too much waits")]
-    assert ends.iris.closed
+    assert ends.iris.broken_off  # the other end must not take what it got for all there is
 
 
 # To the client
@@ -327,10 +330,11 @@ def test_a_close_by_the_other_end_comes_after_all_data(ends: Ends) -> None:
     assert ends.client.forgotten == [3]
 
 
-def test_a_broken_tunnel_is_told_at_once(ends: Ends) -> None:
+def test_a_broken_tunnel_is_told_after_what_came(ends: Ends) -> None:
     ends.tunnel.handle_chunk(3, b"one")
     ends.tunnel.handle_close("its host is gone")
-    assert ends.client.got() == [(Op.TUNNEL_CLOSE, 3, "its host is gone")]
+    ends.tunnel.allow(3)
+    assert ends.client.got() == [(Op.TUNNEL_TRANSFER, 3, 3, b"one"), (Op.TUNNEL_CLOSE, 3, "its host is gone")]
 
 
 def test_what_is_sent_to_a_closed_end_is_lost_but_credited(ends: Ends) -> None:
@@ -341,6 +345,38 @@ def test_what_is_sent_to_a_closed_end_is_lost_but_credited(ends: Ends) -> None:
     assert ends.client.got() == [(Op.TUNNEL_ALLOW, 3, 5)]
     ends.tunnel.close()
     assert ends.client.got() == [(Op.TUNNEL_CLOSE, 3, "")]
+
+
+def test_what_brings_the_next_chunk_at_once_is_taken_for_as_long_as_it_comes(ends: Ends) -> None:
+    left = 5_000  # more than a stack is deep
+
+    def consumed(count: int) -> None:
+        nonlocal left
+        ends.iris.consumed_bytes += count
+        if left:
+            left -= 1
+            ends.tunnel.handle_chunk(1, b"x")
+
+    ends.iris.consumed = consumed  # type: ignore[method-assign]
+    ends.tunnel.allow(5_001)
+    ends.tunnel.handle_chunk(1, b"x")
+    assert ends.iris.consumed_bytes == 5_001
+    assert len(ends.client.got()) == 5_001
+
+
+@pytest.mark.parametrize("end", [RelayTunnel.abandon, RelayTunnel.close])
+def test_a_tunnel_that_ends_while_it_is_held_up_waits_for_nothing_more(ends: Ends, end: Callable[[RelayTunnel], None]) -> None:
+    ends.client.takes = 1
+    ends.tunnel.allow(100)
+    for _ in range(3):
+        ends.tunnel.handle_chunk(1, b"x")
+    end(ends.tunnel)
+    ends.client.relieved, ends.client.takes = True, None
+    (relief,) = ends.client.relief
+    relief()
+    ends.tunnel.handle_credit(1)
+    assert not ends.tunnel._held_up
+    assert not ends.tunnel._relief_due
 
 
 def test_a_closed_tunnel_stays_closed() -> None:
