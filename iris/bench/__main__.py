@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from iris.bench import field, figures, lab
+from iris.bench.results import ratios
 from iris.bench.run import run
 from iris.bench.table import table
 
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = run(subjects, chosen, layouts, pairs=pairs, seconds=args.seconds, warm_up=min(0.3, args.seconds), say=say)
     except KeyboardInterrupt:
         parser.exit(130, "bench: interrupted\n")
-    document = json.dumps(asdict(results), indent=1)
+    document = json.dumps({**asdict(results), "ratios": ratios(results, chosen)}, indent=1)
     if args.json is not None and str(args.json) != "-":
         args.json.write_text(document + "\n")
     print(document if str(args.json) == "-" else table(results, chosen), end="")

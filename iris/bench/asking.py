@@ -15,7 +15,7 @@ def serve(port: int, cluster: str, size: int) -> dict[str, object]:
     """Answer all requests; never returns."""
     data = payload(size)
     echo = Echo(data)
-    with Line(port, cluster, room=(1 << 18) + 2 * size) as line:
+    with Line(port, cluster, room=(1 << 18) + 2 * size, patient=True) as line:
         print("ready", flush=True)
         while True:
             line.pull()

@@ -9,11 +9,24 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from iris.bench import asking
+from iris.bench import asking, attaching, events, machine, tunnels
 from iris.bench.wire import Failure
 
 Facts = dict[str, Any]
-ROLES: dict[str, Callable[..., Facts]] = {"ask": asking.ask, "serve": asking.serve, "reach": asking.reach}
+ROLES: dict[str, Callable[..., Facts]] = {
+    "ask": asking.ask,
+    "serve": asking.serve,
+    "reach": asking.reach,
+    "send": events.send,
+    "receive": events.receive,
+    "tunnel-echo": tunnels.echo,
+    "tunnel-answer": tunnels.answer,
+    "tunnel-pour": tunnels.pour,
+    "tunnel-drain": tunnels.drain,
+    "attach": attaching.attach,
+    "crowd": attaching.crowd,
+    "machine": machine.measure,
+}
 
 
 def main(role: str, options: str) -> int:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iris.bench.figures import ONE, Figure
+from iris.bench import standing
+from iris.bench.board import Board
+from iris.bench.figures import CROWDS, ONE, Figure
 from iris.bench.lab import OURS, ROOT, Host, Lab, Process, await_node
 from iris.bench.wire import Failure
 
@@ -139,18 +141,28 @@ class Field:
             reached = caller.facts(_MARGIN)["at"]
         self.start = {"join": joined - began, "converge": reached - began}
 
+    def machine(self) -> dict[str, Any]:
+        """What the machine can do at the moment."""
+        with self._driver(self.hosts[0], "machine", {}) as driver:
+            return driver.facts(_MARGIN)
+
     def measure(self, figure: Figure, seconds: float, warm_up: float) -> dict[str, Any]:
         """One run of a figure. Raises: Failure."""
+        if figure.caller == "idle":
+            return standing.idle(self.nodes[0], seconds)
+        if figure.caller == "clients":
+            return self._crowds()
         names = ("node",) if self.layout == ONE else ("node a", "node b")
         pids = {name: node.pid for name, node in zip(names, self.nodes, strict=True)}
         options = {"cluster": figure.name, **figure.options}
         with contextlib.ExitStack() as stack:
+            at_caller, at_callee = stack.enter_context(_shared(figure.shared))
             if figure.callee is not None:
-                callee = stack.enter_context(self._callee(figure.callee, options))
+                callee = stack.enter_context(self._callee(figure.callee, {**options, **at_callee}, tuple(at_callee.values())))
                 pids["callee"] = callee.pid
             times = {"warm_up": warm_up, "seconds": seconds, "pids": pids}
-            options = {"port": PORT, **options, **times, **figure.caller_options}
-            caller = stack.enter_context(self._driver(self.hosts[0], figure.caller, options))
+            options = {"port": PORT, **options, **times, **figure.caller_options, **at_caller}
+            caller = stack.enter_context(self._driver(self.hosts[0], figure.caller, options, tuple(at_caller.values())))
             try:
                 facts = caller.facts(warm_up + seconds + _MARGIN)
                 if figure.callee is not None:
@@ -164,17 +176,46 @@ class Field:
                 raise Failure(f"a node ended:\n{node.text()[-2_000:]}")
         return facts
 
+    def _crowds(self) -> dict[str, Any]:
+        """Memory and threads of the node with more and more clients."""
+        facts: dict[str, Any] = {}
+        with contextlib.ExitStack() as stack:
+            there = 0
+            for clients in CROWDS:
+                if clients > there:
+                    stack.enter_context(self._callee("crowd", {"clients": clients - there}))
+                    there = clients
+                for what, value in standing.size(self.nodes[0]).items():
+                    facts[f"{what}_at_{clients}"] = value
+        return facts
+
     @contextlib.contextmanager
-    def _callee(self, role: str, options: Mapping[str, Any]) -> Iterator[Driver]:
-        with self._driver(self.hosts[-1], role, {"port": PORT, **options}) as driver:
+    def _callee(self, role: str, options: Mapping[str, Any], pass_fds: Sequence[int] = ()) -> Iterator[Driver]:
+        with self._driver(self.hosts[-1], role, {"port": PORT, **options}, pass_fds) as driver:
             if driver.line(_MARGIN) != "ready\n":
                 raise Failure(f"the driver for {role} isn't ready")
             yield driver
 
     @contextlib.contextmanager
-    def _driver(self, host: Host, role: str, options: Mapping[str, Any]) -> Iterator[Driver]:
-        driver = Driver(host, role, options, self._lab.directory / f"{role}-{host.name}.log")
+    def _driver(self, host: Host, role: str, options: Mapping[str, Any], pass_fds: Sequence[int] = ()) -> Iterator[Driver]:
+        driver = Driver(host, role, options, self._lab.directory / f"{role}-{host.name}.log", pass_fds)
         try:
             yield driver
         finally:
             driver.end()
+
+
+@contextlib.contextmanager
+def _shared(what: Sequence[str]) -> Iterator[tuple[dict[str, int], dict[str, int]]]:
+    """What the drivers of a figure share. Returns: file descriptors by option, of the caller and of the callee."""
+    caller: dict[str, int] = {}
+    callee: dict[str, int] = {}
+    try:
+        if "board" in what:
+            caller["board"] = callee["board"] = Board.new()
+        if "ack" in what:
+            caller["ack"], callee["ack"] = os.pipe()
+        yield caller, callee
+    finally:
+        for fd in {*caller.values(), *callee.values()}:
+            os.close(fd)

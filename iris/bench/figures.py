@@ -28,6 +28,7 @@ class Figure:
     callee: str | None = None  # role of the one at the last node
     options: Mapping[str, Any] = field(default_factory=dict)  # of both
     caller_options: Mapping[str, Any] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()  # what the drivers share: "board", "ack"
     layouts: tuple[str, ...] = LAYOUTS
 
     @property
@@ -58,7 +59,51 @@ def _requests(in_flight: int, size: int) -> Figure:
     )
 
 
-FIGURES = tuple(_requests(in_flight, size) for size in (64, 1_024, 65_536) for in_flight in (1, 64, 256))
+def _events(kind: str, receivers: int) -> Figure:
+    targets = {ONE: 1.2, TWO: 1.5} if receivers == 1 else _both(1.5)
+    return Figure(
+        f"{kind}-1to{receivers}",
+        "send",
+        (Metric("delivered_per_second", "/s", True, targets),),
+        callee="receive",
+        options={"kind": kind, "size": 64, "receivers": receivers},
+        shared=("board", "ack"),
+    )
+
+
+def _bulk(both: bool) -> Figure:
+    return Figure(
+        f"tunnel-bulk-{'both' if both else 'one'}-way{'s' if both else ''}",
+        "tunnel-pour",
+        (Metric("mb_per_second", "MB/s each way" if both else "MB/s", True, _both(1.2)),),
+        callee="tunnel-drain",
+        options={"size": 65_536, "both": both},
+        shared=("board",),
+    )
+
+
+CROWDS = (0, 1_000, 5_000)
+FIGURES = (
+    *(_requests(in_flight, size) for size in (64, 1_024, 65_536) for in_flight in (1, 64, 256)),
+    *(_events(kind, receivers) for kind in ("publish", "broadcast") for receivers in (1, 8)),
+    Figure(
+        "tunnel-echo-64B",
+        "tunnel-echo",
+        (Metric("p50", "µs", targets=_both(0.9)), Metric("p99", "µs")),
+        callee="tunnel-answer",
+        options={"size": 64},
+    ),
+    _bulk(both=False),
+    _bulk(both=True),
+    Figure("attach", "attach", (Metric("per_second", "/s", True, {ONE: 0.7}),), layouts=(ONE,)),
+    Figure("idle", "idle", (Metric("idle_cpu", "% of a core"),)),
+    Figure(
+        "clients",
+        "clients",
+        tuple(Metric(f"{what}_at_{clients}", unit) for what, unit in (("memory", "MiB"), ("threads", "")) for clients in CROWDS),
+        layouts=(ONE,),
+    ),
+)
 
 
 def choose(names: str) -> list[Figure]:

@@ -1,6 +1,5 @@
 """A driver's connection to the node: one blocking socket that never waits for room to send while something may come. Shell."""
 
-import contextlib
 import select
 import socket
 import struct
@@ -16,13 +15,14 @@ STALL = 10.0  # seconds without a byte from the node, where one must come
 class Line:
     """Attached to the node on this host. What was received and isn't used yet is in `data`."""
 
-    def __init__(self, port: int, cluster: str = "", *, room: int = 1 << 18) -> None:
-        """room: bytes that one batch may have."""
+    def __init__(self, port: int, cluster: str = "", *, room: int = 1 << 18, patient: bool = False) -> None:
+        """room: bytes that one batch may have; patient: for as long as it takes, as it becomes a service."""
         self.sock = socket.create_connection(("127.0.0.1", port), STALL)
         self.sock.setblocking(True)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # Python's own timeout would cost a poll() each time
-            self.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(STALL), 0))
+        if not patient:
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # Python's own timeout would cost a poll() each time
+                self.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(STALL), 0))
         self._buffer = bytearray(room)
         self._view = memoryview(self._buffer)
         self._have = 0
@@ -146,9 +146,3 @@ class Window:
 
     def _times(self) -> dict[str, int]:
         return {**cpu_times(self._pids), "caller": time.process_time_ns()}
-
-
-def wait_until(moment: int) -> None:
-    """Sleep until a moment of perf_counter_ns."""
-    with contextlib.suppress(ValueError):  # it's past
-        time.sleep((moment - time.perf_counter_ns()) / 1e9)

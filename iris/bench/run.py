@@ -6,33 +6,18 @@ The nodes of all subjects are there at the same time, but one is measured at a t
 import contextlib
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from iris.bench.field import Field, Subject
 from iris.bench.figures import Figure
+from iris.bench.results import START, Results
+from iris.bench.table import number
 from iris.bench.wire import Failure
 
 Say = Callable[[str], None]
-
-
-@dataclass
-class Results:
-    """What was found: facts by layout, figure and subject, a list with one entry per pair; and what went wrong."""
-
-    subjects: list[str]
-    facts: dict[str, dict[str, dict[str, list[dict[str, Any]]]]] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-
-    def add(self, layout: str, figure: str, subject: str, facts: dict[str, Any]) -> None:
-        """One run of one figure."""
-        self.facts.setdefault(layout, {}).setdefault(figure, {}).setdefault(subject, []).append(facts)
-        if facts.get("lost"):
-            self.failures.append(f"{layout}, {figure}, {subject}: {facts['lost']} messages lost")
 
 
 def run(
@@ -73,19 +58,20 @@ def _layout(
             say(f"{layout}: {subject.name} starts")
             each = stack.enter_context(Field(subject, layout, key))
             fields.append(each)
-            results.add(layout, "start", subject.name, each.start)
+            results.add(layout, START.name, subject.name, each.start)
+        results.machine.append({"layout": layout, **fields[0].machine()})
         for figure in figures:
             said = []
             for each in fields:
                 try:
                     facts = each.measure(figure, seconds, warm_up)
                 except Failure as exc:
-                    results.failures.append(f"{layout}, {figure.name}, {each.subject.name}: {exc}")
+                    results.fail(layout, figure.name, each.subject.name, str(exc))
                     said.append(f"{each.subject.name} FAILED: {exc}")
                     continue
                 results.add(layout, figure.name, each.subject.name, facts)
                 first = figure.metrics[0]
-                said.append(f"{each.subject.name} {facts[first.key]:,.0f} {first.unit}")
+                said.append(f"{each.subject.name} {number(facts[first.key])} {first.unit}")
             say(f"{layout}: {figure.name:20} {', '.join(said)}")
 
 

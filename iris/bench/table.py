@@ -1,76 +1,87 @@
 """The table for people. Core: results in, lines out."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from iris.bench.figures import Figure, Metric
-from iris.bench.run import Results
-from iris.bench.stats import Ratio, median, ratio
+from iris.bench.figures import ONE, TWO, Figure, Metric
+from iris.bench.results import START, Facts, Results
+from iris.bench.stats import median
 
-TITLES = {"one": "Both ends on one node", "two": "Two nodes on two hosts"}
-START = Figure("start", "", (Metric("join", "s"), Metric("converge", "s")))
+TITLES = {ONE: "Both ends on one node", TWO: "Two nodes on two hosts"}
+_PROCESSES = ("node", "node a", "node b", "caller", "callee")
 
 
 def table(results: Results, figures: Sequence[Figure]) -> str:
-    """Medians; beside them, with two subjects, ratios (above 1 is better for ours), their spread, and targets; CPU time of each process."""
+    """Medians; with two subjects also ratios (above 1 is better for ours), their spread, and targets; CPU time of each process."""
     lines = []
     for layout, by_figure in results.facts.items():
-        rows = [_heading(results.subjects)]
+        names = [name for name in _PROCESSES if any(name in facts.get("cpu", {}) for facts in _all(by_figure))]
+        rows = [_heading(results.subjects, names)]
         for figure in (START, *figures):
             if figure.name in by_figure:
-                rows += _rows(by_figure[figure.name], figure, layout, results.subjects)
-        lines += ["", TITLES[layout], *_aligned(rows)]
+                rows += [_row(results, layout, figure, metric, names) for metric in figure.metrics]
+        lines += [TITLES[layout], *_aligned(rows), ""]
+    if processes := _processes(results):
+        lines.append(f"CPU s/1000: CPU seconds of {processes} per 1,000 messages.")
+    if len(results.subjects) > 1:
+        lines.append("Ratios: medians of pairs; above 1 is better for ours, whatever the figure.")
+    if results.machine:
+        lines.append(f"The machine: {_machine(results.machine)}.")
     if results.failures:
         lines += ["", "FAILED", *(f"  {failure}" for failure in results.failures)]
-    return "\n".join(lines).lstrip("\n") + "\n"
+    return "\n".join(lines) + "\n"
 
 
-def compare(by_subject: dict[str, list[dict[str, Any]]], metric: Metric, subjects: Sequence[str]) -> Ratio | None:
-    """The ratio of the first subject and the second, of the pairs that both have."""
-    if len(subjects) < 2 or not all(metric.key in facts for subject in subjects for facts in by_subject.get(subject, [{}])):
-        return None
-    first, second = ([facts[metric.key] for facts in by_subject[subject]] for subject in subjects[:2])
-    return ratio(first, second, more_is_better=metric.more_is_better)
+def number(value: float) -> str:
+    """A number with three digits or a few more."""
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _heading(subjects: Sequence[str]) -> list[str]:
-    versus = [f"ratio to {subjects[1]}", "spread", "target", ""] if len(subjects) > 1 else []
-    return ["figure", "", *subjects, *versus, "CPU s/1000", *([""] * (len(subjects) - 1))]
+def _all(by_figure: dict[str, dict[str, list[Facts]]]) -> list[Facts]:
+    return [facts for by_subject in by_figure.values() for runs in by_subject.values() for facts in runs]
 
 
-def _rows(by_subject: dict[str, list[dict[str, Any]]], figure: Figure, layout: str, subjects: Sequence[str]) -> list[list[str]]:
-    rows = []
-    for metric in figure.metrics:
-        row = [figure.name if metric is figure.metrics[0] else "", f"{metric.key.replace('_', ' ')} {metric.unit}"]
-        for subject in subjects:
-            values = [facts[metric.key] for facts in by_subject.get(subject, []) if metric.key in facts]
-            row.append(_number(median(values)) if values else "-")
-        if len(subjects) > 1:
-            found, target = compare(by_subject, metric, subjects), metric.targets.get(layout)
-            row += [f"{found.median:.2f}", f"{found.least:.2f}..{found.greatest:.2f}"] if found else ["-", ""]
-            row += [f"≥ {target}" if target else "", ("met" if found.meets(target) else "MISSED") if target and found else ""]
-        row += [_cpu(by_subject.get(subject, [])) if metric is figure.metrics[0] else "" for subject in subjects]
-        rows.append(row)
-    return rows
+def _heading(subjects: Sequence[str], names: Sequence[str]) -> list[str]:
+    versus = ["ratio", "spread", "target", ""] if len(subjects) > 1 else []
+    return ["", "", *subjects, *versus, *(f"CPU s/1000 {subject}" for subject in subjects if names)]
 
 
-def _cpu(runs: Sequence[dict[str, Any]]) -> str:
+def _row(results: Results, layout: str, figure: Figure, metric: Metric, names: Sequence[str]) -> list[str]:
+    first = metric is figure.metrics[0]
+    row = [figure.name if first else "", f"{metric.key.replace('_', ' ')} {metric.unit}".replace("per second /s", "/s").strip()]
+    for subject in results.subjects:
+        values = results.values(layout, figure.name, metric, subject)
+        row.append(number(median(values)) if values else "-")
+    if len(results.subjects) > 1:
+        found, target = results.ratio(layout, figure.name, metric), metric.targets.get(layout)
+        row += [f"{found.median:.2f}", f"{found.least:.2f}..{found.greatest:.2f}"] if found else ["-", ""]
+        row += [f"≥ {target}" if target else "", ("met" if found.meets(target) else "MISSED") if target and found else ""]
+    if names:
+        runs = results.facts[layout][figure.name]
+        row += [_cpu(runs.get(subject, []), names) if first else "" for subject in results.subjects]
+    return row
+
+
+def _cpu(runs: Sequence[Facts], names: Sequence[str]) -> str:
     """Medians of each process."""
-    names = dict.fromkeys(name for facts in runs for name in facts.get("cpu", {}))
-    return "  ".join(
-        f"{name} {median([facts['cpu'][name] for facts in runs if name in facts.get('cpu', {})]):.4f}" for name in sorted(names)
-    )
+    found = [facts["cpu"] for facts in runs if "cpu" in facts]
+    return " ".join(f"{median([cpu[name] for cpu in found]):.4f}" if name in found[0] else " " * 6 for name in names) if found else ""
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1_000 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+def _processes(results: Results) -> str:
+    return ", ".join(name for name in _PROCESSES if any(name in f.get("cpu", {}) for each in results.facts.values() for f in _all(each)))
+
+
+def _machine(runs: Sequence[Facts]) -> str:
+    """The middle of what it could do."""
+    keys = {
+        "ping_pong_us": "ping-pong over loopback {} µs",
+        "stream_mb_per_second": "one-way stream {} MB/s",
+        "aes_ctr_us": "AES-CTR of 64 B {} µs",
+        "hmac_md5_us": "HMAC-MD5 of 64 B {} µs",
+    }
+    return ", ".join(text.format(number(median([facts[key] for facts in runs]))) for key, text in keys.items())
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return ["  ".join([row[0].ljust(widths[0]), row[1].ljust(widths[1]), *map(str.rjust, row[2:], widths[2:])]).rstrip() for row in rows]
