@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from iris.bench import field, figures, lab
+from iris.bench import clients, field, figures, lab, plot
 from iris.bench.results import ratios
 from iris.bench.run import run
 from iris.bench.table import table
@@ -32,6 +32,8 @@ def _parser() -> argparse.ArgumentParser:
         "--layout", choices=[*figures.LAYOUTS, "both"], default="both", help="both ends on one node, on two, or both (default)"
     )
     parser.add_argument("--seconds", metavar="S", type=float, default=2.0, help="how long one figure is measured (2)")
+    parser.add_argument("--clients", action="store_true", help="compare our Python binding with NATS, over two nodes, instead")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the ratios there (PNG, SVG, PDF)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything there, - for standard output (instead of the table)")
     return parser
 
@@ -40,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, and print what was found. Returns: the exit code."""
     parser = _parser()
     args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         chosen = figures.choose(args.only)
         subjects = [field.ours(args.node)]
@@ -48,9 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             subjects.append(field.subject(args.against))
     except ValueError as exc:
         parser.exit(2, f"bench: {exc}\n")
-    if reason := lab.unavailable():
+    comparing = args.clients or len(subjects) > 1
+    if args.plot is not None and not comparing:
+        parser.exit(2, "bench: --plot draws ratios, and needs --against or --clients\n")
+    if reason := lab.unavailable() or (args.plot and plot.unavailable()) or (args.clients and clients.unavailable()):
         parser.exit(2, f"bench: {reason}\n")
-    pairs = args.pairs or (5 if len(subjects) > 1 else 1)
+    times: dict[str, Any] = {
+        "pairs": args.pairs or (5 if comparing else 1),
+        "seconds": args.seconds,
+        "warm_up": min(0.3, args.seconds),
+    }
     layouts = figures.LAYOUTS if args.layout == "both" else (args.layout,)
     began = time.monotonic()
 
@@ -58,12 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{time.monotonic() - began:6.0f} s  {text}", file=sys.stderr, flush=True)
 
     try:
-        results = run(subjects, chosen, layouts, pairs=pairs, seconds=args.seconds, warm_up=min(0.3, args.seconds), say=say)
+        if args.clients:
+            chosen = list(clients.FIGURES)
+            results = clients.run(subjects[0], **times, say=say)
+        else:
+            results = run(subjects, chosen, layouts, **times, say=say)
     except KeyboardInterrupt:
         parser.exit(130, "bench: interrupted\n")
     document = json.dumps({**asdict(results), "ratios": ratios(results, chosen)}, indent=1)
     if args.json is not None and str(args.json) != "-":
         args.json.write_text(document + "\n")
+    if args.plot is not None:
+        plot.plot(results, chosen, args.plot)
     print(document if str(args.json) == "-" else table(results, chosen), end="")
     return 1 if results.failures else 0
 

@@ -90,7 +90,7 @@ def receive(port: int, cluster: str, size: int, kind: str, receivers: int, board
                 os.write(ack, b"!")
 
 
-class _Progress:
+class Progress:
     """What the receivers have, from when it was made."""
 
     def __init__(self, board: Board, receivers: int) -> None:
@@ -134,7 +134,7 @@ def send(
     os.set_blocking(ack, False)
     with Line(port, room=1_024) as line:
         _reach(line, stream, counts, receivers)
-        progress, sent = _Progress(counts, receivers), 0
+        progress, sent = Progress(counts, receivers), 0
         window = Window(warm_up, seconds, pids)
         marks, complete = [0], True
         for until, then in ((window.opens, window.begin), (window.closes, window.end)):
@@ -159,7 +159,7 @@ def send(
     }
 
 
-def _wait(progress: _Progress, count: int, ack: int) -> bool:
+def _wait(progress: Progress, count: int, ack: int) -> bool:
     """Wait until every receiver has so many. Returns: False when nothing comes any more."""
     news = time.monotonic()
     seen = progress.counts()
@@ -179,7 +179,7 @@ def _reach(line: Line, stream: Stream, board: Board, receivers: int) -> None:
     while whole < 2:
         if time.monotonic() > deadline:
             raise Failure(f"the receivers can't be reached within {_PATIENCE} s")
-        progress = _Progress(board, receivers)
+        progress = Progress(board, receivers)
         line.sock.sendall(stream.block)
         patience = time.monotonic() + _PROBE
         while progress.counts() != [BLOCK] * receivers and time.monotonic() < patience:

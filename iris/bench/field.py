@@ -20,9 +20,10 @@ from iris.bench.lab import OURS, ROOT, Host, Lab, Process, await_node
 from iris.bench.wire import Failure
 
 PORT = 55555
+DRIVER = "iris.bench.driver"  # what plays most roles
 _BOOT = 60.0  # seconds until a node takes clients; a lone Go node takes more than ten
 _MARGIN = 45.0  # seconds that a driver may take beyond what it measures
-_PROBE = {"cluster": "reach", "size": 64}
+_PROBE = {"port": PORT, "cluster": "reach", "size": 64}
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,10 @@ def ours(command: str | None) -> Subject:
 class Driver:
     """One driver's process."""
 
-    def __init__(self, host: Host, role: str, options: Mapping[str, Any], log: Path, pass_fds: Sequence[int] = ()) -> None:
-        args = host.command([sys.executable, "-m", "iris.bench.driver", role, json.dumps(options)])
+    def __init__(
+        self, host: Host, role: str, options: Mapping[str, Any], log: Path, pass_fds: Sequence[int] = (), module: str = DRIVER
+    ) -> None:
+        args = host.command([sys.executable, "-m", module, role, json.dumps(options)])
         self._role, self._log = role, log
         with log.open("ab") as errors:
             self._popen = subprocess.Popen(
@@ -133,36 +136,51 @@ class Field:
         self.nodes = [
             host.popen(*self.subject.command, *flags, log="node", env=self.subject.env, cwd=self.subject.cwd) for host in self.hosts
         ]
-        await_node(self.nodes[0], PORT, _BOOT)
-        joined = time.monotonic()
-        for node in self.nodes[1:]:
-            await_node(node, PORT, _BOOT)
-        with self._callee("serve", _PROBE), self._driver(self.hosts[0], "reach", {"port": PORT, **_PROBE}) as caller:
+        try:
+            await_node(self.nodes[0], PORT, _BOOT)
+            joined = time.monotonic()
+            for node in self.nodes[1:]:
+                await_node(node, PORT, _BOOT)
+        except RuntimeError as exc:
+            raise Failure(str(exc)) from exc
+        with self._callee("serve", _PROBE), self._driver(self.hosts[0], "reach", _PROBE) as caller:
             reached = caller.facts(_MARGIN)["at"]
         self.start = {"join": joined - began, "converge": reached - began}
 
-    def machine(self) -> dict[str, Any]:
-        """What the machine can do at the moment."""
-        with self._driver(self.hosts[0], "machine", {}) as driver:
+    def machine(self, seconds: float) -> dict[str, Any]:
+        """What the machine can do at the moment; takes half of so many seconds, and at most one."""
+        with self._driver(self.hosts[0], "machine", {"part": min(0.25, seconds / 8)}) as driver:
             return driver.facts(_MARGIN)
 
-    def measure(self, figure: Figure, seconds: float, warm_up: float) -> dict[str, Any]:
-        """One run of a figure. Raises: Failure."""
+    def measure(
+        self,
+        figure: Figure,
+        seconds: float,
+        warm_up: float,
+        *,
+        module: str = DRIVER,
+        at: Mapping[str, Any] | None = None,
+        pids: Mapping[str, int] | None = None,
+    ) -> dict[str, Any]:
+        """One run of a figure. Raises: Failure.
+
+        module: what plays the roles; at: options that say where they attach, if that isn't a node; pids: then, whose CPU time counts.
+        """
         if figure.caller == "idle":
             return standing.idle(self.nodes[0], seconds)
         if figure.caller == "clients":
             return self._crowds()
         names = ("node",) if self.layout == ONE else ("node a", "node b")
-        pids = {name: node.pid for name, node in zip(names, self.nodes, strict=True)}
-        options = {"cluster": figure.name, **figure.options}
+        pids = dict(pids or {name: node.pid for name, node in zip(names, self.nodes, strict=True)})
+        options = {**(at or {"port": PORT}), "cluster": figure.name, **figure.options}
         with contextlib.ExitStack() as stack:
             at_caller, at_callee = stack.enter_context(_shared(figure.shared))
             if figure.callee is not None:
-                callee = stack.enter_context(self._callee(figure.callee, {**options, **at_callee}, tuple(at_callee.values())))
+                callee = stack.enter_context(self._callee(figure.callee, {**options, **at_callee}, tuple(at_callee.values()), module))
                 pids["callee"] = callee.pid
             times = {"warm_up": warm_up, "seconds": seconds, "pids": pids}
-            options = {"port": PORT, **options, **times, **figure.caller_options, **at_caller}
-            caller = stack.enter_context(self._driver(self.hosts[0], figure.caller, options, tuple(at_caller.values())))
+            options = {**options, **times, **figure.caller_options, **at_caller}
+            caller = stack.enter_context(self._driver(self.hosts[0], figure.caller, options, tuple(at_caller.values()), module))
             try:
                 facts = caller.facts(warm_up + seconds + _MARGIN)
                 if figure.callee is not None:
@@ -183,22 +201,24 @@ class Field:
             there = 0
             for clients in CROWDS:
                 if clients > there:
-                    stack.enter_context(self._callee("crowd", {"clients": clients - there}))
+                    stack.enter_context(self._callee("crowd", {"port": PORT, "clients": clients - there}))
                     there = clients
                 for what, value in standing.size(self.nodes[0]).items():
                     facts[f"{what}_at_{clients}"] = value
         return facts
 
     @contextlib.contextmanager
-    def _callee(self, role: str, options: Mapping[str, Any], pass_fds: Sequence[int] = ()) -> Iterator[Driver]:
-        with self._driver(self.hosts[-1], role, {"port": PORT, **options}, pass_fds) as driver:
+    def _callee(self, role: str, options: Mapping[str, Any], pass_fds: Sequence[int] = (), module: str = DRIVER) -> Iterator[Driver]:
+        with self._driver(self.hosts[-1], role, options, pass_fds, module) as driver:
             if driver.line(_MARGIN) != "ready\n":
                 raise Failure(f"the driver for {role} isn't ready")
             yield driver
 
     @contextlib.contextmanager
-    def _driver(self, host: Host, role: str, options: Mapping[str, Any], pass_fds: Sequence[int] = ()) -> Iterator[Driver]:
-        driver = Driver(host, role, options, self._lab.directory / f"{role}-{host.name}.log", pass_fds)
+    def _driver(
+        self, host: Host, role: str, options: Mapping[str, Any], pass_fds: Sequence[int] = (), module: str = DRIVER
+    ) -> Iterator[Driver]:
+        driver = Driver(host, role, options, self._lab.directory / f"{role}-{host.name}.log", pass_fds, module)
         try:
             yield driver
         finally:

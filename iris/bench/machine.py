@@ -9,12 +9,16 @@ from iris.bench.stats import percentile
 
 SIZE = 64  # bytes of a message
 _CHUNK = 65_536
-_PART = 0.25  # seconds for each number
 
 
-def measure() -> dict[str, object]:
-    """Bare loopback between two processes of blocking sockets; cipher and MAC per message, on running ones."""
-    return {"ping_pong_us": _ping_pong(), "stream_mb_per_second": _stream(), "aes_ctr_us": _each(_cipher()), "hmac_md5_us": _each(_mac())}
+def measure(part: float) -> dict[str, object]:
+    """Bare loopback between two processes of blocking sockets; cipher and MAC per message, on running ones. part: seconds for each."""
+    return {
+        "ping_pong_us": _ping_pong(part),
+        "stream_mb_per_second": _stream(part),
+        "aes_ctr_us": _each(_cipher(), part),
+        "hmac_md5_us": _each(_mac(), part),
+    }
 
 
 def _pair(serve: Callable[[socket.socket], None]) -> tuple[socket.socket, int]:
@@ -46,11 +50,11 @@ def _sink(sock: socket.socket) -> None:
         pass
 
 
-def _ping_pong() -> float:
+def _ping_pong(part: float) -> float:
     """The middle round trip, in µs."""
     sock, pid = _pair(_pong)
     message, times, clock = bytes(SIZE), list[int](), time.perf_counter_ns
-    end = clock() + int(_PART * 1e9)
+    end = clock() + int(part * 1e9)
     while (began := clock()) < end:
         sock.sendall(message)
         sock.recv(SIZE)
@@ -60,12 +64,12 @@ def _ping_pong() -> float:
     return percentile(sorted(times), 0.5) / 1_000
 
 
-def _stream() -> float:
+def _stream(part: float) -> float:
     """MB/s one way."""
     sock, pid = _pair(_sink)
     message, count, clock = bytes(_CHUNK), 0, time.perf_counter
     began = clock()
-    while clock() - began < _PART:
+    while clock() - began < part:
         sock.sendall(message)
         count += _CHUNK
     sock.close()
@@ -92,11 +96,11 @@ def _mac() -> Callable[[], object]:
     return one
 
 
-def _each(act: Callable[[], object]) -> float:
+def _each(act: Callable[[], object], part: float) -> float:
     """What one takes, in µs."""
     count, clock = 0, time.perf_counter
     began = clock()
-    while clock() - began < _PART:
+    while clock() - began < part:
         for _ in range(100):
             act()
         count += 100

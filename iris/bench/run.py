@@ -56,10 +56,18 @@ def _layout(
         fields = []
         for subject in subjects:
             say(f"{layout}: {subject.name} starts")
-            each = stack.enter_context(Field(subject, layout, key))
+            each = Field(subject, layout, key)
+            try:
+                stack.enter_context(each)
+            except Failure as exc:
+                say(f"{layout}: {subject.name} FAILED: {exc}")
+                for figure in (START, *figures):
+                    results.fail(layout, figure.name, subject.name, f"no nodes: {exc}" if figure is START else "no nodes")
+                continue
             fields.append(each)
             results.add(layout, START.name, subject.name, each.start)
-        results.machine.append({"layout": layout, **fields[0].machine()})
+        if fields:
+            results.machine.append({"layout": layout, **fields[0].machine(seconds)})
         for figure in figures:
             said = []
             for each in fields:

@@ -7,7 +7,7 @@ from iris.bench.results import START, Facts, Results
 from iris.bench.stats import median
 
 TITLES = {ONE: "Both ends on one node", TWO: "Two nodes on two hosts"}
-_PROCESSES = ("node", "node a", "node b", "caller", "callee")
+_PROCESSES = ("node", "node a", "node b", "server", "caller", "callee")
 
 
 def table(results: Results, figures: Sequence[Figure]) -> str:

@@ -247,7 +247,7 @@ def _fill(line: Line, tunnel: Tunnel) -> int:
 
 
 def _close(line: Line, tunnel: Tunnel) -> None:
-    """Close the tunnel, and see that it's confirmed. The connection isn't left in order: a Go node may send chunks behind the confirmation."""
+    """Close the tunnel, and see that it's confirmed. The connection is left without a word: a Go node may send chunks even after that."""
     line.push(b"\x0d" + tunnel.packet[1:2])
     while tunnel.closed is None:
         _turn(line, tunnel)

@@ -123,8 +123,7 @@ def _key(number: int) -> int:
     return int.from_bytes(varint(number), "little")
 
 
-def payload(size: int, seed: int = 0) -> bytes:
-    """What a figure's messages carry: the same in all processes, and full of what looks like packets."""
-    pattern = bytes(range(256)) + b"\x04\x80\x01\x40\x05\x80\x01\x00\x01\x40" + bytes(range(255, -1, -1))
-    start = seed % len(pattern)
-    return (pattern * (2 + size // len(pattern)))[start : start + size]
+def payload(size: int) -> bytes:
+    """What a figure's messages carry: the same in all processes, and with parts that look like packets."""
+    pattern = b"\x04\x80\x01\x40\x05\x80\x01\x00\x01\x40\x0b\x00\x40" + bytes(range(256))
+    return (pattern * (1 + size // len(pattern)))[:size]
