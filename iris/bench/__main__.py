@@ -16,6 +16,19 @@ from iris.bench.run import run
 from iris.bench.table import table
 
 
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 up")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 3_600:
+        raise argparse.ArgumentTypeError(f"'{text}' is not between 0 and 3600")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bench",
@@ -26,12 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--against", metavar="PATH", help="compare with another node: a Go node's binary, a command, a checkout's directory"
     )
-    parser.add_argument("--pairs", metavar="N", type=int, help="how often each is run in turn (5 with --against, else 1)")
+    parser.add_argument("--pairs", metavar="N", type=_count, help="how often each is run in turn (5 with --against, else 1)")
     parser.add_argument("--only", metavar="NAME,...", default="", help="the figures whose names begin so")
     parser.add_argument(
         "--layout", choices=[*figures.LAYOUTS, "both"], default="both", help="both ends on one node, on two, or both (default)"
     )
-    parser.add_argument("--seconds", metavar="S", type=float, default=2.0, help="how long one figure is measured (2)")
+    parser.add_argument("--seconds", metavar="S", type=_seconds, default=2.0, help="how long one figure is measured (2)")
     parser.add_argument("--clients", action="store_true", help="compare our Python binding with NATS, over two nodes, instead")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the ratios there (PNG, SVG, PDF)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything there, - for standard output (instead of the table)")

@@ -54,7 +54,7 @@ class Tally:
         if count and not (
             data.startswith(self._head)
             and data.endswith(self._body)
-            and data.count(self._between) == count - 1
+            and data.count(self._between, len(self._head)) == count - 1
             and max(numbers) < BLOCK
             and len(numbers) == count
         ):

@@ -23,6 +23,7 @@ PORT = 55555
 DRIVER = "iris.bench.driver"  # what plays most roles
 _BOOT = 60.0  # seconds until a node takes clients; a lone Go node takes more than ten
 _MARGIN = 45.0  # seconds that a driver may take beyond what it measures
+_END = 3.0  # seconds that a driver may take to end
 _PROBE = {"port": PORT, "cluster": "reach", "size": 64}
 
 
@@ -34,15 +35,20 @@ class Subject:
     command: tuple[str, ...]
     cwd: Path = ROOT
     env: Mapping[str, str] | None = None
+    checkout: bool = False  # of ours
 
 
 def subject(text: str, name: str = "") -> Subject:
     """What a user names: a checkout of ours (a directory), or a command, which may be a binary alone. Raises: ValueError."""
     path = Path(text).resolve()
-    if path.is_dir():
+    if text and path.is_dir():
         python = path / ".venv" / "bin" / "python"
         found = Subject(
-            name or path.name, (str(python) if python.exists() else sys.executable, "-m", "iris"), path, {"PYTHONPATH": str(path)}
+            name or path.name,
+            (str(python) if python.exists() else sys.executable, "-m", "iris"),
+            path,
+            {"PYTHONPATH": str(path)},
+            checkout=True,
         )
         probe = [found.command[0], "-c", "import iris; print(iris.__file__)"]
         run = subprocess.run(probe, cwd=path, env={**os.environ, **(found.env or {})}, capture_output=True, text=True, check=False)
@@ -99,9 +105,13 @@ class Driver:
             self.line(1.0)
 
     def end(self) -> None:
-        """Kill it, if it's still there."""
-        self._popen.kill()
-        self._popen.wait()
+        """End it, if it's still there."""
+        self._popen.terminate()
+        try:
+            self._popen.wait(_END)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
         if self._popen.stdout is not None:
             self._popen.stdout.close()
 

@@ -36,7 +36,7 @@ def plot(results: Results, figures: Sequence[Figure], path: Path) -> None:
             for metric in figure.metrics:
                 if not (found := results.ratio(layout, figure.name, metric)):
                     continue
-                target = metric.targets.get(layout)
+                target = results.target(layout, metric)
                 colour = _PLAIN if target is None else _MET if found.meets(target) else _MISSED
                 spread = [[found.median - found.least], [found.greatest - found.median]]
                 each.errorbar(found.median, drawn, xerr=spread, fmt="o", color=colour, capsize=3, markersize=5)

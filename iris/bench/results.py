@@ -17,6 +17,7 @@ class Results:
     """Facts by layout, figure and subject, an entry per pair; and what went wrong."""
 
     subjects: list[str]  # ours first
+    targeted: bool = True  # whether the second one is what the targets are about
     facts: dict[str, dict[str, dict[str, list[Facts]]]] = field(default_factory=dict)
     machine: list[Facts] = field(default_factory=list)  # what it could do, before each layout of each pair
     failures: list[str] = field(default_factory=list)
@@ -37,6 +38,10 @@ class Results:
         runs = self.facts.get(layout, {}).get(figure, {}).get(subject, [])
         return [facts[metric.key] for facts in runs if metric.key in facts]
 
+    def target(self, layout: str, metric: Metric) -> float | None:
+        """The least ratio that is wanted."""
+        return metric.targets.get(layout) if self.targeted else None
+
     def ratio(self, layout: str, figure: str, metric: Metric) -> Ratio | None:
         """How ours compares with the second subject, of the pairs in which both were measured; None when there's nothing to compare."""
         if len(self.subjects) < 2:
@@ -53,7 +58,7 @@ def ratios(results: Results, figures: Sequence[Figure]) -> list[Facts]:
         for figure in (START, *figures):
             for metric in figure.metrics:
                 if each := results.ratio(layout, figure.name, metric):
-                    target = metric.targets.get(layout)
+                    target = results.target(layout, metric)
                     found.append(
                         {
                             "layout": layout,

@@ -31,7 +31,7 @@ def run(
     say: Say,
 ) -> Results:
     """Measure everything; `say` is told how it goes."""
-    results = Results([subject.name for subject in subjects])
+    results = Results([subject.name for subject in subjects], targeted=not subjects[-1].checkout)
     with tempfile.TemporaryDirectory(prefix="irisbench") as directory:
         key = network_key(Path(directory))
         for pair in range(1, pairs + 1):

@@ -52,7 +52,7 @@ def _row(results: Results, layout: str, figure: Figure, metric: Metric, names: S
         values = results.values(layout, figure.name, metric, subject)
         row.append(number(median(values)) if values else "-")
     if len(results.subjects) > 1:
-        found, target = results.ratio(layout, figure.name, metric), metric.targets.get(layout)
+        found, target = results.ratio(layout, figure.name, metric), results.target(layout, metric)
         row += [f"{found.median:.2f}", f"{found.least:.2f}..{found.greatest:.2f}"] if found else ["-", ""]
         row += [f"≥ {target}" if target else "", ("met" if found.meets(target) else "MISSED") if target and found else ""]
     if names:

@@ -10,6 +10,8 @@ import struct
 
 VERSION = "v1.0-draft2"
 VARINT = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
+_UNFINISHED = re.compile(rb"[\x80-\xff]{0,9}")  # a number without its end
+_FRONT = re.compile(rb"\x04(?:%b|[\x80-\xff]{0,9}\Z)" % VARINT)  # of a request, up to what must be there, or all that has come
 FIRST_ID, LAST_ID = 0x80, 0x3FFF  # of requests: those that take two bytes
 
 Buffer = bytes | bytearray | memoryview
@@ -54,7 +56,7 @@ class Echo:
     def __init__(self, payload: bytes) -> None:
         self._payload, size = payload, varint(len(payload))
         self._packet = re.compile(rb"\x04(%b)%b(.{%d})%b|(.+)" % (VARINT, re.escape(size), len(payload), VARINT), re.DOTALL)
-        self._longest = 1 + 10 + len(size) + len(payload) + 10
+        self._body = size + payload
         self._glue = b"\x01" + size + payload + b"\x05"  # between the ids of two answers
 
     def take(self, data: Buffer) -> tuple[bytes, int]:
@@ -62,15 +64,20 @@ class Echo:
         found = self._packet.findall(data)  # each match begins where the one before ended, and the last takes what isn't whole
         rest = len(found[-1][2]) if found else 0
         if rest:
-            tail = found.pop()[2]
-            if tail[0] != 0x04 or rest >= self._longest:
-                raise Failure(f"the service got something that is no request of {len(self._payload)} bytes: {tail[:16].hex(' ')}")
+            self._check(found.pop()[2])
         if not found:
             return b"", 0
         ids, payloads, _ = zip(*found, strict=True)
         if payloads.count(self._payload) != len(payloads):
             raise Failure("a request came with another payload")
         return b"\x05" + self._glue.join(ids) + self._glue[:-1], len(data) - rest
+
+    def _check(self, tail: bytes) -> None:
+        """See whether this can be the front of a request, in case no more comes. Raises: Failure."""
+        front = _FRONT.match(tail)
+        body, size = tail[front.end() :] if front else b"", len(self._body)
+        if not front or not (self._body.startswith(body[:size]) and _UNFINISHED.fullmatch(body[size:])):
+            raise Failure(f"the service got something that is no request of {len(self._payload)} bytes: {tail[:16].hex(' ')}")
 
 
 class Asker:
