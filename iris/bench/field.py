@@ -196,13 +196,17 @@ class Field:
                 if figure.callee is not None:
                     callee.check()
             except Failure:
+                self._check_nodes()  # which is why, then
                 if figure.callee is not None:
                     callee.check()  # which may know better
                 raise
+        self._check_nodes()
+        return facts
+
+    def _check_nodes(self) -> None:
         for node in self.nodes:
             if not node.running:
                 raise Failure(f"a node ended:\n{node.text()[-2_000:]}")
-        return facts
 
     def _crowds(self) -> dict[str, Any]:
         """Memory and threads of the node with more and more clients."""
