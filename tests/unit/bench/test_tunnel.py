@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from iris.bench.tunnels import GRANT, Tunnel
+from iris.bench.tunnel import GRANT, Tunnel
 from iris.bench.wire import Failure, payload
 from iris.service.relay.schema import DEFAULT, Op
-from tests.unit.bench.test_requests import feed
+from tests.unit.bench.test_wire import feed
 
 
 def allow(space: int, number: int = 3) -> bytes:

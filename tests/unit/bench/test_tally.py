@@ -6,10 +6,10 @@ import random
 import pytest
 
 from iris.bench.board import Board
-from iris.bench.events import BLOCK, Progress, Stream, Tally
+from iris.bench.tally import BLOCK, Progress, Stream, Tally
 from iris.bench.wire import Failure
 from iris.service.relay.schema import DEFAULT, Op
-from tests.unit.bench.test_requests import feed
+from tests.unit.bench.test_wire import feed
 
 SUM = sum(range(BLOCK))
 
