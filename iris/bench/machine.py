@@ -1,4 +1,7 @@
-"""What the machine itself can do at the moment, so that figures of different days can be compared. Shell."""
+"""What the machine itself can do at the moment, so that figures of different days can be compared. Shell.
+
+The processes are bound to CPUs: where the scheduler puts them makes a round trip take 5 µs or 50, and it chooses another way under load.
+"""
 
 import os
 import socket
@@ -9,20 +12,23 @@ from iris.bench.stats import percentile
 
 SIZE = 64  # bytes of a message
 _CHUNK = 65_536
+_CPUS = os.sched_getaffinity(0)  # that we may use
 
 
 def measure(part: float) -> dict[str, object]:
     """Bare loopback between two processes of blocking sockets; cipher and MAC per message, on running ones. part: seconds for each."""
     return {
-        "ping_pong_us": _ping_pong(part),
+        "ping_pong_us": _ping_pong(part, apart=True),
+        "ping_pong_one_cpu_us": _ping_pong(part, apart=False),
         "stream_mb_per_second": _stream(part),
         "aes_ctr_us": _each(_cipher(), part),
         "hmac_md5_us": _each(_mac(), part),
     }
 
 
-def _pair(serve: Callable[[socket.socket], None]) -> tuple[socket.socket, int]:
-    """A connection over loopback to a process that runs `serve` at its other end."""
+def _pair(serve: Callable[[socket.socket], None], *, apart: bool) -> tuple[socket.socket, int]:
+    """A connection over loopback to a process that runs `serve` at its other end, on another CPU (if there is one) or on the same."""
+    cpus = sorted(_CPUS)
     with socket.create_server(("127.0.0.1", 0)) as server:
         sock = socket.create_connection(server.getsockname())
         other, _ = server.accept()
@@ -32,10 +38,12 @@ def _pair(serve: Callable[[socket.socket], None]) -> tuple[socket.socket, int]:
     if pid == 0:
         try:
             sock.close()
+            os.sched_setaffinity(0, {cpus[-1] if apart else cpus[0]})
             serve(other)
         finally:
             os._exit(0)
     other.close()
+    os.sched_setaffinity(0, {cpus[0]})
     return sock, pid
 
 
@@ -50,9 +58,9 @@ def _sink(sock: socket.socket) -> None:
         pass
 
 
-def _ping_pong(part: float) -> float:
+def _ping_pong(part: float, *, apart: bool) -> float:
     """The middle round trip, in µs."""
-    sock, pid = _pair(_pong)
+    sock, pid = _pair(_pong, apart=apart)
     message, times, clock = bytes(SIZE), list[int](), time.perf_counter_ns
     end = clock() + int(part * 1e9)
     while (began := clock()) < end:
@@ -66,7 +74,7 @@ def _ping_pong(part: float) -> float:
 
 def _stream(part: float) -> float:
     """MB/s one way."""
-    sock, pid = _pair(_sink)
+    sock, pid = _pair(_sink, apart=True)
     message, count, clock = bytes(_CHUNK), 0, time.perf_counter
     began = clock()
     while clock() - began < part:

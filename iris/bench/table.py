@@ -75,6 +75,7 @@ def _machine(runs: Sequence[Facts]) -> str:
     """The middle of what it could do."""
     keys = {
         "ping_pong_us": "ping-pong over loopback {} µs",
+        "ping_pong_one_cpu_us": "on one CPU {} µs",
         "stream_mb_per_second": "one-way stream {} MB/s",
         "aes_ctr_us": "AES-CTR of 64 B {} µs",
         "hmac_md5_us": "HMAC-MD5 of 64 B {} µs",

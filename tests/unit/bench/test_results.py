@@ -56,7 +56,9 @@ def measured() -> Results:
     results.add(ONE, "thing", "go", {"per_second": 1_000.0, "p50": 80.0, "cpu": {"node": 0.05, "caller": 0.002}})
     results.add(ONE, "thing", "ours", {"per_second": 9_000.0, "p50": 10.0, "cpu": {"node": 0.03, "caller": 0.001}})
     results.fail(ONE, "thing", "go", "gone")
-    results.machine.append({"ping_pong_us": 30.0, "stream_mb_per_second": 2_000.0, "aes_ctr_us": 0.1, "hmac_md5_us": 0.7})
+    results.machine.append(
+        {"ping_pong_us": 30.0, "ping_pong_one_cpu_us": 5.0, "stream_mb_per_second": 2_000.0, "aes_ctr_us": 0.1, "hmac_md5_us": 0.7}
+    )
     return results
 
 
@@ -91,7 +93,7 @@ def test_the_table_shows_medians_ratios_targets_and_cpu_times() -> None:
     ]
     assert p50.split() == ["p50", "µs", "55.0", "80.0", "0.80", "0.80..0.80", "≥", "1.0", "MISSED"]
     assert "one, thing, go: gone" in text
-    assert "ping-pong over loopback 30.0 µs" in text
+    assert "ping-pong over loopback 30.0 µs, on one CPU 5.00 µs" in text
 
 
 def test_targets_are_for_the_original_alone() -> None:
