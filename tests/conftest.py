@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.netns.lab import Lab, unavailable
+from iris.bench.lab import Lab, unavailable
 
 
 @pytest.fixture

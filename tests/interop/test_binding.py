@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.lab import Lab
+from iris.bench.lab import Lab
 from tests.support.cluster import hosts, start
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.timeout(240)]

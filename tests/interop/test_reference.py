@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.lab import Lab, wait_for
+from iris.bench.lab import Lab, wait_for
 from tests.support.cluster import Node, answers, exercise, hosts, reach, start, start_reference
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.timeout(180)]

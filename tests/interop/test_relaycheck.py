@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from iris.bench.lab import Host, Lab, wait_for
 from iris.relaycheck import cases
 from iris.relaycheck.bench import CASES
-from tests.netns.lab import Host, Lab, wait_for
 from tests.support.cluster import hosts, start, start_reference
 from tests.support.node import ROOT
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from iris.bench.lab import Host, Lab, wait_for
 from iris.config import BootstrapConfig
 from iris.netif import Interface
 from iris.proto.bootstrap.bootstrap import Bootstrapper
 from iris.proto.bootstrap.greeting import Greeting
-from tests.netns.lab import Host, Lab, wait_for
+from tests.support.cluster import start_reference
 
 pytestmark = pytest.mark.netns
 
@@ -173,7 +174,7 @@ def test_where_searching_is_impossible_or_rude_a_node_only_answers(
 def test_a_node_and_the_go_node_hear_of_each_other(nodes: Nodes, key_file: Path) -> None:
     go = nodes.lab.host("gopher", "10.77.0.9/27")
     ours = nodes.start(nodes.lab.host("alice", "10.77.0.10/27"))
-    process = nodes.lab.reference_node(go, "-net", "demo", key=key_file)
+    process = start_reference(nodes.lab, key_file, go).process
     seen: set[bool] = set()
 
     def both() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.lab import Lab, wait_for
+from iris.bench.lab import Lab, wait_for
 from tests.support.cluster import Node, answers, exercise, failures, hosts, load, reach, start
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(150)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.netns.lab import Lab, Process, wait_for
+from iris.bench.lab import Lab, Process, wait_for
 from tests.support.cluster import hosts, start
 
 pytestmark = pytest.mark.netns

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.lab import ROOT, Lab, Process, wait_for
+from iris.bench.lab import ROOT, Lab, Process, wait_for
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.netns.lab import Host, Lab, Process, wait_for
+import pytest
+
+from iris.bench.lab import Host, Lab, Process, wait_for
 from tests.support.client import Client, TimedOut
 
 
@@ -36,8 +39,11 @@ def start(lab: Lab, key: Path, host: Host, port: int = 55555) -> Node:
 
 
 def start_reference(lab: Lab, key: Path, host: Host) -> Node:
-    """A Go node, likewise; that takes some ten seconds."""
-    return Node(host, lab.reference_node(host, "-net", "demo", key=key))
+    """The Go node that IRIS_REFERENCE names, likewise; that takes some ten seconds. Skips the test when it names none."""
+    binary = os.environ.get("IRIS_REFERENCE")
+    if not binary:
+        pytest.skip("IRIS_REFERENCE doesn't name the Go node's binary")
+    return Node(host, lab.node(host, "-net", "demo", key=key, command=[binary]))
 
 
 def hosts(lab: Lab, count: int) -> list[Host]:

@@ -2,7 +2,7 @@
 
     with Lab() as lab:
         alice, bob = lab.host("alice", "10.77.0.1/24"), lab.host("bob", "10.77.0.2/24")
-        node = lab.node(alice, "-net", "demo", key=path)  # python -m iris, in its namespace
+        node = lab.node(alice, "-net", "demo", key=path)  # python -m iris, in its namespace, or any other node's command
         lab.partition([alice], [bob])
         with bob.inside():
             ...  # sockets made here, and threads started here, are bob's
@@ -32,11 +32,11 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
-import pytest
 
 from iris.netif import Interface
 
 ROOT = Path(__file__).parents[2]
+OURS = (sys.executable, "-m", "iris")  # our node's command
 NOWHERE = "02:00:00:00:00:01"  # a MAC address that nobody has
 
 _LABEL = "irislab"  # namespaces are called irislab-PID-NUMBER-HOST
@@ -71,16 +71,17 @@ def unavailable() -> str | None:
 class Process:
     """A program that runs on a host, with what it says in a file. SIGTERM's the graceful end, SIGKILL a crash, SIGSTOP a hang."""
 
-    def __init__(self, host: "Host", args: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, host: "Host", args: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> None:
         self.host, self.log = host, log
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
-                host.command(args), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **env}
+                host.command(args), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **env}
             )
         self.pid = self._popen.pid  # the program's own: `ip netns exec` becomes it
 
     @property
     def running(self) -> bool:
+        """Whether it hasn't ended."""
         return self._popen.poll() is None
 
     def text(self) -> str:
@@ -88,6 +89,7 @@ class Process:
         return self.log.read_text(errors="replace")
 
     def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
         self._popen.send_signal(number)
 
     def stop(self, timeout: float = 10.0) -> int:
@@ -115,15 +117,16 @@ class Host:
         self.ports: list[str] = []  # the bridge's end of each link
 
     def command(self, args: Sequence[str]) -> list[str]:
+        """The command that runs a program here, from anywhere."""
         return ["ip", "netns", "exec", self.namespace, *args]
 
     def run(self, *args: str, timeout: float = 30.0) -> str:
         """Run a program to its end; what it printed. Raises: CalledProcessError."""
         return _output(*self.command(args), timeout=timeout)
 
-    def popen(self, *args: str, log: str = "program", env: Mapping[str, str] | None = None) -> Process:
+    def popen(self, *args: str, log: str = "program", env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Process:
         """Start a program; the lab kills it at its end, if it's still there."""
-        process = Process(self, args, self._lab.directory / f"{self.name}-{log}-{next(_numbers)}.log", env or {})
+        process = Process(self, args, self._lab.directory / f"{self.name}-{log}-{next(_numbers)}.log", env or {}, cwd)
         self._lab.processes.append(process)
         return process
 
@@ -232,26 +235,12 @@ class Lab:
             ]
             _ip(host.namespace, *commands)
 
-    def node(self, host: Host, *flags: str, key: Path | None = None, port: int = 55555, timeout: float = 30.0) -> Process:
+    def node(
+        self, host: Host, *flags: str, key: Path | None = None, port: int = 55555, timeout: float = 30.0, command: Sequence[str] = OURS
+    ) -> Process:
         """Start a node and wait until clients can attach. Raises: RuntimeError with what it said, when it ends or takes too long."""
-        return self._node(host.python("-m", "iris", *_node_flags(flags, key, port), log="node"), port, timeout)
-
-    def reference_node(self, host: Host, *flags: str, key: Path, port: int = 55555, timeout: float = 30.0) -> Process:
-        """The same with the Go node that IRIS_REFERENCE names; skips the test when it names none."""
-        binary = os.environ.get("IRIS_REFERENCE")
-        if not binary:
-            pytest.skip("IRIS_REFERENCE doesn't name the Go node's binary")
-        return self._node(host.popen(binary, *_node_flags(flags, key, port), log="reference"), port, timeout)
-
-    def _node(self, process: Process, port: int, timeout: float) -> Process:
-        try:
-            wait_for(lambda: process.host.listens(port) or not process.running, timeout, "a node that takes clients")
-        except TimeoutError as exc:
-            process.kill()
-            raise RuntimeError(f"{exc}:\n{process.text()}") from None
-        if not process.running:
-            raise RuntimeError(f"the node ended:\n{process.text()}")
-        return process
+        args = [*command, *flags, *(("-rsa", str(key)) if key else ()), "-port", str(port)]
+        return await_node(host.popen(*args, log="node"), port, timeout)
 
     def close(self) -> None:
         """Remove everything. Idempotent."""
@@ -265,8 +254,16 @@ class Lab:
         atexit.unregister(self.close)
 
 
-def _node_flags(flags: Sequence[str], key: Path | None, port: int) -> list[str]:
-    return [*flags, *(("-rsa", str(key)) if key else ()), "-port", str(port)]
+def await_node(process: Process, port: int, timeout: float) -> Process:
+    """Wait until clients can attach to a node. Raises: RuntimeError with what it said, when it ends or takes too long."""
+    try:
+        wait_for(lambda: process.host.listens(port) or not process.running, timeout, "a node that takes clients")
+    except TimeoutError as exc:
+        process.kill()
+        raise RuntimeError(f"{exc}:\n{process.text()}") from None
+    if not process.running:
+        raise RuntimeError(f"the node ended:\n{process.text()}")
+    return process
 
 
 def _remove_leftovers() -> None:

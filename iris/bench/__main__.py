@@ -1,0 +1,105 @@
+"""`tools/bench`: the command line. Exit codes: 0 all was measured, 1 something failed or was lost, 2 usage, or no lab can be had."""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from iris.bench import clients, field, figures, lab, plot
+from iris.bench.results import ratios
+from iris.bench.run import run
+from iris.bench.table import table
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 up")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 3_600:
+        raise argparse.ArgumentTypeError(f"'{text}' is not between 0 and 3600")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description="Measures a node, on hosts that it makes of network namespaces (needs root).",
+        epilog=f"Figures: {', '.join(figure.name for figure in figures.FIGURES)}.",
+    )
+    parser.add_argument("--node", metavar="COMMAND", help="our node: a command or a checkout's directory (default: this one)")
+    parser.add_argument(
+        "--against", metavar="PATH", help="compare with another node: a Go node's binary, a command, a checkout's directory"
+    )
+    parser.add_argument("--pairs", metavar="N", type=_count, help="how often each is run in turn (5 with --against, else 1)")
+    parser.add_argument("--only", metavar="NAME,...", default="", help="the figures whose names begin so")
+    parser.add_argument(
+        "--layout", choices=[*figures.LAYOUTS, "both"], default="both", help="both ends on one node, on two, or both (default)"
+    )
+    parser.add_argument("--seconds", metavar="S", type=_seconds, default=2.0, help="how long one figure is measured (2)")
+    parser.add_argument("--clients", action="store_true", help="compare our Python binding with NATS, over two nodes, instead")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the ratios there (PNG, SVG, PDF)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write everything there, - for standard output (instead of the table)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, and print what was found. Returns: the exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        chosen = figures.choose(args.only)
+        subjects = [field.ours(args.node)]
+        if args.against is not None:
+            subjects.append(field.subject(args.against))
+    except ValueError as exc:
+        parser.exit(2, f"bench: {exc}\n")
+    comparing = args.clients or len(subjects) > 1
+    if args.plot is not None and not comparing:
+        parser.exit(2, "bench: --plot draws ratios, and needs --against or --clients\n")
+    if reason := lab.unavailable() or (args.plot and plot.unavailable()) or (args.clients and clients.unavailable()):
+        parser.exit(2, f"bench: {reason}\n")
+    times: dict[str, Any] = {
+        "pairs": args.pairs or (5 if comparing else 1),
+        "seconds": args.seconds,
+        "warm_up": min(0.3, args.seconds),
+    }
+    layouts = figures.LAYOUTS if args.layout == "both" else (args.layout,)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+    try:
+        if args.clients:
+            chosen = list(clients.FIGURES)
+            results = clients.run(subjects[0], **times, say=say)
+        else:
+            results = run(subjects, chosen, layouts, **times, say=say)
+    except KeyboardInterrupt:
+        parser.exit(130, "bench: interrupted\n")
+    document = json.dumps({**asdict(results), "ratios": ratios(results, chosen)}, indent=1)
+    if args.json is not None and str(args.json) != "-":
+        args.json.write_text(document + "\n")
+    if args.plot is not None:
+        plot.plot(results, chosen, args.plot)
+    print(document if str(args.json) == "-" else table(results, chosen), end="")
+    return 1 if results.failures else 0
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Events as they are sent, counted and checked, a batch at a time. Core."""
+
+from typing import Protocol
+
+from iris.bench.wire import Buffer, Failure, binary, payload
+
+BLOCK = 128  # events that are sent at once, each with another number in its first byte
+
+
+class Stream:
+    """The packets of one kind of event, as they're sent and as they come."""
+
+    def __init__(self, kind: str, name: str, size: int) -> None:
+        """kind: "publish" to a topic of this name, or "broadcast" to a cluster."""
+        body = payload(size - 1)
+        address = binary(name.encode())
+        sent, came = (b"\x08" + address, b"\x08" + address) if kind == "publish" else (b"\x03" + address, b"\x03")
+        whole = [binary(bytes([number]) + body) for number in range(BLOCK)]
+        self.block = b"".join(sent + each for each in whole)
+        self.subscribe = b"\x06" + address if kind == "publish" else b""
+        self.unsubscribe = b"\x07" + address if kind == "publish" else b""
+        self.cluster = "" if kind == "publish" else name  # of the receivers
+        self.head, self.body = came + whole[0][:-size], body  # around the number
+
+
+class Tally:
+    """Counts one receiver's events, and checks every byte of them."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._head, self._body = stream.head, stream.body
+        self._between = stream.body + stream.head
+        self.stride = len(self._between) + 1
+        self.count = 0
+        self.sum = 0  # of their numbers: with the count it tells whether some came twice and others never
+
+    def take(self, whole: Buffer) -> None:
+        """Whole events came. Raises: Failure."""
+        data = bytes(whole)
+        count = len(data) // self.stride
+        numbers = data[len(self._head) :: self.stride]
+        if count and not (
+            data.startswith(self._head)
+            and data.endswith(self._body)
+            and data.count(self._between, len(self._head)) == count - 1
+            and max(numbers) < BLOCK
+            and len(numbers) == count
+        ):
+            raise Failure(f"a receiver got something else than its events: {data[:32].hex(' ')}")
+        self.count += count
+        self.sum += sum(numbers)
+
+
+class Numbers(Protocol):
+    """A board."""
+
+    def __getitem__(self, index: int) -> int: ...
+
+
+class Progress:
+    """What the receivers have, from when it was made. Their board has two numbers of each: a `Tally`'s count and sum."""
+
+    def __init__(self, board: Numbers, receivers: int) -> None:
+        self._board, self._receivers = board, range(receivers)
+        self._base = self._read()
+
+    def _read(self) -> list[tuple[int, int]]:
+        return [(self._board[2 * i], self._board[2 * i + 1]) for i in self._receivers]
+
+    def counts(self) -> list[int]:
+        """Events of each receiver."""
+        return [self._board[2 * i] - self._base[i][0] for i in self._receivers]
+
+    def wrong(self, sent: int) -> tuple[int, int]:
+        """How many events are missing, and how many came that weren't sent, of whole blocks."""
+        lost = extra = 0
+        numbers = sum(range(BLOCK)) * (sent // BLOCK)
+        for (count, total), (count_before, sum_before) in zip(self._read(), self._base, strict=True):
+            got = count - count_before
+            lost += max(0, sent - got)
+            extra += max(0, got - sent)
+            if got == sent and total - sum_before != numbers:  # some twice, and as many never
+                lost, extra = lost + 1, extra + 1
+        return lost, extra
