@@ -17,8 +17,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final
 
-from mypy_extensions import mypyc_attr
-
+from iris.compiling import mypyc_attr
 from iris.errors import LinkClosed
 
 _SMALL: Final = 16_384  # bytes; shorter writes are copied together, longer ones are sent from where they are

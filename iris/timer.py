@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from mypy_extensions import mypyc_attr
-
+from iris.compiling import mypyc_attr
 from iris.outbox import Batch
 
 _log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
-from mypy_extensions import mypyc_attr
 
+from iris.compiling import mypyc_attr
 from iris.errors import ProtocolError
 
 KEY_SIZE: Final = 16  # bytes

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-from mypy_extensions import mypyc_attr
-
+from iris.compiling import mypyc_attr
 from iris.config import Config
 from iris.errors import LimitReached, ProtocolError, StateError
 from iris.proto.iris.memberships import Memberships

@@ -123,8 +123,8 @@ class Attachment:
                 break
             except OSError:
                 break  # it is gone, without the courtesy of hanging up
-            except Denied as exc:
-                self._deny(str(exc))
+            except Denied as denied:  # a name of its own: mypyc gives one name one class
+                self._deny(str(denied))
             except (ProtocolError, LimitReached) as exc:
                 # whoever isn't attached may be a port scan: nobody's concern
                 _log.log(logging.WARNING if client.attached else logging.DEBUG, "client %d broke the rules: %s", client.number, exc)
