@@ -25,7 +25,7 @@ from iris.keys import generate_key, load_key, network_key
 from iris.netif import Interface, interfaces
 from iris.node import Node
 from iris.service.relay.schema import VERSION
-from iris.system import raise_descriptor_limit
+from iris.system import calm_collector, raise_descriptor_limit
 
 _log = logging.getLogger("iris")
 
@@ -205,6 +205,7 @@ def run(args: argparse.Namespace) -> None:
         where = _where(args)
         network, key = _membership(args)
         node = Node(network, key, where, config=config)
+        calm_collector()
         node.start()
         _wait_for_signal()
         _log.info("stopping; again to stop at once")

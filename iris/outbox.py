@@ -23,6 +23,7 @@ from iris.errors import LinkClosed
 _SMALL: Final = 16_384  # bytes; shorter writes are copied together, longer ones are sent from where they are
 _BULK: Final = 65_536  # bytes that one gathering buffer holds at most, before the next one begins
 _VECTORS: Final = 512  # buffers in one system call; the kernel takes 1,024
+BATCH: Final = 24  # messages after which a reading thread sends what came of them: others work on it while it reads on
 
 Buffer = bytes | bytearray | memoryview
 

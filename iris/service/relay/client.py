@@ -15,8 +15,8 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, Final
 
 from iris.config import Config
 from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
@@ -31,11 +31,18 @@ from iris.timer import Deadline, Timer
 
 _log = logging.getLogger(__name__)
 
+_WELCOME: Final = DEFAULT.node(Op.INIT, version=VERSION)
 _COMPLAIN_EVERY = 10.0  # seconds between two lines about the same slow client
 _TOO_SLOW = "takes too little of what is sent to it"
 _SERVICE_FULL = "the service takes too little of what it is asked"
 _REPLY_TOO_MUCH = "there is no room for the reply: take more of what is sent to you"
 _NO_OFFER = "that tunnel isn't offered any more"
+
+
+@lru_cache(maxsize=64)
+def _goodbye(reason: str) -> bytes:
+    data: bytes = DEFAULT.node(Op.CLOSE, reason=reason)
+    return data
 
 
 class Denied(IrisError):
@@ -160,7 +167,7 @@ class Client:
         if ended:  # meanwhile
             connection.close()
         else:
-            self._outbox.release(DEFAULT.node(Op.INIT, version=VERSION))
+            self._outbox.release(_WELCOME)
 
     # What it asks for
 
@@ -342,7 +349,7 @@ class Client:
 
     def _overflow(self) -> None:
         try:
-            self._outbox.finish(DEFAULT.node(Op.CLOSE, reason=_TOO_SLOW))
+            self._outbox.finish(_goodbye(_TOO_SLOW))
         except LinkClosed:
             return
         self._counters.add("overflowed")
@@ -406,7 +413,7 @@ class Client:
             silent = reason is None or self.state is State.GREETING
             self._step("end")
         with contextlib.suppress(LinkClosed):  # it broke, or overflowed
-            self._outbox.finish(*(() if silent else [DEFAULT.node(Op.CLOSE, reason=reason)]))
+            self._outbox.finish(*(() if silent else [_goodbye(reason)]))
         if self._connection is not None:
             self._connection.close(vanished=not self._leaves)
         for tunnel in list(self._tunnels.values()):

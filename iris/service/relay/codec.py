@@ -7,6 +7,7 @@ Not here: init, deny and close towards the client, which the schema builds.
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from iris.config import Limits, RelayConfig
@@ -77,7 +78,7 @@ class Parser:
         self._missing = 0  # bytes of it that are still to come
         self._payload: bytes | None = None  # the same payload, whole
         later = self._readers(limits, relay)
-        self._later: tuple[Reader, ...] = tuple(later.get(op, unknown) for op, unknown in enumerate(_UNKNOWN))
+        self._later: tuple[Reader, ...] = (*[later.get(op, _UNKNOWN[op]) for op in range(len(Op))], *_UNKNOWN[len(Op) :])
         self._table: tuple[Reader, ...] = (self._init_reader(limits), *_NOT_INIT)
 
     def feed(self, data: bytes) -> Iterator[tuple[int, Fields]]:
@@ -304,6 +305,7 @@ def reply(number: int, size: int) -> bytes:
     return b"\x05" + varint(number) + b"\x00\x01" + varint(size)
 
 
+@lru_cache(maxsize=1_024)  # an event goes to many
 def publish(topic: str, size: int) -> bytes:
     """An event, `size` bytes of which follow."""
     return b"\x08" + string(topic) + varint(size)
