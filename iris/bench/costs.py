@@ -79,7 +79,8 @@ def _pieces(size: int, timer: Timer, near: socket.socket, far: socket.socket) ->
     yield "relay: parse a request", lambda read=request * _READ: list(parser.feed(read)), _READ  # type: ignore[misc]
     yield "relay: the head of a reply", lambda: codec.reply(300, size), 1
     yield "timer: set a deadline and cancel it", lambda: timer.cancel(timer.after(5.0, _nothing)), 1
-    yield "lock, uncontended", lambda lock=threading.Lock(): _hold(lock), 1  # type: ignore[misc]
+    lock = threading.Lock()
+    yield "lock, uncontended", lambda: _hold(lock), 1
 
     sink = _Sink()
     scribe = Scribe(sink, config=config.scribe, limits=config.limits, timer=timer, rng=random.Random(1), cpu_usage=lambda: 1.0)
