@@ -55,6 +55,6 @@ def compiled(target: str) -> list[Extension]:
 if os.environ.get("IRIS_COMPILE") == "1":
     with tempfile.TemporaryDirectory() as scratch:  # instead of build/, which would be left behind
         extensions = compiled(scratch) if BUILDS & set(sys.argv) else []
-        setup(ext_modules=extensions, setup_requires=["mypy>=1.11"], options={"build": {"build_base": scratch}})
+        setup(ext_modules=extensions, setup_requires=["mypy>=2.4"], options={"build": {"build_base": scratch}})
 else:
     setup()
