@@ -3,6 +3,8 @@
 import ast
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.machinery import ExtensionFileLoader, SourceFileLoader
@@ -14,6 +16,31 @@ from iris.compiling import build, caused
 from iris.errors import ProtocolError
 
 ROOT = Path(__file__).parents[2]
+RECURSION = """
+import threading
+from iris.service.relay import attachment
+from tests.support.applications import Application
+from tests.support.fake_scribe import FakeNetwork
+
+network, count, told = FakeNetwork(), 400, []
+connections = [network[1].connect(str(number), Application()) for number in range(count)]
+for number, connection in enumerate(connections[1:]):
+    connections[number].request(str(number + 1), b"", 60.0, lambda outcome, number=number: connections[number].close())
+
+
+def close():
+    try:
+        connections[-1].close()
+    except RecursionError:
+        told.append("RecursionError")
+
+
+threading.stack_size(attachment._STACK)
+thread = threading.Thread(target=close)
+thread.start()
+thread.join()
+print(told)
+"""
 
 
 def hot_modules() -> list[str]:
@@ -81,3 +108,9 @@ def test_no_attribute_has_a_name_that_c_keeps_for_itself(name: str) -> None:
     for node in ast.walk(source(name)):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
             assert node.attr not in ("_thread", "_Thread_local", "_Atomic", "_Bool"), f"line {node.lineno}"
+
+
+def test_a_recursion_without_end_is_an_error_and_no_crash() -> None:
+    """In a client's thread: each connection that closes has the next one closed."""
+    done = subprocess.run([sys.executable, "-c", RECURSION], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "['RecursionError']\n", (done.returncode, done.stderr)
