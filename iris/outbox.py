@@ -17,7 +17,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final
 
-from iris.compiling import mypyc_attr
+from iris.compiling import caused, mypyc_attr
 from iris.errors import LinkClosed
 
 _SMALL: Final = 16_384  # bytes; shorter writes are copied together, longer ones are sent from where they are
@@ -39,10 +39,8 @@ def _of_this_batch() -> "dict[Outbox, None] | None":
 
 
 def closed(text: str, cause: Exception | None) -> LinkClosed:
-    """What to raise when a link has ended, and how it did. mypyc knows no `raise ... from`."""
-    error = LinkClosed(text)
-    error.__cause__ = cause
-    return error
+    """What to raise when a link has ended, and how it did."""
+    return caused(LinkClosed(text), cause)
 
 
 class Batch:

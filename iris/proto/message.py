@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from iris.compiling import mypyc_attr
 from iris.errors import ProtocolError
 
 KEY_SIZE: Final = 16  # bytes
@@ -102,7 +101,6 @@ class Payload:
             return self._sealed
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Message:
     """What layers hand to each other: the current layer's metadata, and a payload (None: a packet of the node's own)."""
 

@@ -26,7 +26,7 @@ from iris.timer import Timer
 
 _LEAST, _MOST = 4_096, 65_536  # bytes of one read: of an idle client, and of one that has a lot to say
 _PATIENCE = 0.5  # seconds that a client waits for a peer that takes too little, before more is read from it
-_STACK = 256 * 1024  # bytes of address space for a thread; Python code needs little of it
+_STACK = 1024 * 1024  # bytes of address space for a thread; little of it is used, but compiled, Python's limit of recursion must come first
 
 _log = logging.getLogger(__name__)
 _starting = threading.Lock()  # guards the process's stack size

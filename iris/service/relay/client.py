@@ -18,6 +18,7 @@ from enum import Enum, auto
 from functools import lru_cache, partial
 from typing import Any, Final
 
+from iris.compiling import caused
 from iris.config import Config
 from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
 from iris.outbox import Outbox
@@ -142,7 +143,7 @@ class Client:
         except Denied:
             raise
         except IrisError as exc:
-            raise Denied(str(exc)) from exc
+            raise caused(Denied(str(exc)), exc) from exc
         handlers: dict[Op, Callable[..., None]] = {
             Op.CLOSE: self._close,
             Op.BROADCAST: connection.broadcast,
@@ -198,7 +199,7 @@ class Client:
         try:
             change(topic)
         except (StateError, LimitReached) as exc:  # the protocol has no word for it but the close's reason
-            raise ProtocolError(f"topic: {exc}") from exc
+            raise caused(ProtocolError(f"topic: {exc}"), exc) from exc
 
     def _tunnel_init(self, number: int, cluster: str, timeout: int) -> None:
         assert self._connection is not None
@@ -332,11 +333,11 @@ class Client:
             self._full_since = None
             return False
         self._counters.add("limited")
-        now = self._clock()
-        if self._full_since is None:
+        now, since = self._clock(), self._full_since  # once: another thread may find room meanwhile
+        if since is None:
             self._full_since = now
             self._complain("%s: it is asked no more", _TOO_SLOW)
-        elif now - self._full_since >= self._config.relay.stall_timeout:
+        elif now - since >= self._config.relay.stall_timeout:
             self._overflow()
         return True
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
+from iris.compiling import caused, mypyc_attr
 from iris.config import Limits, RelayConfig
 from iris.errors import MessageTooBig, ProtocolError
 from iris.service.relay.schema import CLIENT_MAGIC, MAX_VARINT, VARINT_SIZE, Op
@@ -60,12 +61,13 @@ def decode_utf8(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise ProtocolError("a string isn't UTF-8") from None  # the original would show what was sent
+        raise caused(ProtocolError("a string isn't UTF-8"), None) from None  # the original would show what was sent
 
 
 Reader = Callable[[bytes, int], tuple[int, Fields]]  # (data, offset behind the op) -> (offset behind the packet, fields)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Parser:
     """Cut what a client sends into packets; the front of one that isn't whole waits for the next feed().
 
