@@ -18,6 +18,7 @@ HOT = [  # a message's whole way through the node, in its order
     "iris/service/relay/client.py",
     "iris/service/relay/tunnel.py",
     "iris/proto/iris/connection.py",
+    "iris/proto/iris/requests.py",
     "iris/proto/iris/tunnel.py",
     "iris/proto/iris/tunnel_link.py",
     "iris/proto/iris/overlay.py",

@@ -67,15 +67,21 @@ def _write(ring: RingHeader, key: bytes, iv: bytes, fronts: tuple[bytes, bytes, 
     if cluster.tun_id or cluster.tun_key or cluster.tun_addrs or cluster.tun_time or len(key) != _SHORT or len(iv) != _SHORT:
         return None
     inner = _write_cluster(cluster)
-    before = fronts[2] + _uint(len(inner)) + inner + b"\x01" + _uint(tree.op) + b"\x01" + _big(sender)
-    if tree.topic is not None:
-        before += b"\x01" + _big(tree.topic)
-    if tree.prev is not None:
-        before += (b"\x02" if tree.topic is None else b"\x01") + _big(tree.prev)
-    inner = before + _END
+    inner = b"".join([fronts[2], _uint(len(inner)), inner, _write_tree(tree.op, sender, tree.topic, tree.prev)])
     inner = b"".join([fronts[1], _uint(len(inner)), inner, b"\x02", _big(dest), _END])
     inner = b"".join([fronts[0], _uint(len(inner)), inner, _KEY, key, _KEY, iv, _END])
     return _uint(len(inner)) + inner
+
+
+@lru_cache(maxsize=4_096)  # messages that take the same way have it in common
+def _write_tree(op: int, sender: int, topic: int | None, prev: int | None) -> bytes:
+    """What follows the cluster's header in the tree's."""
+    out = b"\x01" + _uint(op) + b"\x01" + _big(sender)
+    if topic is not None:
+        out += b"\x01" + _big(topic)
+    if prev is not None:
+        out += (b"\x02" if topic is None else b"\x01") + _big(prev)
+    return out + _END
 
 
 def _write_cluster(header: ClusterHeader) -> bytes:
@@ -173,7 +179,8 @@ def _read(data: bytes, fronts: tuple[bytes, bytes, bytes]) -> tuple[RingHeader, 
     tree_at, tree_end = _contents(data, ring_at, fronts[1])
     at, cluster_end = _contents(data, tree_at, fronts[2])
     cluster = _read_cluster(data, at, cluster_end)
-    tree = _read_tree(data, cluster_end, tree_end, cluster)
+    op, sender, topic, prev = _read_tree(data[cluster_end:tree_end])
+    tree = TreeHeader(cluster, op, sender, topic, prev)
     if data[tree_end] != 2:  # to the third field
         raise _Unusual
     dest, at = _read_big(data, tree_end + 1)
@@ -246,14 +253,16 @@ def _read_cluster(data: bytes, at: int, end: int) -> ClusterHeader:
     return ClusterHeader(op, src, dest, req_id, req_fail, req_time)
 
 
-def _read_tree(data: bytes, at: int, end: int, cluster: ClusterHeader) -> TreeHeader:
+@lru_cache(maxsize=4_096)
+def _read_tree(data: bytes) -> tuple[int, int | None, int | None, int | None]:
+    """What follows the cluster's header in the tree's: op, sender, topic, previous hop."""
     op = 0
     sender: int | None = None
     topic: int | None = None
     prev: int | None = None
-    delta = data[at]
+    delta = data[0]
     field = 1 + delta
-    at += 1
+    at = 1
     if delta and field == 2:
         op, at = _read_uint(data, at)
         delta = data[at]
@@ -273,9 +282,9 @@ def _read_tree(data: bytes, at: int, end: int, cluster: ClusterHeader) -> TreeHe
         prev, at = _read_big(data, at)
         delta = data[at]
         at += 1
-    if delta or at != end:
+    if delta or at != len(data):
         raise _Unusual
-    return TreeHeader(cluster, op, sender, topic, prev)
+    return op, sender, topic, prev
 
 
 def _read_uint(data: bytes, at: int) -> tuple[int, int]:

@@ -224,8 +224,7 @@ class Connection:
             return True  # nobody waits for the answer
         call = Call(self._calls, next(self._call_ids), self._scribe.direct, sender, header, message.data())
         if self._closed:  # meanwhile, so that close() may have missed the call
-            reference = self._calls.pop(call.id, None)
-            return reference is None or reference() is not call  # used last: compiled, it lives no longer
+            return self._calls.pop(call.id, None) is None
         if len(self._calls) > self._shared.config.limits.client_requests:
             call.fail(_BUSY)
         else:
@@ -419,10 +418,8 @@ class Connection:
                     self._timer.cancel(entry.deadline)
         for tunnel in list(self._tunnels):
             self._let_go(tunnel)
-        for reference in list(self._calls.values()):
-            call = reference()
-            if call is not None:
-                call.fail(_WENT_AWAY)
+        for call in list(self._calls.values()):
+            call.fail(_WENT_AWAY)
         self._shared.connections.pop(self.id, None)
         self.handler = _NOBODY
 

@@ -5,41 +5,36 @@ Core; answers to the request half of Go's proto/iris/connection.go and events.go
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from weakref import ref
+from typing import Final, NamedTuple
 
 from iris.proto.iris.wire import Header, Op
 from iris.proto.message import Message, Payload
 from iris.proto.pastry.space import NodeId
 
-MAX_TIMEOUT = 9e9  # seconds; as nanoseconds it just fits an int64, and threads can wait that long
+MAX_TIMEOUT: Final = 9e9  # seconds; as nanoseconds it just fits an int64, and threads can wait that long
 
-_NANO = 1_000_000_000
+_NANO: Final = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The service answered."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """The service, or its node, said why there is no answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class TimedOut:
+class TimedOut(NamedTuple):
     """Nobody answered in time."""
 
 
 Outcome = Reply | Fault | TimedOut
 
-TIMED_OUT = TimedOut()
+TIMED_OUT: Final = TimedOut()
 
 
 def to_nanoseconds(timeout: float) -> int:
@@ -53,12 +48,12 @@ def to_seconds(nanoseconds: int) -> float:
 
 
 class Call:
-    """A request in a service's hand. Who has it may drop it: nobody else keeps it alive, and the caller's node keeps the time.
+    """A request in a service's hand. Who has it answers it, or drops it when the time is over: the caller's node keeps the time by itself.
 
     Attributes: data: the request; timeout: seconds that the caller granted, counted from now; id: unique on its connection.
     """
 
-    __slots__ = ("__weakref__", "_dest", "_direct", "_open", "_req_id", "_sender", "data", "id", "timeout")
+    __slots__ = ("_dest", "_direct", "_open", "_req_id", "_sender", "data", "id", "timeout")
 
     def __init__(
         self,
@@ -72,7 +67,7 @@ class Call:
         self.id, self._open, self._direct = call_id, open_calls, direct
         self._sender, self._dest, self._req_id = sender, header.src, header.req_id
         self.data, self.timeout = data, to_seconds(header.req_time)
-        open_calls[call_id] = ref(self, partial(open_calls.pop, call_id))  # takes itself out when nobody has the call any more
+        open_calls[call_id] = self
 
     def reply(self, data: bytes) -> None:
         """Answer; ignored when the call was answered, or failed, before."""
@@ -82,9 +77,13 @@ class Call:
         """Answer with a fault; ignored when the call was answered, or failed, before."""
         self._answer(text.encode(errors="replace"), failed=True)
 
+    def drop(self) -> None:
+        """Leave it without an answer, for nobody waits any more."""
+        self._open.pop(self.id, None)
+
     def _answer(self, data: bytes, *, failed: bool) -> None:
         if self._open.pop(self.id, None) is not None:  # atomic: the first one counts
             self._direct(self._sender, Message(Header(Op.REPLY, 0, self._dest, self._req_id, failed), Payload.of(data)))
 
 
-OpenCalls = dict[int, ref[Call]]  # a connection's unanswered calls, by id
+OpenCalls = dict[int, Call]  # a connection's unanswered calls, by id

@@ -266,7 +266,9 @@ class Client:
         self._write(codec.request(number, len(data)), data, codec.varint(round(call.timeout * 1_000)))
 
     def _give_up(self, number: int) -> None:
-        if self._calls.pop(number, None) is not None:  # the caller's node has told it by itself
+        entry = self._calls.pop(number, None)
+        if entry is not None:
+            entry.call.drop()  # the caller's node has told it by itself
             self._settle()
 
     def _reply(self, number: int, success: bool, result: Any) -> None:

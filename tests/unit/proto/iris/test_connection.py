@@ -273,9 +273,12 @@ def test_call_that_its_service_dropped_leaves_nothing_behind() -> None:
     for _ in range(100):
         caller.request("workers", b"", 1.0, lambda outcome: None)
         network.run(1.0)
-        assert len(service.calls) == 1
+        (call,) = service.calls
         service.calls.clear()
+        call.drop()
+        call.reply(b"after all")  # ignored
     assert pending(network) == 0
+    assert network.nodes[NodeId(2)].sent == []
 
 
 def test_request_goes_on_to_another_member_when_one_is_just_leaving() -> None:

@@ -125,6 +125,8 @@ def test_late_second_and_unknown_replies_are_ignored(network: FakeNetwork) -> No
     service.do(Op.REPLY, 1, True, b"late")
     assert client.got() == [(Op.REPLY, 0, False, True, b"A"), (Op.REPLY, 1, True, None, None)]
     assert not service.client._calls
+    assert service.client._connection is not None
+    assert not service.client._connection._calls
 
 
 def test_too_many_requests_are_refused_in_words_one_by_one() -> None:
