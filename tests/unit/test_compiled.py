@@ -18,7 +18,7 @@ from iris.errors import ProtocolError
 ROOT = Path(__file__).parents[2]
 RECURSION = """
 import threading
-from iris.service.relay import attachment
+from iris.service.relay import spares
 from tests.support.applications import Application
 from tests.support.fake_scribe import FakeNetwork
 
@@ -35,7 +35,7 @@ def close():
         told.append("RecursionError")
 
 
-threading.stack_size(attachment._STACK)
+threading.stack_size(spares._STACK)
 thread = threading.Thread(target=close)
 thread.start()
 thread.join()

@@ -22,14 +22,13 @@ from iris.service.relay.client import Client, Denied
 from iris.service.relay.codec import Parser
 from iris.service.relay.counters import Counters
 from iris.service.relay.schema import DEFAULT, Op
+from iris.service.relay.spares import Spares
 from iris.timer import Timer
 
 _LEAST, _MOST = 4_096, 65_536  # bytes of one read: of an idle client, and of one that has a lot to say
 _PATIENCE = 0.5  # seconds that a client waits for a peer that takes too little, before more is read from it
-_STACK = 1024 * 1024  # bytes of address space for a thread; little of it is used, but compiled, Python's limit of recursion must come first
 
 _log = logging.getLogger(__name__)
-_starting = threading.Lock()  # guards the process's stack size
 
 
 class ClientOutbox(Outbox):
@@ -44,6 +43,7 @@ class Attachment:
         number: int,
         sock: socket.socket,
         *,
+        spares: Spares,
         connect: Callable[["Attachment", str, Handler], Connection],
         on_gone: Callable[["Attachment"], None],
         config: Config,
@@ -53,13 +53,13 @@ class Attachment:
     ) -> None:
         """Take over a connected, blocking socket. connect raises Denied, or another IrisError, when the application can't be attached."""
         self._sock, self._on_gone, self._counters, self._timer = sock, on_gone, counters, timer
-        self._connect, self._clock = connect, clock
+        self._spares, self._connect, self._clock = spares, connect, clock
         self._drain_timeout = config.relay.drain_timeout
         # Tunnels throttle themselves: one that stalls with all of its allowance on the way keeps nothing else of its client waiting.
         self._high_water = max(config.limits.peer_high_water, config.relay.tunnel_buffer + 2 * config.iris.tunnel_window)
         self._parser = Parser(config.limits, config.relay)
-        name = f"relay-{number}"
-        self._outbox = ClientOutbox(sock, name=name, limit=config.limits.client_outbox, held=True)
+        self._name = f"relay-{number}"
+        self._outbox = ClientOutbox(sock, name=self._name, limit=config.limits.client_outbox, held=True)
         self.client = Client(
             number,
             self._outbox,
@@ -71,16 +71,11 @@ class Attachment:
             clock=clock,
         )
         self._deadline = timer.after(config.relay.init_timeout, self._expire)
-        self._runner = threading.Thread(target=self._run, name=name, daemon=True)
+        self._over = threading.Event()  # all is done
 
     def start(self) -> None:
         """Start reading. Raises: RuntimeError when the system has no thread left."""
-        with _starting:
-            before = threading.stack_size(_STACK)
-            try:
-                self._runner.start()
-            finally:
-                threading.stack_size(before)
+        self._spares.run(self._name, self._run)
 
     def refuse(self, reason: str) -> None:
         """Deny, and hang up at once: instead of `start`."""
@@ -89,9 +84,8 @@ class Attachment:
         self._sock.close()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the end of its thread; False when that takes longer."""
-        self._runner.join(timeout)
-        return not self._runner.is_alive()
+        """Wait for its thread to be done with it; False when that takes longer."""
+        return self._over.wait(timeout)
 
     def cut(self) -> None:
         """Hang up, whatever isn't sent or read yet."""
@@ -114,6 +108,12 @@ class Attachment:
         return self._connect(self, cluster, handler)
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._over.set()
+
+    def _serve(self) -> None:
         client = self.client
         while True:
             try:

@@ -21,6 +21,7 @@ from iris.proto.stream import Address, Listener
 from iris.service.relay.attachment import Attachment
 from iris.service.relay.client import Denied
 from iris.service.relay.counters import Counters
+from iris.service.relay.spares import Spares
 from iris.timer import Timer
 
 _BACKLOG = 512  # connections that the kernel holds until they're accepted
@@ -56,6 +57,7 @@ class Relay:
         self.counters = Counters()
         self.port = config.relay.port
         self._listeners: list[Listener] = []
+        self._spares = Spares()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()  # guards all below
         self._greeting: dict[Attachment, None] = {}  # who was silent for longest comes first
@@ -94,6 +96,7 @@ class Relay:
         attachment = Attachment(
             next(self._numbers),
             sock,
+            spares=self._spares,
             connect=self._connect,
             on_gone=self._gone,
             config=self._config,
@@ -180,5 +183,6 @@ class Relay:
             attachments = [attachment for attachment in attachments if not attachment.join(max(0.0, deadline - self._clock()))]
             for attachment in attachments:
                 attachment.cut()
+        self._spares.close()
         if attachments:
             raise CloseTimeout(f"{len(attachments)} clients' threads outlived the relay")
