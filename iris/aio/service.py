@@ -14,7 +14,8 @@ from iris.aio.pool import call, cancelled
 from iris.aio.tunnel import Tunnel
 from iris.client.codec import Buffer, payload
 from iris.client.errors import Closed, Fault
-from iris.client.handlers import Decorators, Intake, Request, fault_text
+from iris.client.handlers import Decorators, fault_text
+from iris.client.intake import Intake, Request
 from iris.client.limits import PATIENCE, PORT, ServiceLimits
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ it. Lock order: _lock -> the face's `write_soon`.
 import itertools
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from iris.client import codec
 from iris.client.codec import Buffer
@@ -44,6 +44,9 @@ class TunnelEnd(Protocol):
     def handle_close(self, error: Closed) -> None:
         """It is over."""
 
+
+_REPLY: Final = int(Op.REPLY)
+_REQUEST: Final = int(Op.REQUEST)
 
 T = TypeVar("T", bound=TunnelEnd)
 T_co = TypeVar("T_co", bound=TunnelEnd, covariant=True)
@@ -94,8 +97,6 @@ class Core(Generic[T]):
             Op.DENY: self._take_deny,
             Op.CLOSE: self._take_close,
             Op.BROADCAST: self._take_broadcast,
-            Op.REQUEST: self._take_request,
-            Op.REPLY: self._take_reply,
             Op.PUBLISH: self._take_event,
             Op.TUNNEL_INIT: self._take_offer,
             Op.TUNNEL_CONFIRM: self._take_tunnel,
@@ -103,7 +104,7 @@ class Core(Generic[T]):
             Op.TUNNEL_TRANSFER: self._take_chunk,
             Op.TUNNEL_CLOSE: self._take_tunnel_close,
         }
-        self._handlers = handlers  # the parser lets nothing pass that isn't in there
+        self._handlers = handlers  # the parser lets nothing pass that isn't in there, or one of the two that `feed` knows
 
     def feed(self, data: bytes) -> None:
         """Take what the node sent. Raises: ProtocolError when that breaks the rules."""
@@ -111,7 +112,12 @@ class Core(Generic[T]):
         for op, fields in self._parser.feed(data):
             if self.ended is not None:
                 raise ProtocolError("something follows the end")
-            handlers[op](*fields)
+            if op == _REPLY:
+                self._take_reply(fields[0], fields[1], fields[2], fields[3])
+            elif op == _REQUEST:
+                self._take_request(fields[0], fields[1], fields[2])
+            else:
+                handlers[op](*fields)
 
     def end(self, error: Closed) -> bool:
         """Nothing will come any more: whoever waits is told. Idempotent; returns whether this was the end."""

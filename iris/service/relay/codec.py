@@ -9,6 +9,7 @@ Not here: init, deny and close towards the client, which the schema builds.
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from iris.compiling import mypyc_attr
 from iris.config import Limits, RelayConfig
 from iris.errors import MessageTooBig, ProtocolError
 from iris.service.relay.schema import CLIENT_MAGIC, MAX_VARINT, VARINT_SIZE, Op
@@ -65,6 +66,7 @@ def decode_utf8(data: bytes) -> str:
 Reader = Callable[[bytes, int], tuple[int, Fields]]  # (data, offset behind the op) -> (offset behind the packet, fields)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Parser:
     """Cut what a client sends into packets; the front of one that isn't whole waits for the next feed().
 
@@ -262,6 +264,7 @@ _UNKNOWN: Final = tuple(_unknown(op) for op in range(256))
 _NOT_INIT: Final = (_not_init,) * 255
 
 _VARINTS: Final = tuple(bytes([value]) for value in range(0x80))
+_MORE: Final = tuple(bytes([value | 0x80]) for value in range(0x80))  # what more of a number follows
 
 
 def varint(value: int) -> bytes:
@@ -269,9 +272,9 @@ def varint(value: int) -> bytes:
     if value < 0x80:
         return _VARINTS[value]
     if value < 0x4000:
-        return bytes((value & 0x7F | 0x80, value >> 7))
+        return _MORE[value & 0x7F] + _VARINTS[value >> 7]
     if value < 0x20_0000:
-        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
+        return _MORE[value & 0x7F] + _MORE[value >> 7 & 0x7F] + _VARINTS[value >> 14]
     data = bytearray()
     while value > 0x7F:
         data.append(value & 0x7F | 0x80)
