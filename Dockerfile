@@ -1,11 +1,12 @@
 # An Iris node in a container. Applications attach to the relay on loopback, so they share the node's network namespace:
 #   docker run --network host --user "$(id -u)" -v ~/network.pem:/key.pem:ro iris -net demo -rsa /key.pem
-# (--user because only its owner may read the key.)
+# (--user because only its owner may read the key.) The node in it is compiled; the compiler isn't in it.
 FROM python:3.13-slim AS build
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev
 WORKDIR /src
-COPY setup.py setup.cfg README.md LICENSE ./
+COPY pyproject.toml setup.py setup.cfg README.md LICENSE ./
 COPY iris iris
-RUN python -m venv /opt/iris && /opt/iris/bin/pip install --no-cache-dir .
+RUN python -m venv /opt/iris && IRIS_COMPILE=1 /opt/iris/bin/pip install --no-cache-dir .
 
 FROM python:3.13-slim
 COPY --from=build /opt/iris /opt/iris

@@ -4,6 +4,11 @@ Compiled, the modules below are C extensions that mypyc makes of the same source
 """
 
 import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -36,18 +41,28 @@ HOT = [  # a message's whole way through the node, in its order
     "iris/client/pool.py",
     "iris/client/serving.py",
 ]
+BUILDS = {"build", "build_ext", "bdist_wheel", "editable_wheel", "install", "develop"}  # other commands only ask, or pack up the source
 
 
-def compiled() -> list[Extension]:
-    """What mypyc makes of the hot modules; nothing while pip only asks what the build needs."""
+def compiled(target: str) -> list[Extension]:
+    """What mypyc makes of the hot modules, in C, in a folder. Ends the installation, saying why, where that can't be done."""
+    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    if shutil.which(compiler.split()[0]) is None:
+        sys.exit(f"IRIS_COMPILE=1 needs a C compiler, and there is no {compiler.split()[0]}: install gcc, or leave IRIS_COMPILE away")
+    if not header.exists():
+        sys.exit(f"IRIS_COMPILE=1 needs Python's headers, and there is no {header}: install python3-dev, or leave IRIS_COMPILE away")
     try:
         from mypyc.build import mypycify
     except ModuleNotFoundError:
-        return []
-    return mypycify(["--config-file=", "--ignore-missing-imports", "--follow-imports=silent", *HOT], opt_level="3", group_name="iris_hot")
+        sys.exit("IRIS_COMPILE=1 needs mypy: install with pip's build isolation, or install mypy first")
+    options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent", f"--cache-dir={target}"]
+    return mypycify([*options, *HOT], opt_level="3", group_name="iris_hot", target_dir=target)
 
 
 if os.environ.get("IRIS_COMPILE") == "1":
-    setup(ext_modules=compiled(), setup_requires=["mypy>=1.11"])
+    with tempfile.TemporaryDirectory() as scratch:  # instead of build/, which would be left behind
+        extensions = compiled(scratch) if BUILDS & set(sys.argv) else []
+        setup(ext_modules=extensions, setup_requires=["mypy>=2.4"], options={"build": {"build_base": scratch}})
 else:
     setup()

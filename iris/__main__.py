@@ -19,13 +19,14 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from iris import __version__
+from iris.compiling import build
 from iris.config import NETWORK_VERSION, Config, Limits
 from iris.errors import ConfigError
 from iris.keys import generate_key, load_key, network_key
 from iris.netif import Interface, interfaces
 from iris.node import Node
 from iris.service.relay.schema import VERSION
-from iris.system import raise_descriptor_limit
+from iris.system import calm_collector, raise_descriptor_limit
 
 _log = logging.getLogger("iris")
 
@@ -81,6 +82,7 @@ def _parser() -> _Parser:
     def flag(*names: str, **options: object) -> None:
         parser.add_argument(*(dash + name for name in names for dash in ("-", "--")), **options)  # type: ignore[arg-type]
 
+    versions = f"network {NETWORK_VERSION}, relay {VERSION}, {build()}"
     flag("net", metavar="NAME", type=_network, help="name of the network to join or create")
     flag("rsa", metavar="FILE", type=Path, help="the network's RSA private key (default: one that is made and kept for you)")
     flag("port", metavar="PORT", type=_port, default=Config().relay.port, help="where local applications attach (default: 55555)")
@@ -91,7 +93,7 @@ def _parser() -> _Parser:
     flag("q", action="store_true", help="say only what is wrong")
     flag("cpuprof", metavar="FILE", type=Path, help="write a CPU profile of all threads there (for pstats) when the node stops")
     flag("heapprof", metavar="FILE", type=Path, help="write a memory profile there (for tracemalloc) when the node stops")
-    flag("version", action="version", version=f"iris {__version__} (network {NETWORK_VERSION}, relay {VERSION})", help="show the versions")
+    flag("version", action="version", version=f"iris {__version__} ({versions})", help="show the versions")
     flag("help", "h", action="help", help="show this")
     return parser
 
@@ -205,6 +207,7 @@ def run(args: argparse.Namespace) -> None:
         where = _where(args)
         network, key = _membership(args)
         node = Node(network, key, where, config=config)
+        calm_collector()
         node.start()
         _wait_for_signal()
         _log.info("stopping; again to stop at once")

@@ -10,6 +10,7 @@ from collections.abc import Container, Hashable
 from itertools import accumulate
 from typing import Generic, TypeVar, cast
 
+from iris.compiling import caused
 from iris.errors import StateError
 
 Member = TypeVar("Member", bound=Hashable)
@@ -49,7 +50,7 @@ class Balancer(Generic[Member]):
         try:
             self.total -= self._weights.pop(member)
         except KeyError:
-            raise StateError(f"{member} isn't balanced to") from None
+            raise caused(StateError(f"{member} isn't balanced to"), None) from None
         self._sums = None
 
     def update(self, member: Member, capacity: int) -> None:
@@ -58,7 +59,7 @@ class Balancer(Generic[Member]):
         try:
             change = weight - self._weights[member]
         except KeyError:
-            raise StateError(f"{member} isn't balanced to") from None
+            raise caused(StateError(f"{member} isn't balanced to"), None) from None
         if change:
             self._weights[member] = weight
             self.total += change

@@ -1,9 +1,11 @@
-"""What the hot modules tell mypyc, for those installations where they are compiled (docs/performance.md); nothing everywhere else.
+"""What the hot modules need so that compiled, as they are in some installations (docs/performance.md), they do the same.
 
-`mypyc_attr(allow_interpreted_subclasses=True)` marks a class that others, tests above all, stand in for by inheriting from it.
+`mypyc_attr(allow_interpreted_subclasses=True)` marks a class that what isn't compiled, tests above all, inherits from.
 """
 
-from typing import TYPE_CHECKING
+from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from mypy_extensions import mypyc_attr as mypyc_attr
@@ -12,3 +14,18 @@ else:
     def mypyc_attr(**_):
         """Do nothing: mypyc reads it in the source, and a node needs no mypy."""
         return lambda cls: cls
+
+
+Error = TypeVar("Error", bound=BaseException)
+
+
+def caused(error: Error, cause: BaseException | None) -> Error:
+    """Say what an error came of: `raise caused(error, cause) from cause`, for mypyc drops the `from`."""
+    error.__cause__ = cause
+    return error
+
+
+def build() -> str:
+    """How the hot modules of this installation were built."""
+    spec = find_spec("iris.outbox")
+    return "pure Python" if spec is not None and isinstance(spec.loader, SourceFileLoader) else "compiled"

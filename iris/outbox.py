@@ -17,12 +17,13 @@ from functools import partial
 from types import TracebackType
 from typing import Final
 
-from iris.compiling import mypyc_attr
+from iris.compiling import caused, mypyc_attr
 from iris.errors import LinkClosed
 
 _SMALL: Final = 16_384  # bytes; shorter writes are copied together, longer ones are sent from where they are
 _BULK: Final = 65_536  # bytes that one gathering buffer holds at most, before the next one begins
 _VECTORS: Final = 512  # buffers in one system call; the kernel takes 1,024
+BATCH: Final = 24  # messages after which a reading thread sends what came of them: others work on it while it reads on
 
 Buffer = bytes | bytearray | memoryview
 
@@ -38,10 +39,8 @@ def _of_this_batch() -> "dict[Outbox, None] | None":
 
 
 def closed(text: str, cause: Exception | None) -> LinkClosed:
-    """What to raise when a link has ended, and how it did. mypyc knows no `raise ... from`."""
-    error = LinkClosed(text)
-    error.__cause__ = cause
-    return error
+    """What to raise when a link has ended, and how it did."""
+    return caused(LinkClosed(text), cause)
 
 
 class Batch:

@@ -1,9 +1,10 @@
-"""How busy this machine was lately, and how many sockets it lets us have.
+"""How busy this machine was lately, how many sockets it lets us have, and how often Python looks for garbage.
 
 Answers to Go's system/system.go and cpu_*.go: the counting is psutil's. No thread of its own: whoever beats asks once a beat.
 """
 
 import contextlib
+import gc
 import resource
 import sys
 from collections.abc import Callable
@@ -44,3 +45,10 @@ def raise_descriptor_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
+
+
+def calm_collector() -> None:
+    """Look for cyclic garbage less often, and only in what is new: messages leave none behind, and looking took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from iris.bench import clients, field, figures, lab, plot
+from iris.bench import clients, costs, field, figures, lab, plot
 from iris.bench.results import ratios
 from iris.bench.run import run
 from iris.bench.table import table
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seconds", metavar="S", type=_seconds, default=2.0, help="how long one figure is measured (2)")
     parser.add_argument("--clients", action="store_true", help="compare our Python binding with NATS, over two nodes, instead")
+    parser.add_argument("--costs", action="store_true", help="tell what each piece of a message's way costs here, instead; needs no root")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the ratios there (PNG, SVG, PDF)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything there, - for standard output (instead of the table)")
     return parser
@@ -57,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    if args.costs:
+        for name, cost in costs.measure(64):
+            print(f"{name:62} {cost:6.2f} µs", flush=True)
+        return 0
     try:
         chosen = figures.choose(args.only)
         subjects = [field.ours(args.node)]

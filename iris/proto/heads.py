@@ -6,6 +6,7 @@ malformed, is left to the gob codec, which alone decides what is right; tests/pr
 Not for several threads at a time.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from iris.gobber import Decoder, Encoder
@@ -21,6 +22,7 @@ from iris.proto.wire import Header
 _UINTS: Final = tuple(encode_uint(value) for value in range(0x80))
 _META: Final = b"\x01"  # the metadata is the first field of a header
 _END: Final = b"\x00"
+_time: Final = lru_cache(maxsize=256)(encode_int)  # nearly all requests have one of few timeouts
 _BIG: Final = 1 << 64  # below it, an id's encoding is remembered
 _SHORT: Final = 16  # bytes of a key or an iv
 _KEY: Final = b"\x01\x10"  # the next field, and that length
@@ -96,7 +98,7 @@ def _write_cluster(header: ClusterHeader) -> bytes:
         out += _UINTS[5 - last] + b"\x01"
         last = 5
     if req_time:
-        out += _UINTS[6 - last] + encode_int(req_time)
+        out += _UINTS[6 - last] + _time(req_time)
     return out + _END
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from iris.config import Limits, SessionConfig
 from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
-from iris.outbox import Batch, Outbox, closed
+from iris.outbox import BATCH, Batch, Outbox, closed, flush_batch
 from iris.proto.message import Message
 from iris.proto.packet import HEAD_LIMIT, PAYLOAD_SLACK, Bounds, LinkCodec, LinkKeys
 from iris.proto.stream import flatten, handshake_errors, remaining
@@ -189,10 +189,14 @@ class Link:
         assert on_message is not None
         while True:
             with Batch():
+                taken = 0
                 while not self._aborted and (message := take()) is not None:
                     if type(message.meta) is ClosePacket:
                         return
                     on_message(message)
+                    taken += 1
+                    if taken % BATCH == 0:
+                        flush_batch()
             data = recv(_CHUNK)
             if not data:
                 raise closed(f"the link to {self.remote} ended without a close packet", self._failure)

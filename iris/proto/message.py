@@ -14,13 +14,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from iris.compiling import mypyc_attr
 from iris.errors import ProtocolError
 
 KEY_SIZE: Final = 16  # bytes
 IV_SIZE: Final = 16
 _GCM_COUNTER: Final = b"\x00\x00\x00\x02"
 _NONCE_SIZE: Final = IV_SIZE - len(_GCM_COUNTER)
+_DRAW: Final = KEY_SIZE + _NONCE_SIZE  # bytes
+_DRAWS: Final = 128
+_drawn: Final[list[bytes]] = []
 _ONE_SHOT: Final = 16_384  # bytes; beyond it, what is saved is less than what the tag costs
 
 Entropy = Callable[[int], bytes]
@@ -37,6 +39,16 @@ def _crypt(key: bytes, iv: bytes, data: bytes) -> bytes:
     if len(data) <= _ONE_SHOT and iv.endswith(_GCM_COUNTER):
         return AESGCM(key).encrypt(iv[:_NONCE_SIZE], data, None)[: len(data)]
     return Cipher(AES(key), CTR(iv)).encryptor().update(data)
+
+
+def _draw() -> bytes:
+    """Random bytes for a key and an iv, which nobody else gets. They are drawn from the system for many messages at once."""
+    while True:
+        try:
+            return _drawn.pop()  # atomic
+        except IndexError:
+            block = os.urandom(_DRAW * _DRAWS)
+            _drawn.extend([block[at : at + _DRAW] for at in range(0, len(block), _DRAW)])
 
 
 class Payload:
@@ -71,11 +83,11 @@ class Payload:
             self._plain = _crypt(self.key, self.iv, self._sealed)
         return self._plain
 
-    def seal(self, entropy: Entropy = os.urandom) -> bytes:
+    def seal(self, entropy: Entropy | None = None) -> bytes:
         """The encrypted bytes, under a `key` and `iv` that are drawn once and stay; for `_crypt`, the iv ends in a constant."""
         if self._sealed is None:
             assert self._plain is not None
-            drawn = entropy(KEY_SIZE + _NONCE_SIZE)
+            drawn = _draw() if entropy is None else entropy(_DRAW)
             key, iv = drawn[:KEY_SIZE], drawn[KEY_SIZE:] + _GCM_COUNTER
             sealed = _crypt(key, iv, self._plain) if self._plain else b""
             return self._settle(sealed, key, iv)
@@ -89,7 +101,6 @@ class Payload:
             return self._sealed
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Message:
     """What layers hand to each other: the current layer's metadata, and a payload (None: a packet of the node's own)."""
 

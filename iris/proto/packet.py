@@ -143,9 +143,11 @@ class PacketSplitter:
         """Where the []byte at `at` starts and ends; (0, 0) when it and a byte of what follows aren't here: `_need` says how much is."""
         try:
             size = data[at]
-            # the first two cases are what the third one would find for sizes of one byte, and of two
+            # the first three cases are what the last one would find for sizes of one byte, around 0x80, and of two
             if size < 0x80 and data.startswith(BYTES_ID, at + 1) and data[at + 3] == size - 3 <= limit:
                 start, end = at + 4, at + 1 + size
+            elif size == 0xFF and data.startswith(BYTES_ID, at + 2) and 0x80 <= data[at + 1] == data[at + 4] + 3 < min(limit + 4, 0x83):
+                start, end = at + 5, at + 2 + data[at + 1]
             elif size == 0xFF and data.startswith(_BYTES_ID_FF, at + 2) and 0x80 <= data[at + 5] == data[at + 1] - 4 <= limit:
                 start, end = at + 6, at + 2 + data[at + 1]
             else:
@@ -187,10 +189,11 @@ class LinkCodec:
             data = payload.seal()
             head = self._encrypt(self._encode(message.meta, payload.key, payload.iv))
         mac = self._out_mac
+        if len(data) < _JOIN:
+            mac.update(head + data)
+            return (b"".join((_bytes_head(len(head)), head, _bytes_head(len(data)), data, _MAC_HEAD, mac.digest())),)
         mac.update(head)
         mac.update(data)
-        if len(data) < _JOIN:
-            return (b"".join((_bytes_head(len(head)), head, _bytes_head(len(data)), data, _MAC_HEAD, mac.digest())),)
         return b"".join((_bytes_head(len(head)), head, _bytes_head(len(data)))), data, _MAC_HEAD + mac.digest()
 
     def open(self) -> Message | None:
@@ -203,8 +206,11 @@ class LinkCodec:
             return None
         head, data, theirs = packet
         mac = self._in_mac
-        mac.update(head)
-        mac.update(data)
+        if len(data) < _JOIN:
+            mac.update(head + data)
+        else:
+            mac.update(head)
+            mac.update(data)
         if not hmac.compare_digest(mac.digest(), theirs):
             raise AuthenticationError("a packet's MAC doesn't fit its link")
         meta, key, iv = self._decode(self._decrypt(head))

@@ -1,6 +1,7 @@
 """The command line: every mistake gets one line and exit code 2, every signal its due. All nodes here stay on loopback."""
 
 import contextlib
+import inspect
 import pstats
 import re
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from iris.__main__ import main
+from iris.outbox import Outbox
 from tests.support.client import Client, Denied
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -94,10 +96,11 @@ def test_a_taken_port_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("flag", ["-version", "--version"])
-def test_the_versions_are_told(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_versions_are_told_and_whether_it_is_compiled(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([flag])
-    assert re.fullmatch(r"iris \S+ \(network v0\.3, relay v1\.0-draft2\)\n", capsys.readouterr().out)
+    build = "pure Python" if inspect.isfunction(Outbox.write) else "compiled"
+    assert re.fullmatch(rf"iris \S+ \(network v0\.3, relay v1\.0-draft2, {build}\)\n", capsys.readouterr().out)
 
 
 def test_help_lists_the_originals_flags(capsys: pytest.CaptureFixture[str]) -> None:

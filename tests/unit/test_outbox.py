@@ -204,6 +204,7 @@ def test_bytes_of_one_writer_arrive_in_order_whoever_sends_them(pair: Pair) -> N
         expected[writer] += 1
         assert pair.read(fill) == bytes(fill)  # a write of several buffers stays in one piece
     assert all(ends(thread) for thread in threads)
+    assert outbox.wait_below(0, 5.0)  # what was read may not be counted yet
     assert outbox.size == 0
 
 

@@ -71,3 +71,14 @@ from iris.system import raise_descriptor_limit
 print(raise_descriptor_limit(), resource.getrlimit(resource.RLIMIT_NOFILE))
 """
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == f"{hard} ({hard}, {hard})\n"
+
+
+def test_the_collector_looks_less_often_and_at_less() -> None:
+    program = """
+import gc
+from iris.system import calm_collector
+before = gc.get_threshold(), gc.get_freeze_count()
+calm_collector()
+print(gc.isenabled(), gc.get_threshold() > before[0], gc.get_freeze_count() > before[1])
+"""
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True True True\n"

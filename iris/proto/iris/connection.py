@@ -224,7 +224,8 @@ class Connection:
             return True  # nobody waits for the answer
         call = Call(self._calls, next(self._call_ids), self._scribe.direct, sender, header, message.data())
         if self._closed:  # meanwhile, so that close() may have missed the call
-            return self._calls.pop(call.id, None) is None
+            reference = self._calls.pop(call.id, None)
+            return reference is None or reference() is not call  # used last: compiled, it lives no longer
         if len(self._calls) > self._shared.config.limits.client_requests:
             call.fail(_BUSY)
         else:

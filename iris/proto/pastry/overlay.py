@@ -19,6 +19,7 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from iris.compiling import caused
 from iris.config import Config
 from iris.errors import ConfigError, IrisError, LimitReached, LinkClosed, ProtocolError, StateError
 from iris.netif import Interface
@@ -133,7 +134,7 @@ class Overlay:
                 _log.warning("the interface %s (%s) can't be used: %s", interface.name, interface.address, exc)
         if not self._bootstrappers:
             self._close_doors()
-            raise ConfigError(f"no interface can be used: {trouble or 'there is none'}") from trouble
+            raise caused(ConfigError(f"no interface can be used: {trouble or 'there is none'}"), trouble) from trouble
         self._sessions.addresses = sorted("{}:{}".format(*listener.address) for listener in self._listeners)
         self._core.addresses = self._sessions.addresses
         _log.info("meeting other nodes on %s", ", ".join(places))

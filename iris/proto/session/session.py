@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from iris.compiling import caused
 from iris.config import Limits, SessionConfig
 from iris.crypto.sts import Exchange
 from iris.errors import AuthenticationError, HandshakeTimeout, IrisError, LinkClosed, ProtocolError
@@ -263,7 +264,7 @@ class Listener:
         try:
             connection = arrival.get(timeout=self._settings.config.link_timeout)
         except Empty:
-            raise HandshakeTimeout("its data connection didn't arrive in time") from None
+            raise caused(HandshakeTimeout("its data connection didn't arrive in time"), None) from None
         if connection is None:
             raise LinkClosed("we don't listen any more")
         return connection

@@ -13,11 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Final
 
 from iris.config import Config
 from iris.errors import LimitReached, ProtocolError
-from iris.outbox import Batch, Outbox
+from iris.outbox import BATCH, Batch, Outbox
 from iris.proto.iris.connection import Connection, Handler
 from iris.service.relay.client import Client, Denied
 from iris.service.relay.codec import Parser
@@ -26,9 +25,8 @@ from iris.service.relay.schema import DEFAULT, Op
 from iris.timer import Timer
 
 _LEAST, _MOST = 4_096, 65_536  # bytes of one read: of an idle client, and of one that has a lot to say
-_BATCH: Final = 64  # packets after which their output is sent; more together would save little and keep the first waiting
 _PATIENCE = 0.5  # seconds that a client waits for a peer that takes too little, before more is read from it
-_STACK = 256 * 1024  # bytes of address space for a thread; Python code needs little of it
+_STACK = 1024 * 1024  # bytes of address space for a thread; little of it is used, but compiled, Python's limit of recursion must come first
 
 _log = logging.getLogger(__name__)
 _starting = threading.Lock()  # guards the process's stack size
@@ -154,7 +152,7 @@ class Attachment:
         for op, fields in packets:
             with Batch() as batch:
                 handlers[op](*fields)
-                for op, fields in islice(packets, _BATCH - 1):
+                for op, fields in islice(packets, BATCH - 1):
                     handlers[op](*fields)
                 congested = batch.congested(self._high_water)
             if congested:

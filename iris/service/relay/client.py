@@ -15,9 +15,10 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, Final
 
+from iris.compiling import caused
 from iris.config import Config
 from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
 from iris.outbox import Outbox
@@ -31,11 +32,18 @@ from iris.timer import Deadline, Timer
 
 _log = logging.getLogger(__name__)
 
+_WELCOME: Final = DEFAULT.node(Op.INIT, version=VERSION)
 _COMPLAIN_EVERY = 10.0  # seconds between two lines about the same slow client
 _TOO_SLOW = "takes too little of what is sent to it"
 _SERVICE_FULL = "the service takes too little of what it is asked"
 _REPLY_TOO_MUCH = "there is no room for the reply: take more of what is sent to you"
 _NO_OFFER = "that tunnel isn't offered any more"
+
+
+@lru_cache(maxsize=64)
+def _goodbye(reason: str) -> bytes:
+    data: bytes = DEFAULT.node(Op.CLOSE, reason=reason)
+    return data
 
 
 class Denied(IrisError):
@@ -135,7 +143,7 @@ class Client:
         except Denied:
             raise
         except IrisError as exc:
-            raise Denied(str(exc)) from exc
+            raise caused(Denied(str(exc)), exc) from exc
         handlers: dict[Op, Callable[..., None]] = {
             Op.CLOSE: self._close,
             Op.BROADCAST: connection.broadcast,
@@ -160,7 +168,7 @@ class Client:
         if ended:  # meanwhile
             connection.close()
         else:
-            self._outbox.release(DEFAULT.node(Op.INIT, version=VERSION))
+            self._outbox.release(_WELCOME)
 
     # What it asks for
 
@@ -191,7 +199,7 @@ class Client:
         try:
             change(topic)
         except (StateError, LimitReached) as exc:  # the protocol has no word for it but the close's reason
-            raise ProtocolError(f"topic: {exc}") from exc
+            raise caused(ProtocolError(f"topic: {exc}"), exc) from exc
 
     def _tunnel_init(self, number: int, cluster: str, timeout: int) -> None:
         assert self._connection is not None
@@ -325,11 +333,11 @@ class Client:
             self._full_since = None
             return False
         self._counters.add("limited")
-        now = self._clock()
-        if self._full_since is None:
+        now, since = self._clock(), self._full_since  # once: another thread may find room meanwhile
+        if since is None:
             self._full_since = now
             self._complain("%s: it is asked no more", _TOO_SLOW)
-        elif now - self._full_since >= self._config.relay.stall_timeout:
+        elif now - since >= self._config.relay.stall_timeout:
             self._overflow()
         return True
 
@@ -342,7 +350,7 @@ class Client:
 
     def _overflow(self) -> None:
         try:
-            self._outbox.finish(DEFAULT.node(Op.CLOSE, reason=_TOO_SLOW))
+            self._outbox.finish(_goodbye(_TOO_SLOW))
         except LinkClosed:
             return
         self._counters.add("overflowed")
@@ -406,7 +414,7 @@ class Client:
             silent = reason is None or self.state is State.GREETING
             self._step("end")
         with contextlib.suppress(LinkClosed):  # it broke, or overflowed
-            self._outbox.finish(*(() if silent else [DEFAULT.node(Op.CLOSE, reason=reason)]))
+            self._outbox.finish(*(() if silent else [_goodbye(reason)]))
         if self._connection is not None:
             self._connection.close(vanished=not self._leaves)
         for tunnel in list(self._tunnels.values()):

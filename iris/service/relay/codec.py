@@ -7,9 +7,10 @@ Not here: init, deny and close towards the client, which the schema builds.
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
-from iris.compiling import mypyc_attr
+from iris.compiling import caused, mypyc_attr
 from iris.config import Limits, RelayConfig
 from iris.errors import MessageTooBig, ProtocolError
 from iris.service.relay.schema import CLIENT_MAGIC, MAX_VARINT, VARINT_SIZE, Op
@@ -60,7 +61,7 @@ def decode_utf8(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise ProtocolError("a string isn't UTF-8") from None  # the original would show what was sent
+        raise caused(ProtocolError("a string isn't UTF-8"), None) from None  # the original would show what was sent
 
 
 Reader = Callable[[bytes, int], tuple[int, Fields]]  # (data, offset behind the op) -> (offset behind the packet, fields)
@@ -79,7 +80,7 @@ class Parser:
         self._missing = 0  # bytes of it that are still to come
         self._payload: bytes | None = None  # the same payload, whole
         later = self._readers(limits, relay)
-        self._later: tuple[Reader, ...] = tuple(later.get(op, unknown) for op, unknown in enumerate(_UNKNOWN))
+        self._later: tuple[Reader, ...] = (*[later.get(op, _UNKNOWN[op]) for op in range(len(Op))], *_UNKNOWN[len(Op) :])
         self._table: tuple[Reader, ...] = (self._init_reader(limits), *_NOT_INIT)
 
     def feed(self, data: bytes) -> Iterator[tuple[int, Fields]]:
@@ -307,6 +308,7 @@ def reply(number: int, size: int) -> bytes:
     return b"\x05" + varint(number) + b"\x00\x01" + varint(size)
 
 
+@lru_cache(maxsize=1_024)  # an event goes to many
 def publish(topic: str, size: int) -> bytes:
     """An event, `size` bytes of which follow."""
     return b"\x08" + string(topic) + varint(size)

@@ -15,7 +15,7 @@ import importlib.abc, sys
 class Blocked(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top not in sys.stdlib_module_names and top not in ("iris", "construct", "sitecustomize", "iris_hot__mypyc"):
+        if top not in sys.stdlib_module_names and top not in ("iris", "iris_hot__mypyc", "construct", "sitecustomize"):
             raise ImportError(f"{name} isn't there")
 
 sys.meta_path.insert(0, Blocked())

@@ -351,12 +351,19 @@ def test_what_waits_at_the_end_is_dropped_and_what_runs_isnt_waited_for_for_ever
 
 
 def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(caplog: pytest.LogCaptureFixture) -> None:
+    begun = threading.Event()
+
+    def use(tunnel: iris.Tunnel) -> None:
+        begun.set()
+        tunnel.recv()
+
     handler = iris.Handler()
-    handler.on_tunnel(lambda tunnel: tunnel.recv())
+    handler.on_tunnel(use)
     caplog.set_level("INFO")
     with registered(handler) as (node, _):
         node.send(Op.TUNNEL_INIT, build_id=0, chunk_limit=10)
         number = node.expect(Op.TUNNEL_CONFIRM).id
+        assert begun.wait(PATIENCE)
         node.send(Op.TUNNEL_CLOSE, id=number, reason="cut")
     assert "a tunnel ended while it was used: cut" in caplog.text
     assert "a handler failed" not in caplog.text

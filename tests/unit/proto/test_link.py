@@ -13,7 +13,7 @@ import pytest
 from iris.config import Limits, SessionConfig
 from iris.errors import AuthenticationError, HandshakeTimeout, LimitReached, LinkClosed, ProtocolError, StateError
 from iris.gobber import bytes_head
-from iris.outbox import Batch
+from iris.outbox import BATCH, Batch
 from iris.proto.link import Link
 from iris.proto.message import Message, Payload
 from iris.proto.packet import Bounds, LinkCodec, derive_links
@@ -142,10 +142,10 @@ def test_threads_can_send_at_the_same_time(pair: Pair) -> None:
         assert [dest for dest in arrived if dest is not None and first <= dest < first + 1_000] == list(range(first, first + 100))
 
 
-def test_answers_to_what_one_read_brought_leave_in_one_batch(pair: Pair) -> None:
+def test_answers_to_what_one_read_brought_leave_in_batches(pair: Pair) -> None:
     link = pair.link()
     codec = pair.codec()
-    pair.write(codec, *(number(count) for count in range(50)))
+    pair.write(codec, *(number(count) for count in range(2 * BATCH + 2)))
     sizes = []
 
     def answer(message: Message) -> None:
@@ -153,9 +153,12 @@ def test_answers_to_what_one_read_brought_leave_in_one_batch(pair: Pair) -> None
         sizes.append(link.outbox.size)
 
     Receiver(link, answer)
-    assert len(pair.read(codec, 50)) == 50
-    assert sizes == sorted(sizes)  # nothing had left before the last was answered
-    assert sizes[-1] > sizes[0] > 0
+    assert len(pair.read(codec, 2 * BATCH + 2)) == 2 * BATCH + 2
+    batches = [sizes[:BATCH], sizes[BATCH : 2 * BATCH], sizes[2 * BATCH :]]
+    for batch in batches:
+        assert batch == sorted(batch)  # nothing of it had left before its last was answered
+        assert batch[-1] > batch[0] > 0
+        assert batch[0] < batches[0][1]  # all before it had
 
 
 def test_addresses_are_flat(pair: Pair) -> None:

@@ -1,0 +1,116 @@
+"""The hot modules can be compiled (docs/performance.md): that they are, where they should be, and keep to what mypyc understands."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.machinery import ExtensionFileLoader, SourceFileLoader
+from pathlib import Path
+
+import pytest
+
+from iris.compiling import build, caused
+from iris.errors import ProtocolError
+
+ROOT = Path(__file__).parents[2]
+RECURSION = """
+import threading
+from iris.service.relay import attachment
+from tests.support.applications import Application
+from tests.support.fake_scribe import FakeNetwork
+
+network, count, told = FakeNetwork(), 400, []
+connections = [network[1].connect(str(number), Application()) for number in range(count)]
+for number, connection in enumerate(connections[1:]):
+    connections[number].request(str(number + 1), b"", 60.0, lambda outcome, number=number: connections[number].close())
+
+
+def close():
+    try:
+        connections[-1].close()
+    except RecursionError:
+        told.append("RecursionError")
+
+
+threading.stack_size(attachment._STACK)
+thread = threading.Thread(target=close)
+thread.start()
+thread.join()
+print(told)
+"""
+
+
+def hot_modules() -> list[str]:
+    for node in ast.parse((ROOT / "setup.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HOT":
+            return [path.removesuffix(".py").replace("/", ".") for path in ast.literal_eval(node.value)]
+    raise AssertionError("setup.py names no hot modules")
+
+
+HOT = hot_modules()
+
+
+def source(name: str) -> ast.Module:
+    return ast.parse((ROOT / f"{name.replace('.', '/')}.py").read_text())
+
+
+def test_all_hot_modules_are_compiled_or_none_is() -> None:
+    """IRIS_EXPECT_COMPILED, 1 or 0, says what must have been installed."""
+    expected = os.environ.get("IRIS_EXPECT_COMPILED", str(int(build() == "compiled")))
+    loader = ExtensionFileLoader if expected == "1" else SourceFileLoader
+    assert {name: type(import_module(name).__loader__) for name in HOT} == dict.fromkeys(HOT, loader)
+    assert build() == ("compiled" if expected == "1" else "pure Python")
+
+
+def test_an_error_tells_what_it_came_of() -> None:
+    cause = KeyError("lost")
+    error = caused(ProtocolError("wrong"), cause)
+    assert error.__cause__ is cause
+    with pytest.raises(ProtocolError) as raised:
+        import_module("iris.service.relay.codec").decode_utf8(b"\xff")
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_a_cause_is_told_in_words_that_mypyc_understands(name: str) -> None:
+    for node in ast.walk(source(name)):
+        if isinstance(node, ast.Raise) and node.cause is not None:
+            assert re.fullmatch(rf"raise caused\(.*, {ast.unparse(node.cause)}\) from .*", ast.unparse(node)), f"line {node.lineno}"
+
+
+def natives() -> set[str]:
+    return {node.name for name in HOT for node in ast.walk(source(name)) if isinstance(node, ast.ClassDef)}
+
+
+def handlers(function: ast.AST) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.ExceptHandler) and node.name is not None and node.type is not None:
+            yield node.name, ast.unparse(node.type)
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_the_name_of_a_compiled_exception_is_used_for_no_other(name: str) -> None:
+    native = natives()
+    for function in ast.walk(source(name)):
+        if isinstance(function, ast.FunctionDef):
+            caught = set(handlers(function))
+            for variable, kind in caught:
+                if kind.rpartition(".")[2] in native:
+                    assert {other for called, other in caught if called == variable} == {kind}, function.name
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_no_attribute_has_a_name_that_c_keeps_for_itself(name: str) -> None:
+    for node in ast.walk(source(name)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
+            assert node.attr not in ("_thread", "_Thread_local", "_Atomic", "_Bool"), f"line {node.lineno}"
+
+
+def test_a_recursion_without_end_is_an_error_and_no_crash() -> None:
+    """In a client's thread: each connection that closes has the next one closed."""
+    done = subprocess.run([sys.executable, "-c", RECURSION], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "['RecursionError']\n", (done.returncode, done.stderr)
