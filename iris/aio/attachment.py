@@ -163,7 +163,10 @@ class Attachment(asyncio.Protocol):
             self._end(exc)
         if self.core.ended is not None:
             self._cut()
-        self._flush_soon()  # behind all those who have just been told something, and may have something to say
+        if self._out:
+            self._flush()  # plain handlers have said something
+        else:
+            self._flush_soon()  # behind all tasks that have just been told something, and may have something to say
 
     def pause_writing(self) -> None:
         """The node takes too little."""

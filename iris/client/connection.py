@@ -49,7 +49,7 @@ class Connection:
         if not answer.wait(timeout + PATIENCE):
             if self._core.forget(number):
                 raise TimedOut("the node doesn't say what became of a request")
-            answer.wait(PATIENCE)  # it comes in the same moment
+            answer.wait(-1)  # it comes in the same moment
         return answer.result()
 
     def submit(self, cluster: str, request: Buffer, timeout: float) -> "Future[bytes]":

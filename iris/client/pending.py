@@ -102,7 +102,7 @@ class Answer:
         self._bell.release()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it is done, once; False when it isn't within `timeout` seconds."""
+        """Wait until it is done, once; False when it isn't within `timeout` seconds. -1 is for ever."""
         return self._bell.acquire(timeout=timeout)
 
     def result(self) -> bytes:
