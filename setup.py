@@ -36,6 +36,14 @@ HOT = [  # a message's whole way through the node, in its order
     "iris/proto/link.py",
     "iris/outbox.py",
     "iris/timer.py",
+    "iris/client/codec.py",  # and an application's end of it
+    "iris/client/protocol.py",
+    "iris/client/flow.py",
+    "iris/client/backlog.py",
+    "iris/client/intake.py",
+    "iris/client/attachment.py",
+    "iris/client/pool.py",
+    "iris/client/serving.py",
 ]
 BUILDS = {"build", "build_ext", "bdist_wheel", "editable_wheel", "install", "develop"}  # other commands only ask, or pack up the source
 

@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from iris.aio.pool import Pool
@@ -41,6 +41,7 @@ class Attachment(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._out: list[codec.Steady] = []
         self._gathered = 0  # bytes in _out
+        self._flush_due = False  # in this or the next round of the loop
         self._closing = False
         self._pools: list[Pool[Any]] = []
         self.core: Core[Tunnel] = Core(self, attached=self._attached, cluster=cluster, tunnel_buffer=TUNNEL_BUFFER)
@@ -87,12 +88,17 @@ class Attachment(asyncio.Protocol):
         await asyncio.wait([self._gone], timeout=timeout)
         return self._gone.done()
 
+    @property
+    def writable(self) -> bool:
+        """Whether the node takes what is written."""
+        return self._writable.is_set()
+
     async def drain(self) -> None:
         """Wait while the node takes too little of what was written."""
         if not self._writable.is_set():
             await self._writable.wait()
 
-    def new_pool(self, work: Callable[[T], Awaitable[object]], *, tasks: int, memory: int, kind: str) -> Pool[T]:
+    def new_pool(self, work: Callable[[T], Any], *, tasks: int, memory: int, kind: str) -> Pool[T]:
         """A pool for handlers, which is closed with this, or by `drop_pool`."""
         pool = Pool(work, tasks=tasks, memory=memory, name=f"{self.name}-{kind}")
         self._pools.append(pool)
@@ -107,6 +113,16 @@ class Attachment(asyncio.Protocol):
     def _cut(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self.loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush_due = False
+        if self._out:
+            self._flush()
 
     def _flush(self) -> None:
         buffers, self._out, self._gathered = self._out, [], 0
@@ -147,6 +163,10 @@ class Attachment(asyncio.Protocol):
             self._end(exc)
         if self.core.ended is not None:
             self._cut()
+        if self._out:
+            self._flush()  # plain handlers have said something
+        else:
+            self._flush_soon()  # behind all tasks that have just been told something, and may have something to say
 
     def pause_writing(self) -> None:
         """The node takes too little."""
@@ -178,12 +198,15 @@ class Attachment(asyncio.Protocol):
 
     # See `protocol.Face`
 
-    def write_soon(self, *buffers: codec.Steady) -> None:
+    def write_soon(self, first: codec.Steady, /, *more: codec.Steady) -> None:
         """Write one packet, without waiting."""
-        if not self._out:
-            self.loop.call_soon(self._flush)
-        self._out += buffers
-        self._gathered += sum(map(len, buffers))
+        if not self._flush_due:
+            self._flush_soon()
+        self._out.append(first)
+        self._gathered += len(first)
+        if more:
+            self._out += more
+            self._gathered += sum(map(len, more))
         if self._gathered >= _BULK:
             self._flush()  # so that who writes on and on, and never lets the loop come round, is held back some time
 

@@ -15,6 +15,8 @@ from iris.client.codec import Buffer
 from iris.client.errors import Closed, TimedOut
 from iris.client.limits import PATIENCE, PORT, TopicLimits
 
+_NEVER = float("inf")
+
 _log = logging.getLogger(__name__)
 
 
@@ -28,6 +30,9 @@ class Connection:
     def __init__(self, attachment: Attachment) -> None:
         self._attachment, self._core = attachment, attachment.core
         self._topics: dict[str, Pool[bytes]] = {}
+        self._backstops: dict[asyncio.Future[bytes], float] = {}  # by when a request under way must have its reply
+        self._sweep_at = _NEVER  # the next of them
+        self._sweeper: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> "Connection":
         return self
@@ -37,13 +42,35 @@ class Connection:
 
     async def request(self, cluster: str, request: Buffer, timeout: float) -> bytes:
         """Ask one member of a cluster. Raises: Fault with what it said when it failed; TimedOut."""
-        future: asyncio.Future[bytes] = self._attachment.loop.create_future()
+        loop = self._attachment.loop
+        future: asyncio.Future[bytes] = loop.create_future()
         number = self._core.request(cluster, request, timeout, future)
+        self._backstops[future] = due = loop.time() + timeout + PATIENCE
+        if due < self._sweep_at:
+            self._sweep_by(due)
         try:
-            await self._answered(future, timeout, "a request")
-            return future.result()
-        finally:
+            return await future
+        except BaseException:
             self._core.forget(number)
+            raise
+        finally:
+            del self._backstops[future]
+
+    def _sweep_by(self, due: float) -> None:
+        """Have `_sweep` called at that time: one timer is enough for all requests."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._sweep_at, self._sweeper = due, self._attachment.loop.call_at(due, self._sweep)
+
+    def _sweep(self) -> None:
+        """Give up what the node owes for too long; it answers requests that time out as well, so there hardly ever is any."""
+        now = max(self._attachment.loop.time(), self._sweep_at)  # a loop's timers may be early by its clock's resolution
+        self._sweep_at, self._sweeper = _NEVER, None
+        for future, due in self._backstops.items():
+            if due <= now:
+                _give_up(future, "a request")
+        if (first := min((due for due in self._backstops.values() if due > now), default=_NEVER)) < _NEVER:
+            self._sweep_by(first)
 
     async def tunnel(self, cluster: str, timeout: float) -> Tunnel:
         """Build a tunnel to one member of a cluster. Raises: TimedOut."""

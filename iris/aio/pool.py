@@ -1,9 +1,13 @@
-"""A bounded number of tasks that carry out what waits for them. Shell around `iris/client/backlog.py`."""
+"""A bounded number of tasks that carry out what waits for them. Shell around `iris/client/backlog.py`.
+
+What is plain is carried out at once, and needs no task. A task costs more than most handlers do: so there is one at a time on its way,
+which does all that never has to wait; if it comes to wait, others follow in the next round of the loop, for all that is left.
+"""
 
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from iris.client.backlog import Backlog
@@ -33,19 +37,27 @@ class Pool(Generic[T]):
         self._backlog: Backlog[T] = Backlog(memory)
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = self._closed = False
+        self._on_its_way = False  # a task that hasn't begun
+        self._looking = False  # whether to start more, in the next round
 
     def start(self) -> None:
         """Begin with what waits."""
         self._running = not self._closed
-        while self._running and len(self._tasks) < min(self._limit, len(self._backlog)):
-            self._spawn()
+        self._look()
 
     def submit(self, item: T, size: int) -> bool:
         """Have an item worked on; False when there is no memory for it, or the pool is closed."""
-        if self._closed or not self._backlog.offer(item, size):
+        backlog = self._backlog
+        if self._running and not self._on_its_way and not backlog and len(self._tasks) < self._limit:
+            if size > backlog.memory:
+                return False
+            self._begin(item)
+            return True
+        if self._closed or not backlog.offer(item, size):
             return False
-        if self._running and len(self._tasks) < self._limit:
-            self._spawn()
+        if self._on_its_way and not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._look)  # after that task's beginning
         return True
 
     def owns(self, task: "asyncio.Task[Any] | None") -> bool:
@@ -68,23 +80,55 @@ class Pool(Generic[T]):
             await asyncio.wait(late)
         return not late
 
-    def _spawn(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(), name=self._name)
-        self._tasks.add(task)  # the loop itself would forget it
-        task.add_done_callback(self._tasks.discard)  # should it be cancelled before it runs
+    def _look(self) -> None:
+        self._looking = False
+        while self._running and self._backlog and len(self._tasks) < self._limit:
+            self._begin(self._backlog.take())
 
-    async def _run(self) -> None:
+    def _begin(self, item: T) -> None:
+        rest = self._do(item)
+        if rest is None:
+            return
+        self._on_its_way = True
+        task = asyncio.get_running_loop().create_task(self._run(rest), name=self._name)
+        self._tasks.add(task)  # the loop itself would forget it
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            self._tasks.discard(task)
+            if task.cancelled():
+                self._on_its_way = False
+                if inspect.iscoroutine(rest):
+                    rest.close()  # if it never began
+                self._look()
+
+        task.add_done_callback(ended)
+
+    def _do(self, item: T) -> Awaitable[Any] | None:
+        """Carry out one. Returns: what is left of it, to be awaited in a task."""
+        try:
+            result = self._work(item)
+        except (Exception, asyncio.CancelledError):
+            _log.exception("%s: a handler failed", self._name)
+            return None
+        return result if result is not None and inspect.isawaitable(result) else None
+
+    async def _run(self, rest: Awaitable[Any] | None) -> None:
+        self._on_its_way = False
         task = asyncio.current_task()
         assert task is not None
         try:
-            while self._running and self._backlog:
+            while True:
                 try:
-                    await call(self._work, self._backlog.take())
+                    if rest is not None:
+                        await rest
                 except Exception:
                     _log.exception("%s: a handler failed", self._name)
                 except asyncio.CancelledError:
                     if cancelled():
                         raise
                     _log.exception("%s: a handler failed", self._name)
+                if not (self._running and self._backlog):
+                    return
+                rest = self._do(self._backlog.take())
         finally:
             self._tasks.discard(task)  # at once: what is submitted from now on needs another one

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
@@ -12,9 +13,10 @@ from iris.aio.connection import Connection
 from iris.aio.opening import Opening
 from iris.aio.pool import call, cancelled
 from iris.aio.tunnel import Tunnel
-from iris.client.codec import Buffer, payload
+from iris.client.codec import Buffer
 from iris.client.errors import Closed, Fault
-from iris.client.handlers import Decorators, Intake, Request, fault_text
+from iris.client.handlers import Decorators, fault_text
+from iris.client.intake import Intake, Request
 from iris.client.limits import PATIENCE, PORT, ServiceLimits
 
 _log = logging.getLogger(__name__)
@@ -29,7 +31,8 @@ class Handler(Decorators):
         async def echo(request: bytes) -> bytes:
             return request
 
-    Handlers run in a bounded number of tasks (see `ServiceLimits`), several at a time. Plain functions will do, too.
+    Handlers run in a bounded number of tasks (see `ServiceLimits`), several at a time. Plain functions will do, too: they run when what they
+    handle is read, without a task.
     """
 
     async def init(self, connection: Connection) -> None:
@@ -65,20 +68,41 @@ class _Intake(Intake[Tunnel]):
             tunnels=new_pool(self._use, tasks=limits.tunnel_threads, memory=0, kind="tunnel"),
         )
 
-    async def _answer(self, request: Request) -> None:
+    def _answer(self, request: Request) -> Awaitable[None] | None:
+        """Answer, unless there is something to wait for. Returns: what is left to be awaited."""
         if self.expired(request):
-            return
-        number = request[0]
-        with contextlib.suppress(Closed):  # nobody can be told any more
-            try:
-                reply = payload(await call(self._handler.handle_request, request[1]))
-            except (Exception, asyncio.CancelledError) as exc:
-                if isinstance(exc, asyncio.CancelledError) and cancelled():
-                    raise
-                self._core.fail(number, fault_text(exc, self._name))
-            else:
-                self._core.reply(number, reply)
-        await self._attachment.drain()
+            return None
+        try:
+            reply: Any = self._handler.handle_request(request[1])
+        except (Exception, asyncio.CancelledError) as exc:
+            return self._fail(request[0], exc)
+        if type(reply) is not bytes and inspect.isawaitable(reply):
+            return self._answer_later(request[0], reply)
+        return self._reply(request[0], reply)
+
+    async def _answer_later(self, number: int, reply: Awaitable[Buffer]) -> None:
+        try:
+            rest = self._reply(number, await reply)
+        except (Exception, asyncio.CancelledError) as exc:
+            if isinstance(exc, asyncio.CancelledError) and cancelled():
+                raise
+            rest = self._fail(number, exc)
+        if rest is not None:
+            await rest
+
+    def _reply(self, number: int, reply: Any) -> Awaitable[None] | None:
+        try:
+            self._core.reply(number, reply)
+        except Closed:
+            return None  # nobody can be told any more
+        except (TypeError, ValueError) as exc:
+            return self._fail(number, exc)
+        return None if self._attachment.writable else self._attachment.drain()
+
+    def _fail(self, number: int, error: BaseException) -> Awaitable[None] | None:
+        with contextlib.suppress(Closed):
+            self._core.fail(number, fault_text(error, self._name))
+        return None if self._attachment.writable else self._attachment.drain()
 
     async def _use(self, tunnel: Tunnel) -> None:
         try:

@@ -24,6 +24,7 @@ from iris.client.limits import TUNNEL_BUFFER
 from iris.client.pool import Pool
 from iris.client.protocol import Core, Intake
 from iris.client.tunnel import Tunnel
+from iris.compiling import caused
 from iris.errors import LinkClosed, ProtocolError, StateError
 from iris.outbox import Batch, Outbox, flush_batch
 
@@ -62,7 +63,7 @@ class Attachment:
             self._cut()
             self._reader.join()
             if isinstance(exc, TimeoutError):
-                raise TimedOut(f"the node hasn't answered within {timeout} s") from None
+                raise caused(TimedOut(f"the node hasn't answered within {timeout} s"), None) from None
             raise
         _log.info("%s: attached%s", self.name, f" as a member of '{self._cluster}'" if self._cluster else "")
 
@@ -184,7 +185,7 @@ class Attachment:
         try:
             self._outbox.write(*buffers)
         except LinkClosed as exc:
-            raise (self.core.ended or Closed("the connection to the node is lost")).again() from exc
+            raise caused((self.core.ended or Closed("the connection to the node is lost")).again(), exc) from exc
 
     def new_tunnel(self, number: int, chunk_limit: int) -> Tunnel:
         """Make the end of a tunnel."""

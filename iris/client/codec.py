@@ -169,11 +169,12 @@ def name(text: str) -> bytes:
     return varint(len(data)) + data
 
 
-def milliseconds(timeout: float) -> int:
-    """Of a timeout in seconds. Raises: ValueError below 1 ms, or beyond any sense."""
+@lru_cache(maxsize=1024)
+def milliseconds(timeout: float) -> bytes:
+    """What a timeout in seconds is in a packet. Raises: ValueError below 1 ms, or beyond any sense."""
     if not 0.001 <= timeout < 1e9:
         raise ValueError(f"a timeout of {timeout} s")
-    return round(timeout * 1_000)
+    return varint(round(timeout * 1_000))
 
 
 def init(cluster: str) -> bytes:
@@ -186,24 +187,27 @@ def init(cluster: str) -> bytes:
 CLOSE = DEFAULT.client(Op.CLOSE)
 
 
-def _packet(head: bytes, data: Steady, tail: bytes = b"") -> tuple[Steady, ...]:
+def _packet(op: bytes, number: bytes, more: bytes, data: Steady, tail: bytes = b"") -> tuple[Steady, ...]:
     """Long data stays where it is; to send short data apart from the rest costs more than to copy it."""
-    return (head + data + tail,) if len(data) <= _SHORT else (head, data, tail)
+    size = len(data)
+    if size <= _SHORT:
+        return (b"".join((op, number, more, varint(size), data, tail)),)
+    return b"".join((op, number, more, varint(size))), data, tail
 
 
 def broadcast(cluster: str, data: Steady) -> tuple[Steady, ...]:
     """A message to all of a cluster."""
-    return _packet(b"\x03" + name(cluster) + varint(len(data)), data)
+    return _packet(b"\x03", b"", name(cluster), data)
 
 
-def request(number: int, cluster: str, data: Steady, timeout: int) -> tuple[Steady, ...]:
-    """A request, with its timeout in milliseconds."""
-    return _packet(b"\x04" + varint(number) + name(cluster) + varint(len(data)), data, varint(timeout))
+def request(number: int, cluster: str, data: Steady, timeout: bytes) -> tuple[Steady, ...]:
+    """A request, with its timeout as `milliseconds` gives it."""
+    return _packet(b"\x04", varint(number), name(cluster), data, timeout)
 
 
 def reply(number: int, data: Steady) -> tuple[Steady, ...]:
     """The answer to a request."""
-    return _packet(b"\x05" + varint(number) + b"\x01" + varint(len(data)), data)
+    return _packet(b"\x05", varint(number), b"\x01", data)
 
 
 def fault(number: int, text: str) -> bytes:
@@ -223,12 +227,12 @@ def unsubscribe(topic: str) -> bytes:
 
 def publish(topic: str, data: Steady) -> tuple[Steady, ...]:
     """An event to all subscribers of a topic."""
-    return _packet(b"\x08" + name(topic) + varint(len(data)), data)
+    return _packet(b"\x08", b"", name(topic), data)
 
 
-def tunnel_init(number: int, cluster: str, timeout: int) -> bytes:
-    """A tunnel is wanted, within that many milliseconds."""
-    return b"\x09" + varint(number) + name(cluster) + varint(timeout)
+def tunnel_init(number: int, cluster: str, timeout: bytes) -> bytes:
+    """A tunnel is wanted, within a timeout as `milliseconds` gives it."""
+    return b"\x09" + varint(number) + name(cluster) + timeout
 
 
 def tunnel_confirm(build_id: int, number: int) -> bytes:

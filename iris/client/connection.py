@@ -14,6 +14,7 @@ from iris.client.attachment import Attachment, attach
 from iris.client.codec import Buffer
 from iris.client.errors import Closed, TimedOut
 from iris.client.limits import PATIENCE, PORT, TopicLimits
+from iris.client.pending import Answer, Reply
 from iris.client.pool import Pool
 from iris.client.tunnel import Tunnel
 from iris.outbox import Batch, flush_batch
@@ -42,26 +43,24 @@ class Connection:
     def request(self, cluster: str, request: Buffer, timeout: float) -> bytes:
         """Ask one member of a cluster, and wait for its reply. Raises: Fault with what it said when it failed; TimedOut."""
         self._attachment.may_wait()
-        future: Future[bytes] = Future()
-        number = self._core.request(cluster, request, timeout, future)
+        answer = Answer()
+        number = self._core.request(cluster, request, timeout, answer)
         flush_batch()
-        try:
-            return future.result(timeout + PATIENCE)
-        except TimeoutError:
+        if not answer.wait(timeout + PATIENCE):
             if self._core.forget(number):
-                raise TimedOut("the node doesn't say what became of a request") from None
-            return future.result()  # that was the node's word, or it comes in the same moment
+                raise TimedOut("the node doesn't say what became of a request")
+            answer.wait(-1)  # it comes in the same moment
+        return answer.result()
 
     def submit(self, cluster: str, request: Buffer, timeout: float) -> "Future[bytes]":
         """The same without waiting: the future gets the reply, or what `request` would raise. It can't be cancelled.
 
         Its callbacks run in the thread that reads, so they must be quick, and can't wait for anything of this connection.
         """
-        future: Future[bytes] = Future()
-        future.set_running_or_notify_cancel()
-        self._core.request(cluster, request, timeout, future)
+        reply = Reply()
+        self._core.request(cluster, request, timeout, reply)
         self._attachment.hold_back()
-        return future
+        return reply
 
     def broadcast(self, cluster: str, message: Buffer) -> None:
         """Send to all members of a cluster: best effort."""

@@ -46,6 +46,11 @@ class Pool(Generic[T]):
 
     def submit(self, item: T, size: int) -> bool:
         """Have an item worked on; False when there is no memory for it, or the pool is closed."""
+        if not self._limit and self._running and not self._backlog:
+            if size > self._backlog.memory:
+                return False
+            self._do(item)
+            return True
         with self._lock:
             if self._closed or not self._backlog.offer(item, size):
                 return False

@@ -10,7 +10,7 @@ it. Lock order: _lock -> the face's `write_soon`.
 import itertools
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from iris.client import codec
 from iris.client.codec import Buffer
@@ -45,6 +45,9 @@ class TunnelEnd(Protocol):
         """It is over."""
 
 
+_REPLY: Final = int(Op.REPLY)
+_REQUEST: Final = int(Op.REQUEST)
+
 T = TypeVar("T", bound=TunnelEnd)
 T_co = TypeVar("T_co", bound=TunnelEnd, covariant=True)
 
@@ -52,7 +55,7 @@ T_co = TypeVar("T_co", bound=TunnelEnd, covariant=True)
 class Face(Protocol[T_co]):
     """What the core needs of the shell around it. None of these waits."""
 
-    def write_soon(self, *buffers: codec.Steady) -> None:
+    def write_soon(self, first: codec.Steady, /, *more: codec.Steady) -> None:
         """Write one packet. Raises: Closed when that is in vain."""
 
     def new_tunnel(self, number: int, chunk_limit: int) -> T_co:
@@ -94,8 +97,6 @@ class Core(Generic[T]):
             Op.DENY: self._take_deny,
             Op.CLOSE: self._take_close,
             Op.BROADCAST: self._take_broadcast,
-            Op.REQUEST: self._take_request,
-            Op.REPLY: self._take_reply,
             Op.PUBLISH: self._take_event,
             Op.TUNNEL_INIT: self._take_offer,
             Op.TUNNEL_CONFIRM: self._take_tunnel,
@@ -103,7 +104,7 @@ class Core(Generic[T]):
             Op.TUNNEL_TRANSFER: self._take_chunk,
             Op.TUNNEL_CLOSE: self._take_tunnel_close,
         }
-        self._handlers = handlers  # the parser lets nothing pass that isn't in there
+        self._handlers = handlers  # the parser lets nothing pass that isn't in there, or one of the two that `feed` knows
 
     def feed(self, data: bytes) -> None:
         """Take what the node sent. Raises: ProtocolError when that breaks the rules."""
@@ -111,7 +112,12 @@ class Core(Generic[T]):
         for op, fields in self._parser.feed(data):
             if self.ended is not None:
                 raise ProtocolError("something follows the end")
-            handlers[op](*fields)
+            if op == _REPLY:
+                self._take_reply(fields[0], fields[1], fields[2], fields[3])
+            elif op == _REQUEST:
+                self._take_request(fields[0], fields[1], fields[2])
+            else:
+                handlers[op](*fields)
 
     def end(self, error: Closed) -> bool:
         """Nothing will come any more: whoever waits is told. Idempotent; returns whether this was the end."""
@@ -132,11 +138,11 @@ class Core(Generic[T]):
 
     def broadcast(self, cluster: str, message: Buffer) -> None:
         """Tell all of a cluster."""
-        self._write(*codec.broadcast(cluster, codec.payload(message)))
+        self._send(codec.broadcast(cluster, codec.payload(message)))
 
     def publish(self, topic: str, event: Buffer) -> None:
         """Tell all subscribers of a topic."""
-        self._write(*codec.publish(topic, codec.payload(event)))
+        self._send(codec.publish(topic, codec.payload(event)))
 
     def request(self, cluster: str, request: Buffer, timeout: float, pending: Pending) -> int:
         """Ask one of a cluster; pending gets the reply's bytes, or a Fault, TimedOut or Closed. Returns: a number for `forget`."""
@@ -144,7 +150,7 @@ class Core(Generic[T]):
         packet = codec.request(number, cluster, codec.payload(request), codec.milliseconds(timeout))
         self._pending[number] = pending
         try:
-            self._write(*packet)
+            self._send(packet)
         except Closed:
             self._pending.pop(number, None)
             raise
@@ -156,7 +162,7 @@ class Core(Generic[T]):
 
     def reply(self, number: int, reply: Buffer) -> None:
         """Answer a request."""
-        self._write(*codec.reply(number, codec.payload(reply)))
+        self._send(codec.reply(number, codec.payload(reply)))
 
     def fail(self, number: int, text: str) -> None:
         """Fail a request."""
@@ -213,10 +219,18 @@ class Core(Generic[T]):
         """Leave: requests in hand may still be answered, until the node's close ends everything."""
         self._write(codec.CLOSE)
 
-    def _write(self, *buffers: codec.Steady) -> None:
+    def _write(self, packet: codec.Steady) -> None:
         if self.ended is not None:
             raise self.ended.again()
-        self._face.write_soon(*buffers)
+        self._face.write_soon(packet)
+
+    def _send(self, packet: tuple[codec.Steady, ...]) -> None:
+        if len(packet) == 1:
+            self._write(packet[0])
+            return
+        if self.ended is not None:
+            raise self.ended.again()
+        self._face.write_soon(*packet)
 
     # What comes
 
@@ -263,7 +277,7 @@ class Core(Generic[T]):
     def _take_offer(self, build_id: int, chunk_limit: int) -> None:
         self._service().handle_offer(build_id, _checked(chunk_limit))
 
-    def _take_tunnel(self, number: int, timed_out: bool, chunk_limit: int) -> None:
+    def _take_tunnel(self, number: int, timed_out: bool, chunk_limit: int | None) -> None:
         pending = self._building.pop(number, None)
         if timed_out:
             if pending is not None:
@@ -295,7 +309,7 @@ def _finish(pending: Pending, error: Exception) -> None:
         pending.set_exception(error)
 
 
-def _checked(chunk_limit: int) -> int:
-    if chunk_limit < 1:
+def _checked(chunk_limit: int | None) -> int:
+    if not chunk_limit:
         raise ProtocolError("a tunnel without room for anything")
     return chunk_limit

@@ -3,21 +3,17 @@
 Answers to iris-go's service.go, and to its half of events.go.
 """
 
-import contextlib
-import logging
-import time
 from collections.abc import Callable
 from types import TracebackType
 
 from iris.client.attachment import Attachment, attach
-from iris.client.codec import Buffer, name, payload
+from iris.client.codec import Buffer, name
 from iris.client.connection import Connection
 from iris.client.errors import Closed, Fault
-from iris.client.handlers import Decorators, Intake, Request, fault_text
+from iris.client.handlers import Decorators
 from iris.client.limits import PATIENCE, PORT, ServiceLimits
+from iris.client.serving import Serving
 from iris.client.tunnel import Tunnel
-
-_log = logging.getLogger(__name__)
 
 
 class Handler(Decorators):
@@ -47,45 +43,6 @@ class Handler(Decorators):
 
     def handle_drop(self, reason: Closed) -> None:
         """Learn that the node is lost, and this service with it."""
-
-
-class _Intake(Intake[Tunnel]):
-    """Runs a service's handlers."""
-
-    def __init__(self, attachment: Attachment, handler: Handler, limits: ServiceLimits) -> None:
-        self._attachment, self._handler = attachment, handler
-        new_pool, broadcast_memory = attachment.new_pool, limits.broadcast_memory
-        super().__init__(
-            attachment.core,
-            limits,
-            time.monotonic,
-            name=attachment.name,
-            broadcasts=new_pool(handler.handle_broadcast, threads=limits.broadcast_threads, memory=broadcast_memory, kind="broadcast"),
-            requests=new_pool(self._answer, threads=limits.request_threads, memory=limits.request_memory, kind="request"),
-            tunnels=new_pool(self._use, threads=limits.tunnel_threads, memory=0, kind="tunnel"),
-        )
-
-    def _answer(self, request: Request) -> None:
-        if self.expired(request):
-            return
-        number = request[0]
-        with contextlib.suppress(Closed):  # nobody can be told any more
-            try:
-                reply = payload(self._handler.handle_request(request[1]))
-            except BaseException as exc:  # an exit too: somebody waits for the answer
-                self._core.fail(number, fault_text(exc, self._name))
-            else:
-                self._core.reply(number, reply)
-        self._attachment.hold_back()
-
-    def _use(self, tunnel: Tunnel) -> None:
-        try:
-            with tunnel:
-                self._handler.handle_tunnel(tunnel)
-        except Closed as exc:
-            _log.info("%s: a tunnel ended while it was used: %s", self._name, exc)
-        finally:
-            self.tunnel_done()
 
 
 class Service:
@@ -129,7 +86,7 @@ def register(
         raise ValueError("a service needs a cluster's name")
     name(cluster)
     attachment = Attachment(attach(port, timeout), cluster, on_drop=handler.handle_drop)
-    intake = _Intake(attachment, handler, limits or ServiceLimits())
+    intake = Serving(attachment, handler, limits or ServiceLimits())
     attachment.start(intake, timeout)
     service = Service(attachment, cluster)
     try:

@@ -171,13 +171,16 @@ def test_what_an_application_writes_is_what_the_schema_writes(data: st.DataObjec
     text, name = data.draw(names), data.draw(st.text(min_size=1, max_size=60))
     pairs = {
         codec.broadcast(name, payload): (Op.BROADCAST, {"cluster": name, "message": payload}),
-        codec.request(number, name, payload, other): (Op.REQUEST, {"id": number, "cluster": name, "request": payload, "timeout": other}),
+        codec.request(number, name, payload, codec.varint(other)): (
+            Op.REQUEST,
+            {"id": number, "cluster": name, "request": payload, "timeout": other},
+        ),
         codec.reply(number, payload): (Op.REPLY, {"id": number, "success": True, "result": payload}),
         codec.publish(name, payload): (Op.PUBLISH, {"topic": name, "event": payload}),
         (codec.fault(number, text),): (Op.REPLY, {"id": number, "success": False, "result": text}),
         (codec.subscribe(name),): (Op.SUBSCRIBE, {"topic": name}),
         (codec.unsubscribe(name),): (Op.UNSUBSCRIBE, {"topic": name}),
-        (codec.tunnel_init(number, name, other),): (Op.TUNNEL_INIT, {"id": number, "cluster": name, "timeout": other}),
+        (codec.tunnel_init(number, name, codec.varint(other)),): (Op.TUNNEL_INIT, {"id": number, "cluster": name, "timeout": other}),
         (codec.tunnel_confirm(number, other),): (Op.TUNNEL_CONFIRM, {"build_id": number, "id": other}),
         (codec.tunnel_allow(number, other),): (Op.TUNNEL_ALLOW, {"id": number, "space": other}),
         (codec.tunnel_transfer(number, other, len(payload)), payload): (

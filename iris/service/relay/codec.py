@@ -265,6 +265,7 @@ _UNKNOWN: Final = tuple(_unknown(op) for op in range(256))
 _NOT_INIT: Final = (_not_init,) * 255
 
 _VARINTS: Final = tuple(bytes([value]) for value in range(0x80))
+_MORE: Final = tuple(bytes([value | 0x80]) for value in range(0x80))  # what more of a number follows
 
 
 def varint(value: int) -> bytes:
@@ -272,9 +273,9 @@ def varint(value: int) -> bytes:
     if value < 0x80:
         return _VARINTS[value]
     if value < 0x4000:
-        return bytes((value & 0x7F | 0x80, value >> 7))
+        return _MORE[value & 0x7F] + _VARINTS[value >> 7]
     if value < 0x20_0000:
-        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
+        return _MORE[value & 0x7F] + _MORE[value >> 7 & 0x7F] + _VARINTS[value >> 14]
     data = bytearray()
     while value > 0x7F:
         data.append(value & 0x7F | 0x80)

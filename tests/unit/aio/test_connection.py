@@ -96,6 +96,27 @@ def test_a_node_that_falls_silent_isnt_waited_for_for_ever(monkeypatch: pytest.M
 
 
 @in_loop
+async def test_each_request_is_given_up_in_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iris.aio.connection.PATIENCE", 0.0)
+    async with connected() as (node, connection):
+        order: list[float] = []
+
+        async def request(timeout: float) -> None:
+            with pytest.raises(iris.TimedOut, match="doesn't say"):
+                await connection.request("c", b"", timeout)
+            order.append(timeout)
+
+        answered = asyncio.create_task(connection.request("c", b"", 60.0))
+        number = (await node.expect(Op.REQUEST)).id
+        await asyncio.wait_for(asyncio.gather(*map(request, (0.06, 0.03, 0.09, 0.001))), PATIENCE)
+        assert order == [0.001, 0.03, 0.06, 0.09]
+        node.send(Op.REPLY, id=number, timed_out=False, success=True, result=b"late")
+        assert await answered == b"late"
+        assert not connection._backstops
+        assert not connection._core._pending
+
+
+@in_loop
 async def test_what_is_said_in_one_round_of_the_loop_comes_in_order() -> None:
     async with connected() as (node, connection):
         for i in range(100):

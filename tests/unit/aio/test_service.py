@@ -276,3 +276,90 @@ async def test_a_handler_that_waited_for_something_that_was_cancelled_fails_like
             node.send(Op.BROADCAST, message=b"x")
         await settled(node, service.connection)
     assert caplog.text.count("a handler failed") == 2
+
+
+@in_loop
+async def test_what_is_plain_is_done_at_once_and_takes_no_memory_of_what_waits() -> None:
+    done: list[int] = []
+    pool: Pool[int] = Pool(done.append, tasks=1, memory=10, name="test")
+    pool.start()
+    for item in range(20):
+        assert pool.submit(item, 10)
+    assert done == list(range(20))
+    assert not pool.submit(99, 11)
+    pool.close()
+    assert await pool.join(PATIENCE)
+
+
+@in_loop
+async def test_what_never_waits_shares_a_task_and_what_waits_has_one_each() -> None:
+    go_on, tasks, waits = asyncio.Event(), set[object](), False
+
+    async def work(item: int) -> None:
+        tasks.add(asyncio.current_task())
+        if waits:
+            await go_on.wait()
+
+    pool = Pool(work, tasks=5, memory=100, name="test")
+    pool.start()
+    for item in range(20):
+        assert pool.submit(item, 1)
+    await asyncio.sleep(0)
+    assert (len(tasks), pool._backlog.used) == (1, 0)
+    waits = True
+    tasks.clear()
+    for item in range(20):
+        assert pool.submit(item, 1)
+    for _ in range(2):  # the first one, and when it is seen to wait the others
+        await asyncio.sleep(0)
+    assert (len(tasks), pool._backlog.used) == (5, 15)
+    go_on.set()
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert pool._backlog.used == 0
+    pool.close()
+    assert await pool.join(PATIENCE)
+
+
+@in_loop
+async def test_a_task_that_is_cancelled_leaves_what_waits_to_another_one() -> None:
+    done: list[int] = []
+
+    async def work(item: int) -> None:
+        if item == 0:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        await asyncio.sleep(0)
+        done.append(item)
+
+    pool = Pool(work, tasks=1, memory=100, name="test")
+    pool.start()
+    for item in range(4):
+        assert pool.submit(item, 1)
+    async with asyncio.timeout(PATIENCE):
+        while len(done) < 3:
+            await asyncio.sleep(0)
+    assert done == [1, 2, 3]
+    pool.submit(4, 1)
+    for task in pool._tasks:
+        task.cancel()  # before it begins
+    pool.submit(5, 1)
+    async with asyncio.timeout(PATIENCE):
+        while len(done) < 4:
+            await asyncio.sleep(0)
+    assert done == [1, 2, 3, 5]
+    pool.close()
+    assert await pool.join(PATIENCE)
+
+
+@in_loop
+async def test_an_answer_that_isnt_one_fails_the_request() -> None:
+    handler = iris.aio.Handler()
+    handler.on_request(lambda request: None if request == b"plain" else asyncio.sleep(0, "text"))
+    async with registered(handler) as (node, _):
+        for request in (b"plain", b"awaited"):
+            await ask(node, 1, request)
+            number, success, text = await answer(node)
+            assert (number, success) == (1, False)
+            assert str(text).startswith("TypeError")

@@ -31,7 +31,7 @@ def test_wide_items_count_in_bytes() -> None:
 
 
 def test_timeouts_are_in_milliseconds() -> None:
-    assert [codec.milliseconds(seconds) for seconds in (0.001, 1, 2.5)] == [1, 1000, 2500]
+    assert [codec.milliseconds(seconds) for seconds in (0.001, 1, 2.5)] == [codec.varint(n) for n in (1, 1000, 2500)]
     for seconds in (0.0, -1.0, float("nan"), float("inf"), sys.float_info.max):
         with pytest.raises(ValueError, match="timeout"):
             codec.milliseconds(seconds)

@@ -14,6 +14,7 @@ import iris
 from iris.client import attachment as shell
 from iris.service.relay.schema import Op
 from tests.support.fake_node import FakeNode
+from tests.support.instead import Instead
 
 PATIENCE = 10.0  # seconds for what must come
 
@@ -122,8 +123,7 @@ def test_what_comes_in_the_moment_when_it_is_given_up_is_taken(node: FakeNode, m
             node.expect(Op.TUNNEL_ALLOW)
             return forget_tunnel(number)
 
-        monkeypatch.setattr(core, "forget", late)
-        monkeypatch.setattr(core, "forget_tunnel", late_tunnel)
+        monkeypatch.setattr(connection, "_core", Instead(core, forget=late, forget_tunnel=late_tunnel))
         assert connection.request("c", b"", 0.001) == b"late"
         assert not connection.tunnel("c", 0.001).closed
 
@@ -137,7 +137,7 @@ def test_a_tunnel_that_comes_with_the_end_is_told_with_it(
     with connected(node) as connection:
         building = elsewhere.submit(connection.tunnel, "c", 60.0)
         number = node.expect(Op.TUNNEL_INIT).id
-        monkeypatch.setattr(connection._attachment, "write_soon", refuse)
+        monkeypatch.setattr(connection._core, "_face", Instead(connection._attachment, write_soon=refuse))
         node.send(Op.TUNNEL_CONFIRM, id=number, timed_out=False, chunk_limit=10)
         with pytest.raises(iris.Closed):
             building.result(PATIENCE).recv(PATIENCE)

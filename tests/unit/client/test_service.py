@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import iris
-from iris.client.handlers import Intake
+from iris.client.intake import Intake
 from iris.client.limits import MESSAGE_SIZE
 from iris.service.relay.schema import Op
 from tests.support.fake_face import FakeFace

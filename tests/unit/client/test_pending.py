@@ -1,0 +1,121 @@
+"""What waits for replies: a reply is a future like any other, to all that `concurrent.futures` and asyncio do with futures."""
+
+import asyncio
+import threading
+from concurrent import futures
+from concurrent.futures import Future
+
+import pytest
+
+import iris
+from iris.client.pending import Answer, Reply
+
+SOON = 0.05  # seconds
+
+
+def later(act: object, *args: object) -> threading.Timer:
+    timer = threading.Timer(SOON, act, args)  # type: ignore[arg-type]
+    timer.start()
+    return timer
+
+
+@pytest.mark.parametrize("waited_for", [False, True])
+def test_a_reply_is_a_future(waited_for: bool) -> None:
+    reply, told = Reply(), list[object]()
+    assert isinstance(reply, Future)
+    assert (reply.done(), reply.cancelled(), reply.running() if waited_for else True) == (False, False, True)
+    if waited_for:
+        with pytest.raises(TimeoutError):
+            reply.result(0)
+    reply.add_done_callback(lambda future: told.append((1, future.result())))
+    reply.add_done_callback(lambda _: 1 / 0)  # is logged
+    reply.add_done_callback(lambda future: told.append((2, future.done())))
+    assert not reply.cancel()
+    reply.set_result(b"x")
+    reply.add_done_callback(lambda future: told.append(3))
+    assert told == [(1, b"x"), (2, True), 3]
+    assert (reply.done(), reply.running(), reply.result(), reply.exception()) == (True, False, b"x", None)
+    with pytest.raises(futures.InvalidStateError):
+        reply.set_result(b"y")
+    assert reply.result() == b"x"
+    assert "finished" in repr(reply)
+
+
+def test_a_reply_that_failed_says_why_to_all() -> None:
+    reply, told = Reply(), list[object]()
+    reply.add_done_callback(lambda future: told.append(future.exception()))
+    error = iris.Fault("no")
+    reply.set_exception(error)
+    reply.add_done_callback(lambda future: told.append(future.exception()))
+    assert told == [error, error]
+    assert reply.done()
+    with pytest.raises(iris.Fault, match="no"):
+        reply.result(0)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_thread_can_wait_for_a_reply(fails: bool) -> None:
+    reply = Reply()
+    later(*(reply.set_exception, iris.Fault("no")) if fails else (reply.set_result, b"x"))
+    if fails:
+        assert isinstance(reply.exception(10), iris.Fault)
+    else:
+        assert reply.result(10) == b"x"
+
+
+def test_replies_can_be_waited_for_together() -> None:
+    replies = [Reply() for _ in range(4)]
+    replies[0].set_result(b"0")
+    later(replies[1].set_result, b"1")
+    done, left = futures.wait(replies[:2], 10)
+    assert (done, left) == (set(replies[:2]), set())
+    later(replies[2].set_exception, iris.TimedOut())
+    done, left = futures.wait(replies[2:], 10, futures.FIRST_COMPLETED)
+    assert (done, left) == ({replies[2]}, {replies[3]})
+    later(replies[3].set_result, b"3")
+    assert set(futures.as_completed(replies, 10)) == set(replies)
+
+
+def test_a_reply_can_be_awaited() -> None:
+    async def wait() -> bytes:
+        reply = Reply()
+        later(reply.set_result, b"x")
+        return await asyncio.wait_for(asyncio.wrap_future(reply), 10)
+
+    assert asyncio.run(wait()) == b"x"
+
+
+def test_each_callback_and_waiter_of_a_race_is_told_once() -> None:
+    for _ in range(300):
+        reply, go, told = Reply(), threading.Barrier(3), list[bytes]()
+
+        def add(reply: Reply = reply, go: threading.Barrier = go, told: list[bytes] = told) -> None:
+            go.wait()
+            reply.add_done_callback(lambda future: told.append(future.result()))
+
+        def wait(reply: Reply = reply, go: threading.Barrier = go, told: list[bytes] = told) -> None:
+            go.wait()
+            told.extend(future.result() for future in futures.wait([reply], 10).done)
+
+        threads = [threading.Thread(target=target) for target in (add, wait)]
+        for thread in threads:
+            thread.start()
+        go.wait()
+        reply.set_result(b"x")
+        for thread in threads:
+            thread.join(10)
+        assert told == [b"x", b"x"]
+
+
+def test_an_answer_is_waited_for_by_one() -> None:
+    answer = Answer()
+    assert not answer.wait(0)
+    assert not answer.done()
+    later(answer.set_result, b"x")
+    assert answer.wait(10)
+    assert (answer.done(), answer.result()) == (True, b"x")
+    answer = Answer()
+    answer.set_exception(iris.Fault("no"))
+    assert answer.wait(0)
+    with pytest.raises(iris.Fault, match="no"):
+        answer.result()
