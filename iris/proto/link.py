@@ -22,7 +22,10 @@ from iris.proto.packet import HEAD_LIMIT, PAYLOAD_SLACK, Bounds, LinkCodec, Link
 from iris.proto.stream import flatten, handshake_errors, remaining
 from iris.proto.wire import ClosePacket
 
-_CHUNK: Final = 65_536  # bytes of one read; beyond it the allocation costs more than the call
+_LEAST: Final = (
+    4_096  # bytes of one read from who says little, and of one from who says a lot; beyond, the allocation costs more than the call
+)
+_CHUNK: Final = 65_536
 _HEAD_GUESS: Final = 512  # bytes; what a message has beside its payload, when it is weighed against the outbox's limit
 
 _log = logging.getLogger(__name__)
@@ -187,6 +190,7 @@ class Link:
         """Receive until the other side's close packet."""
         take, feed, recv, on_message = self._codec.open, self._codec.feed, self._sock.recv, self._on_message
         assert on_message is not None
+        size = _LEAST
         while True:
             with Batch():
                 taken = 0
@@ -197,7 +201,8 @@ class Link:
                     taken += 1
                     if taken % BATCH == 0:
                         flush_batch()
-            data = recv(_CHUNK)
+            data = recv(size)
+            size = _CHUNK if len(data) >= _LEAST else _LEAST
             if not data:
                 raise closed(f"the link to {self.remote} ended without a close packet", self._failure)
             feed(data)
