@@ -32,7 +32,7 @@ class Handler(Decorators):
             return request
 
     Handlers run in a bounded number of tasks (see `ServiceLimits`), several at a time. Plain functions will do, too: they run when what they
-    handle is read, without a task.
+    take is read, without a task.
     """
 
     async def init(self, connection: Connection) -> None:
