@@ -31,8 +31,8 @@ class Handler(Decorators):
         async def echo(request: bytes) -> bytes:
             return request
 
-    Handlers run in a bounded number of tasks (see `ServiceLimits`), several at a time. Plain functions will do, too: they run when what they
-    handle is read, without a task.
+    Handlers run in a bounded number of tasks (see `ServiceLimits`), several at a time. Plain functions will do, too: they run when what
+    they take is read, without a task.
     """
 
     async def init(self, connection: Connection) -> None:

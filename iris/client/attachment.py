@@ -4,8 +4,8 @@ Answers to the lower half of iris-go's connection.go. One thread reads, complete
 Writing is done by whoever has something to say; what the node doesn't take at once is sent by a thread of the outbox, and beyond
 `_HIGH_WATER` the writer waits.
 
-Lock order: Tunnel._sending, Connection._lock -> Core._lock -> outbox; Tunnel._changed and Attachment._lock are leaves. Nothing is called
-back with one of them held.
+Lock order: Tunnel._sending, Connection._lock -> Core._lock -> outbox; Tunnel._changed, Attachment._lock and pending._deciding are leaves.
+Nothing is called back with one of them held.
 """
 
 import contextlib

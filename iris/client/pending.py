@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from concurrent.futures._base import FINISHED, RUNNING
 from typing import Any, Final
 
-_deciding: Final = threading.Lock()  # a leaf: whether a reply is completed before or after it has got a condition
+_deciding: Final = threading.RLock()  # a leaf: whether a reply is completed before or after it has got a condition
 
 
 class _Condition:
