@@ -127,7 +127,8 @@ class Attachment(asyncio.Protocol):
     def _flush(self) -> None:
         buffers, self._out, self._gathered = self._out, [], 0
         if buffers and self._transport is not None and not self._transport.is_closing():
-            self._transport.writelines(buffers)
+            # not writelines: before 3.12.9 and 3.13.2 it never tells a protocol to pause (CVE-2024-12254); in 3.11 it joins as well
+            self._transport.write(buffers[0] if len(buffers) == 1 else b"".join(buffers))
 
     def _end(self, error: BaseException | None) -> None:
         if self.core.ended is None:
