@@ -1,8 +1,8 @@
-"""Heads of link packets, written and read: the gob stream, and beside it a template for what clusters say to each other.
+"""Heads of link packets, written and read: the gob stream, and beside it templates for what clusters say to each other, and for tunnels.
 
-Core. Nearly every head holds the same three headers inside each other (ring, topic tree, cluster), so most of its bytes are the same in
-each: names, type ids, lengths. `HeadEncoder` and `HeadDecoder` know that shape. Whatever differs from it in anything, also what is
-malformed, is left to the gob codec, which alone decides what is right; tests/property/test_heads.py holds the two together.
+Core. Nearly every head holds the same three headers inside each other (ring, topic tree, cluster), or a tunnel's, so most of its bytes are
+the same in each: names, type ids, lengths. `HeadEncoder` and `HeadDecoder` know these shapes. Whatever differs from them in anything, also
+what is malformed, is left to the gob codec, which alone decides what is right; tests/property/test_heads.py holds the two together.
 Not for several threads at a time.
 """
 
@@ -14,6 +14,7 @@ from iris.gobber.encoder import registered_name
 from iris.gobber.framing import LEAST, encode_int, encode_uint, read_int, read_uint
 from iris.gobber.types import struct_info
 from iris.gobber.writers import encode_big, known_big
+from iris.proto.iris.wire import DataHeader
 from iris.proto.iris.wire import Header as ClusterHeader
 from iris.proto.pastry.wire import Header as RingHeader
 from iris.proto.scribe.wire import Header as TreeHeader
@@ -22,7 +23,7 @@ from iris.proto.wire import Header
 _UINTS: Final = tuple(encode_uint(value) for value in range(0x80))
 _META: Final = b"\x01"  # the metadata is the first field of a header
 _END: Final = b"\x00"
-_time: Final = lru_cache(maxsize=256)(encode_int)  # nearly all requests have one of few timeouts
+_int: Final = lru_cache(maxsize=256)(encode_int)  # nearly all requests have one of few timeouts, messages in tunnels one of few sizes
 _BIG: Final = 1 << 64  # below it, an id's encoding is remembered
 _SHORT: Final = 16  # bytes of a key or an iv
 _KEY: Final = b"\x01\x10"  # the next field, and that length
@@ -36,9 +37,12 @@ class HeadEncoder:
     def __init__(self, encoder: Encoder | None = None) -> None:
         self._encoder = encoder or Encoder()
         self._fronts: tuple[bytes, bytes, bytes] | None = None  # what stands before the length of each header
+        self._tunnel_front: bytes | None = None  # the same for a tunnel's
 
     def encode(self, meta: object, key: bytes, iv: bytes) -> bytes:
         """Write a head, and whatever definitions this stream hasn't seen. Raises: StateError for what isn't as declared."""
+        if meta.__class__ is DataHeader:
+            return self._encode_tunnel(meta, key, iv)
         fronts = self._fronts
         routed = meta.__class__ is RingHeader and meta.meta.__class__ is TreeHeader and meta.meta.meta.__class__ is ClusterHeader
         if fronts is not None and routed:
@@ -48,13 +52,24 @@ class HeadEncoder:
         head = Header(meta, key, iv)
         data = self._encoder.encode(head)
         if routed and fronts is None:
-            self._learn(self._encoder.encode(head))  # the same again, now that all types are known
+            tree, cluster = (self._encoder.known[cls][0] for cls in (TreeHeader, ClusterHeader))
+            self._fronts = self._front(head, RingHeader), _META + tree, _META + cluster
         return data
 
-    def _learn(self, data: bytes) -> None:
-        ring, tree, cluster = (self._encoder.known[cls][0] for cls in _CHAIN)
-        start = read_uint(data, 0)[1]
-        self._fronts = data[start : data.index(ring) + len(ring)], _META + tree, _META + cluster
+    def _encode_tunnel(self, meta: DataHeader, key: bytes, iv: bytes) -> bytes:
+        front = self._tunnel_front
+        if front is not None and len(key) == _SHORT and len(iv) == _SHORT:
+            inner = b"\x01" + _int(meta.size_or_cont) + _END if meta.size_or_cont else _END
+            return _sized(b"".join([front, _uint(len(inner)), inner, _KEY, key, _KEY, iv, _END]))
+        head = Header(meta, key, iv)
+        data = self._encoder.encode(head)
+        self._tunnel_front = self._front(head, DataHeader)
+        return data
+
+    def _front(self, head: Header, cls: type) -> bytes:
+        """What stands before the length of a head's metadata, of that class, when all types are known."""
+        data, name = self._encoder.encode(head), self._encoder.known[cls][0]
+        return data[read_uint(data, 0)[1] : data.index(name) + len(name)]
 
 
 def _write(ring: RingHeader, key: bytes, iv: bytes, fronts: tuple[bytes, bytes, bytes]) -> bytes | None:
@@ -70,7 +85,11 @@ def _write(ring: RingHeader, key: bytes, iv: bytes, fronts: tuple[bytes, bytes, 
     inner = b"".join([fronts[2], _uint(len(inner)), inner, _write_tree(tree.op, sender, tree.topic, tree.prev)])
     inner = b"".join([fronts[1], _uint(len(inner)), inner, b"\x02", _big(dest), _END])
     inner = b"".join([fronts[0], _uint(len(inner)), inner, _KEY, key, _KEY, iv, _END])
-    return _uint(len(inner)) + inner
+    return _sized(inner)
+
+
+def _sized(data: bytes) -> bytes:
+    return _uint(len(data)) + data
 
 
 @lru_cache(maxsize=4_096)  # messages that take the same way have it in common
@@ -104,7 +123,7 @@ def _write_cluster(header: ClusterHeader) -> bytes:
         out += _UINTS[5 - last] + b"\x01"
         last = 5
     if req_time:
-        out += _UINTS[6 - last] + _time(req_time)
+        out += _UINTS[6 - last] + _int(req_time)
     return out + _END
 
 
@@ -124,39 +143,45 @@ class HeadDecoder:
         """Arguments: bytes of one head with its definitions; definitions in the whole stream."""
         self._decoder = Decoder(max_size=max_size, max_types=max_types)
         self._fronts: tuple[bytes, bytes, bytes] | None = None  # what stands before the length of each header, as this sender numbers types
+        self._tunnel_front: bytes | None = None  # the same for a tunnel's
         self._regular = True  # as far as is known, this sender declares the headers as everybody does
 
     def decode(self, data: bytes) -> tuple[object, bytes, bytes]:
         """Read a head: metadata, key and iv of the payload. Raises: GobError for anything malformed, and then nothing more may be read."""
-        fronts = self._fronts
-        if fronts is not None:
-            try:
+        fronts, front = self._fronts, self._tunnel_front
+        try:
+            if fronts is not None:
                 return _read(data, fronts)
-            except (_Unusual, IndexError):
-                pass  # gob knows what it is, and whether it's right
+            if front is not None:
+                return _read_tunnel(data, front)
+        except (_Unusual, IndexError):
+            pass  # gob knows what it is, and whether it's right
         header = self._decoder.decode(data, Header)
-        if fronts is None and self._regular and header.meta.__class__ is RingHeader:
-            self._learn(data)
+        if self._regular and fronts is None and front is None:
+            if header.meta.__class__ is RingHeader:
+                if (learnt := self._learn(data, _CHAIN)) is not None:
+                    self._fronts = learnt[0], learnt[1], learnt[2]
+            elif header.meta.__class__ is DataHeader and (learnt := self._learn(data, (DataHeader,))) is not None:
+                self._tunnel_front = learnt[0]
         return header.meta, header.key, header.iv
 
-    def _learn(self, data: bytes) -> None:
-        """Remember how this sender writes the headers, once a head has them all and no definitions. `data` was found to be right."""
+    def _learn(self, data: bytes, chain: tuple[type, ...]) -> list[bytes] | None:
+        """How this sender writes the headers, once a head has them all and no definitions; `data` was found to be right."""
         start = read_uint(data, 0)[1]
-        at, fronts = start, []
+        at, fronts = start, list[bytes]()
         number, end = read_int(data, start)
         holder: type = Header
-        for cls in _CHAIN:
+        for cls in chain:
             if not self._declared(number, holder):
-                return
+                return None
             before = _META + registered_name(cls)
             if not data.startswith(before, end):
-                return  # of another kind
+                return None  # of another kind
             number, end = read_int(data, end + len(before))
             fronts.append(data[at:end])
             at = end = read_uint(data, end)[1]
             holder = cls
-        if self._declared(number, holder):
-            self._fronts = fronts[0], fronts[1], fronts[2]
+        return fronts if self._declared(number, holder) else None
 
     def _declared(self, number: int, cls: type) -> bool:
         """Whether the sender's type has the fields of our class, in the same order."""
@@ -186,13 +211,32 @@ def _read(data: bytes, fronts: tuple[bytes, bytes, bytes]) -> tuple[RingHeader, 
     dest, at = _read_big(data, tree_end + 1)
     if data[at] or at + 1 != ring_end:
         raise _Unusual
-    at = ring_end
+    key, iv = _read_secrets(data, ring_end)
+    return RingHeader(tree, 0, dest), key, iv
+
+
+def _read_tunnel(data: bytes, front: bytes) -> tuple[DataHeader, bytes, bytes]:
+    """The same for a tunnel's."""
+    at, end = _contents(data, _enter(data, 0, len(data)), front)
+    number = 0
+    if data[at]:
+        if data[at] != 1:
+            raise _Unusual
+        number, at = _read_uint(data, at + 1)
+    if data[at] or at + 1 != end:
+        raise _Unusual
+    key, iv = _read_secrets(data, end)
+    return DataHeader((number >> 1) ^ -(number & 1)), key, iv
+
+
+def _read_secrets(data: bytes, at: int) -> tuple[bytes, bytes]:
+    """The rest of a head: a key and an iv, or neither."""
     if data[at] == 0 and at + 1 == len(data):
-        return RingHeader(tree, 0, dest), b"", b""
+        return b"", b""
     iv_at = at + 2 + _SHORT
     if len(data) != iv_at + 3 + _SHORT or not data.startswith(_KEY, at) or not data.startswith(_KEY, iv_at) or data[-1]:
         raise _Unusual
-    return RingHeader(tree, 0, dest), data[at + 2 : iv_at], data[iv_at + 2 : -1]
+    return data[at + 2 : iv_at], data[iv_at + 2 : -1]
 
 
 def _enter(data: bytes, at: int, end: int) -> int:

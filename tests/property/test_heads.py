@@ -49,6 +49,8 @@ others = st.one_of(
 keys = st.binary(min_size=16, max_size=16)
 heads = st.one_of(st.tuples(usual, keys, keys), st.tuples(usual, secrets, secrets), st.tuples(others, secrets, secrets))
 streams = st.lists(heads, max_size=12)
+tunnel_heads = st.tuples(st.builds(iris.DataHeader, st.one_of(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 300))), keys, keys)
+TUNNEL: Head = (iris.DataHeader(70_000), b"k" * 16, b"i" * 16)
 USUAL: Head = (pastry.Header(scribe.Header(iris.Header(1, 3, 0, 77, False, 5_000_000_000), 3, 1 << 39, 99), 0, 99), b"k" * 16, b"i" * 16)
 
 
@@ -75,59 +77,68 @@ class Plain:
         return header.meta, header.key, header.iv
 
 
-def taught(*stream: Head) -> HeadDecoder:
+def taught(example: Head = USUAL) -> HeadDecoder:
     decoder = HeadDecoder(max_size=1 << 20, max_types=64)
-    for data in gob_heads([*stream, USUAL, USUAL]):
+    for data in gob_heads([example, example]):
         decoder.decode(data)
     return decoder
 
 
-@given(streams)
-def test_a_stream_of_heads_is_the_gob_stream_to_the_byte(stream: list[Head]) -> None:
+examples = st.sampled_from([USUAL, TUNNEL])
+
+
+@given(examples, st.lists(st.one_of(heads, tunnel_heads), max_size=12))
+def test_a_stream_of_heads_is_the_gob_stream_to_the_byte(example: Head, stream: list[Head]) -> None:
     encoder = HeadEncoder()
-    assert [encoder.encode(*head) for head in [USUAL, *stream, USUAL]] == gob_heads([USUAL, *stream, USUAL])
+    assert [encoder.encode(*head) for head in [example, *stream, example]] == gob_heads([example, *stream, example])
 
 
-@given(streams, st.integers(0, 40))
-def test_heads_come_back_as_they_went_whatever_numbers_the_sender_gives_types(stream: list[Head], before: int) -> None:
+@given(examples, st.lists(st.one_of(heads, tunnel_heads), max_size=12), st.integers(0, 40))
+def test_heads_come_back_as_they_went_whatever_numbers_the_sender_gives_types(example: Head, stream: list[Head], before: int) -> None:
     encoder = Encoder()
     for number in range(before):  # types of another stream, which this one never sees
         encoder.encode(struct(f"T{number}")(dataclass(slots=True)(type("T", (), {"__annotations__": {"a": int}, "a": gob("A", UINT)})))(1))
-    stream = [USUAL, *stream, USUAL]
-    decoder = HeadDecoder(max_size=1 << 20, max_types=128)
+    stream = [example, *stream, example]
+    decoder, plain = HeadDecoder(max_size=1 << 20, max_types=128), Plain()
     data = [encoder.encode(Header(*head)) for head in stream]
-    assert [decoder.decode(head) for head in data] == [Plain.decode(plain, head) for plain in [Plain()] for head in data]
+    assert [decoder.decode(head) for head in data] == [plain.decode(head) for head in data]
 
 
 @settings(max_examples=300)
-@given(heads, st.integers(0, 1 << 32).map(random.Random))
-def test_spoilt_heads_are_what_gob_says_they_are(head: Head, rng: random.Random) -> None:
-    data = spoil(rng, gob_heads([USUAL, USUAL, head])[-1])
+@given(examples, st.one_of(heads, tunnel_heads), st.integers(0, 1 << 32).map(random.Random))
+def test_spoilt_heads_are_what_gob_says_they_are(example: Head, head: Head, rng: random.Random) -> None:
+    *good, data = gob_heads([example, example, head])
+    data = spoil(rng, data)
     plain = Plain()
-    for good in gob_heads([USUAL, USUAL]):
-        plain.decode(good)
-    assert outcome(taught().decode, data) == outcome(plain.decode, data)
+    for one in good:
+        plain.decode(one)
+    assert outcome(taught(example).decode, data) == outcome(plain.decode, data)
 
 
-def test_every_change_of_a_single_byte_is_what_gob_says_it_is() -> None:
-    good = gob_heads([USUAL, USUAL])
+@pytest.mark.parametrize("example", [USUAL, TUNNEL], ids=["cluster", "tunnel"])
+def test_every_change_of_a_single_byte_is_what_gob_says_it_is(example: Head) -> None:
+    good = gob_heads([example, example])
     for at in range(len(good[1])):
         for value in {0, 1, 2, 5, 6, 7, 127, 128, 254, 255, good[1][at] ^ 1, good[1][at] + 1 & 0xFF}:
             data = good[1][:at] + bytes((value,)) + good[1][at + 1 :]
             plain = Plain()
             plain.decode(good[0])
-            assert outcome(taught().decode, data) == outcome(plain.decode, data), (at, value)
+            assert outcome(taught(example).decode, data) == outcome(plain.decode, data), (at, value)
     for size in range(len(good[1])):
-        assert outcome(taught().decode, good[1][:size]) is GobError
+        assert outcome(taught(example).decode, good[1][:size]) is GobError
 
 
-@given(st.tuples(usual, keys, keys))
-def test_what_clusters_say_takes_the_template_both_ways(head: Head) -> None:
-    encoder, decoder = HeadEncoder(), taught()
-    encoder.encode(*USUAL)
+@pytest.mark.parametrize(("example", "some"), [(USUAL, st.tuples(usual, keys, keys)), (TUNNEL, tunnel_heads)], ids=["cluster", "tunnel"])
+def test_what_is_said_most_takes_a_template_both_ways(example: Head, some: st.SearchStrategy[Head]) -> None:
+    encoder, decoder = HeadEncoder(), taught(example)
+    encoder.encode(*example)
     encoder._encoder = decoder._decoder = None  # type: ignore[assignment]
-    data = encoder.encode(*head)
-    assert decoder.decode(data) == head
+
+    @given(some)
+    def check(head: Head) -> None:
+        assert decoder.decode(encoder.encode(*head)) == head
+
+    check()
 
 
 @struct("header", registered="*pastry.headex")
