@@ -62,6 +62,22 @@ def test_a_node_that_does_not_start_is_a_failure_that_is_told(lab: Lab) -> None:
     assert "no nodes: the node ended" in run.stdout
 
 
+def test_growth_to_two_nodes_and_a_short_soak(lab: Lab, tmp_path: Path) -> None:
+    picture = tmp_path / "growth.svg"
+    drawn = ["--plot", str(picture)] if plot.unavailable() is None else []
+    found = bench("--growth", "--up-to", "2", "--only", "turns,topics,nodes", "--seconds", "0.2", *drawn)
+    assert [(each["axis"], each["size"], each["lost"], each["why"]) for each in found] == [
+        ("turns", 1, 0, ""),
+        ("topics", 1, 0, ""),
+        ("nodes", 2, 0, ""),
+    ]
+    assert all(each["cost"] > 0 and each["converge"] > 0 and each["memory"] > 0 for each in found)
+    assert not drawn or "svg" in picture.read_text()
+    soaked = bench("--soak", "0.02")
+    assert soaked["lost"] == 0
+    assert all(count > 0 for count in soaked["messages"].values())
+
+
 def test_an_interrupted_run_leaves_nothing(lab: Lab) -> None:
     with subprocess.Popen([*BENCH, "--only", "request"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
 
