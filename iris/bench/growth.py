@@ -59,6 +59,7 @@ class Point:
     size: int
     cost: float = math.nan  # CPU seconds of all nodes per 1,000 messages
     net: float = math.nan  # the same without what they use anyhow
+    ends: float = math.nan  # cost of the nodes that the applications are attached to, with idling: what relays cost isn't in it
     idle: float = math.nan  # what a node uses anyhow, in percent of a core
     per_second: float = math.nan
     converge: float = math.nan  # seconds from the start until every node reaches the last one's service
@@ -81,7 +82,8 @@ def point(axis: str, size: int, facts: dict[str, Any], nodes: Sequence[str], con
     """Make sense of what a driver found. Core."""
     cost, idle, rate = sum(facts["cpu"][node] for node in nodes), sum(facts["idle"].values()), facts["per_second"]
     net = cost - idle / 100 * 1_000 / rate if rate else math.nan
-    return Point(axis, size, cost, net, idle / len(nodes), rate, converge, memory, facts["lost"], cpu=facts["cpu"])
+    ends = sum(facts["cpu"][node] for node in {nodes[0], nodes[-1]})
+    return Point(axis, size, cost, net, ends, idle / len(nodes), rate, converge, memory, facts["lost"], cpu=facts["cpu"])
 
 
 def run(subject: Subject, axes: Sequence[Axis], *, up_to: int, rounds: int, seconds: float, say: Say) -> list[Point]:
@@ -122,32 +124,34 @@ def medians(points: Sequence[Point], axis: Axis) -> list[Point]:
     for size in axis.sizes:
         runs = [each for each in points if (each.axis, each.size) == (axis.name, size) and not each.why]
         if runs:
-            keys = ("cost", "net", "idle", "per_second", "converge", "memory")
+            keys = ("cost", "net", "ends", "idle", "per_second", "converge", "memory")
             middle = {key: statistics.median(getattr(each, key) for each in runs) for key in keys}
             found.append(Point(axis.name, size, **middle, lost=sum(each.lost for each in runs)))
     return found
 
 
+_HEADING = ("", "CPU s/1000", "without idling", "to the first", "both ends", "idle %/node", "messages/s", "MiB/node", "converge s", "lost")
+
+
 def table(points: Sequence[Point]) -> str:
-    """For people; the last column but two says what a message costs without idling, compared with the first size."""
+    """For people. "To the first" compares what a message costs without idling with the first size."""
     lines = []
     for axis in AXES:
         if not any(each.axis == axis.name for each in points):
             continue
-        lines += [
-            f"Number of {axis.title}",
-            f"{'':>8}  CPU s/1000  without idling  to the first  idle %/node  messages/s  MiB/node  converge s  lost",
-        ]
         measured = medians(points, axis)
-        for each in measured:
-            ratio = each.net / measured[0].net
-            lines.append(
-                f"{each.size:8,}  {each.cost:10.4f}  {each.net:14.4f}  {ratio:12.2f}  {each.idle:11.1f}  {each.per_second:10,.0f}"
-                f"  {each.memory:8.1f}  {each.converge:10.1f}  {each.lost:4}"
-            )
-        lines += [f"{each.size:8,}  gave up: {each.why}" for each in points if each.axis == axis.name and each.why]
+        rows = [_HEADING, *(_row(each, measured[0]) for each in measured)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines += [f"Number of {axis.title}", *("  ".join(map(str.rjust, row, widths)) for row in rows)]
+        lines += [f"{each.size:,} gave up: {each.why}" for each in points if each.axis == axis.name and each.why]
         lines.append("")
     return "\n".join(lines)
+
+
+def _row(point: Point, first: Point) -> tuple[str, ...]:
+    costs = f"{point.cost:.4f}", f"{point.net:.4f}", f"{point.net / first.net:.2f}", f"{point.ends:.4f}"
+    others = f"{point.idle:.1f}", f"{point.per_second:,.0f}", f"{point.memory:.1f}", f"{point.converge:.1f}", f"{point.lost}"
+    return f"{point.size:,}", *costs, *others
 
 
 def document(points: Sequence[Point]) -> list[dict[str, Any]]:

@@ -74,9 +74,11 @@ def growth(points: Sequence[Point], path: Path) -> None:
                 sizes = [each.size for each in measured]
                 panel.plot(sizes, [1_000 * each.net for each in measured], "o-", color=colour, label=axis.title)
                 panel.plot(sizes, [1_000 * each.cost for each in measured], ":", color=colour, label="with idling")
+                if axis.name == "nodes":
+                    panel.plot(sizes, [1_000 * each.ends for each in measured], "s--", color=_MET, label="of it, the nodes at both ends")
+                panel.set_xscale("log")
                 panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
-        panel.set_xscale("log")
-        panel.minorticks_off()
+                panel.minorticks_off()
         panel.set_ylim(bottom=0)
         panel.set_xlabel(f"number of {name}")
         panel.set_ylabel("CPU µs of all nodes per message")

@@ -21,11 +21,10 @@ BENCH = [sys.executable, str(ROOT / "tools" / "bench")]
 ONLY = "request-64x1K,publish-1to8,tunnel-echo,tunnel-bulk-both,attach"
 
 
-def bench(*args: str) -> dict[str, Any]:
+def bench(*args: str) -> Any:
     run = subprocess.run([*BENCH, *args, "--json", "-"], capture_output=True, text=True, timeout=60.0, check=False)
     assert run.returncode == 0, run.stderr + run.stdout
-    found: dict[str, Any] = json.loads(run.stdout)
-    return found
+    return json.loads(run.stdout)
 
 
 def test_figures_of_one_node_and_of_two(lab: Lab) -> None:  # the lab tells whether there can be any
