@@ -79,7 +79,7 @@ def growth(points: Sequence[Point], path: Path) -> None:
                 panel.set_xscale("log")
                 panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
                 panel.minorticks_off()
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.05 * panel.get_ylim()[1])
         panel.set_xlabel(f"number of {name}")
         panel.set_ylabel("CPU µs of all nodes per message")
         panel.grid(alpha=0.3)
@@ -95,7 +95,7 @@ def soak(found: Soak, path: Path) -> None:
     for name, samples in found.samples.items():
         growth = judge(samples).growth
         memory.plot([at / 60 for at, _ in samples], [size for _, size in samples], label=f"{name}, {growth:+.1%} from first to last third")
-    memory.set_ylim(bottom=0)
+    memory.set_ylim(0, 1.15 * max(size for samples in found.samples.values() for _, size in samples))
     memory.set_ylabel("MiB resident")
     memory.legend(fontsize=8, loc="lower left")
     steps = zip(found.requests, found.requests[1:], strict=False)
