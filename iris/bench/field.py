@@ -170,6 +170,15 @@ class Field:
         names = ("node",) if self._count == 1 else ("node a", "node b") if self._count == 2 else map("node {}".format, itertools.count(1))
         return {name: node.pid for name, node in zip(names, self.nodes, strict=False)}
 
+    def received(self) -> int:
+        """Bytes that all hosts got from each other so far."""
+        total = 0
+        for host in self.hosts:
+            with host.inside():
+                lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.lstrip().startswith("e0:"))
+        return total
+
     def machine(self, seconds: float) -> dict[str, Any]:
         """What the machine can do at the moment; takes half of so many seconds, and at most one."""
         with self.driver(self.hosts[0], "machine", {"part": min(0.25, seconds / 8)}) as driver:

@@ -62,6 +62,7 @@ class Point:
     ends: float = math.nan  # cost of the nodes that the applications are attached to, with idling: what relays cost isn't in it
     idle: float = math.nan  # what a node uses anyhow, in percent of a core
     per_second: float = math.nan
+    wire: float = math.nan  # bytes that all hosts got from each other, per request: the longer its way, the more
     converge: float = math.nan  # seconds from the start until every node reaches the last one's service
     memory: float = math.nan  # MiB of a node, resident
     lost: int = 0
@@ -78,12 +79,14 @@ def choose(names: str) -> list[Axis]:
     return [axis for axis in AXES if axis.name in wanted]
 
 
-def point(axis: str, size: int, facts: dict[str, Any], nodes: Sequence[str], converge: float, memory: float) -> Point:
+def point(
+    axis: str, size: int, facts: dict[str, Any], nodes: Sequence[str], converge: float, memory: float, wire: float = math.nan
+) -> Point:
     """Make sense of what a driver found. Core."""
     cost, idle, rate = sum(facts["cpu"][node] for node in nodes), sum(facts["idle"].values()), facts["per_second"]
     net = cost - idle / 100 * 1_000 / rate if rate else math.nan
     ends = sum(facts["cpu"][node] for node in {nodes[0], nodes[-1]})
-    return Point(axis, size, cost, net, ends, idle / len(nodes), rate, converge, memory, facts["lost"], cpu=facts["cpu"])
+    return Point(axis, size, cost, net, ends, idle / len(nodes), rate, wire, converge, memory, facts["lost"], cpu=facts["cpu"])
 
 
 def run(subject: Subject, axes: Sequence[Axis], *, up_to: int, rounds: int, seconds: float, say: Say) -> list[Point]:
@@ -113,9 +116,11 @@ def _measure(subject: Subject, axis: Axis, size: int, key: Path, seconds: float)
         figure = axis.figure(size)
         idle = {"idle_for": IDLE if seconds > 1 else seconds}
         figure = Figure(figure.name, figure.caller, (), figure.callee, figure.options, {**figure.caller_options, **idle}, figure.shared)
+        before = field.received()
         facts = field.measure(figure, seconds, min(1.0, seconds))
+        wire = (field.received() - before) / facts.get("total", math.nan)
         memory = statistics.mean(psutil.Process(node.pid).memory_info().rss for node in field.nodes) / (1 << 20)
-        return point(axis.name, size, facts, list(field.pids), field.start["converge"], memory)
+        return point(axis.name, size, facts, list(field.pids), field.start["converge"], memory, wire)
 
 
 def medians(points: Sequence[Point], axis: Axis) -> list[Point]:
@@ -124,13 +129,25 @@ def medians(points: Sequence[Point], axis: Axis) -> list[Point]:
     for size in axis.sizes:
         runs = [each for each in points if (each.axis, each.size) == (axis.name, size) and not each.why]
         if runs:
-            keys = ("cost", "net", "ends", "idle", "per_second", "converge", "memory")
+            keys = ("cost", "net", "ends", "idle", "per_second", "wire", "converge", "memory")
             middle = {key: statistics.median(getattr(each, key) for each in runs) for key in keys}
             found.append(Point(axis.name, size, **middle, lost=sum(each.lost for each in runs)))
     return found
 
 
-_HEADING = ("", "CPU s/1000", "without idling", "to the first", "both ends", "idle %/node", "messages/s", "MiB/node", "converge s", "lost")
+_HEADING = (
+    "",
+    "CPU s/1000",
+    "without idling",
+    "to the first",
+    "both ends",
+    "bytes on links",
+    "idle %/node",
+    "messages/s",
+    "MiB/node",
+    "converge s",
+    "lost",
+)
 
 
 def table(points: Sequence[Point]) -> str:
@@ -149,7 +166,13 @@ def table(points: Sequence[Point]) -> str:
 
 
 def _row(point: Point, first: Point) -> tuple[str, ...]:
-    costs = f"{point.cost:.4f}", f"{point.net:.4f}", f"{point.net / first.net:.2f}", f"{point.ends:.4f}"
+    costs = (
+        f"{point.cost:.4f}",
+        f"{point.net:.4f}",
+        f"{point.net / first.net:.2f}",
+        f"{point.ends:.4f}",
+        f"{point.wire:,.0f}" if point.wire == point.wire else "",
+    )
     others = f"{point.idle:.1f}", f"{point.per_second:,.0f}", f"{point.memory:.1f}", f"{point.converge:.1f}", f"{point.lost}"
     return f"{point.size:,}", *costs, *others
 

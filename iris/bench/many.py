@@ -35,7 +35,7 @@ def ask_in_turn(
     """Attach clients; the active ones ask in turn, so many requests at a time and the next when all are answered."""
     allow_many()
     asker = Asker(cluster, payload(size), in_flight, TIMEOUT)
-    clock, whole, count = time.perf_counter_ns, in_flight * asker.stride, 0
+    clock, whole, count, total = time.perf_counter_ns, in_flight * asker.stride, 0, 0
     with contextlib.ExitStack() as stack:
         lines = [stack.enter_context(Line(port, room=whole + 1_024 if i < active else 256)) for i in range(clients)]
         reach_service(lines[0], cluster, payload(size))
@@ -55,8 +55,9 @@ def ask_in_turn(
                 asker.check(line.data)
                 count += in_flight
             then()
+            total += count
             asker.latencies = []
-    return {"per_second": count / window.seconds, "messages": count, "lost": 0, "cpu": window.cpu(count), "idle": idling}
+    return {"per_second": count / window.seconds, "messages": count, "total": total, "lost": 0, "cpu": window.cpu(count), "idle": idling}
 
 
 def ask_on(port: int, cluster: str, size: int, in_flight: int, seconds: float, board: int) -> dict[str, object]:

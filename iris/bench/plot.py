@@ -76,6 +76,14 @@ def growth(points: Sequence[Point], path: Path) -> None:
                 panel.plot(sizes, [1_000 * each.cost for each in measured], ":", color=colour, label="with idling")
                 if axis.name == "nodes":
                     panel.plot(sizes, [1_000 * each.ends for each in measured], "s--", color=_MET, label="of it, the nodes at both ends")
+                    shares = [measured[0].wire / each.wire for each in measured]  # of a way as long as the first
+                    panel.plot(
+                        sizes,
+                        [1_000 * each.net * share for each, share in zip(measured, shares, strict=True)],
+                        "^-",
+                        color=_MISSED,
+                        label="without idling, for as many bytes on links as the first",
+                    )
                 panel.set_xscale("log")
                 panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
                 panel.minorticks_off()

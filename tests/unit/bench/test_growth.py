@@ -29,7 +29,7 @@ def test_what_carried_nothing_has_no_cost_without_idling() -> None:
 
 
 def points(axis: str, size: int, *costs: float, lost: int = 0) -> list[Point]:
-    return [Point(axis, size, cost, cost, cost, 0.1, 1e4, 1.0, 40.0, lost) for cost in costs]
+    return [Point(axis, size, cost, cost, cost, 0.1, 1e4, 500.0, 1.0, 40.0, lost) for cost in costs]
 
 
 def test_rounds_are_told_by_their_median_and_losses_by_their_sum() -> None:
