@@ -69,6 +69,10 @@ class Point:
     why: str = ""
     cpu: dict[str, float] = field(default_factory=dict)  # cost of each process
 
+    def as_far(self, first: "Point") -> float:
+        """The cost without idling of a way that takes as many bytes on links as the first one's."""
+        return self.net * first.wire / self.wire if first.wire and self.wire else math.nan
+
 
 def choose(names: str) -> list[Axis]:
     """The axes of these names, separated by commas; all for "". Raises: ValueError."""
@@ -135,29 +139,18 @@ def medians(points: Sequence[Point], axis: Axis) -> list[Point]:
     return found
 
 
-_HEADING = (
-    "",
-    "CPU s/1000",
-    "without idling",
-    "to the first",
-    "both ends",
-    "bytes on links",
-    "idle %/node",
-    "messages/s",
-    "MiB/node",
-    "converge s",
-    "lost",
-)
+_COSTS = ("CPU s/1000", "without idling", "to the first", "both ends", "bytes on links", "as far")
+_OTHERS = ("idle %/node", "messages/s", "MiB/node", "converge s", "lost")
 
 
 def table(points: Sequence[Point]) -> str:
-    """For people. "To the first" compares what a message costs without idling with the first size."""
+    """For people. "To the first" compares what a message costs without idling with the first size; for "as far", see `Point.as_far`."""
     lines = []
     for axis in AXES:
         if not any(each.axis == axis.name for each in points):
             continue
         measured = medians(points, axis)
-        rows = [_HEADING, *(_row(each, measured[0]) for each in measured)]
+        rows = [("", *_COSTS, *_OTHERS), *(_row(each, measured[0]) for each in measured)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines += [f"Number of {axis.title}", *("  ".join(map(str.rjust, row, widths)) for row in rows)]
         lines += [f"{each.size:,} gave up: {each.why}" for each in points if each.axis == axis.name and each.why]
@@ -166,15 +159,11 @@ def table(points: Sequence[Point]) -> str:
 
 
 def _row(point: Point, first: Point) -> tuple[str, ...]:
-    costs = (
-        f"{point.cost:.4f}",
-        f"{point.net:.4f}",
-        f"{point.net / first.net:.2f}",
-        f"{point.ends:.4f}",
-        f"{point.wire:,.0f}" if point.wire == point.wire else "",
-    )
+    costs = f"{point.cost:.4f}", f"{point.net:.4f}", f"{point.net / first.net:.2f}", f"{point.ends:.4f}"
+    as_far = point.as_far(first)
+    way = ("", "") if math.isnan(as_far) else (f"{point.wire:,.0f}", f"{as_far:.4f}")
     others = f"{point.idle:.1f}", f"{point.per_second:,.0f}", f"{point.memory:.1f}", f"{point.converge:.1f}", f"{point.lost}"
-    return f"{point.size:,}", *costs, *others
+    return f"{point.size:,}", *costs, *way, *others
 
 
 def document(points: Sequence[Point]) -> list[dict[str, Any]]:

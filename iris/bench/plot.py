@@ -76,13 +76,12 @@ def growth(points: Sequence[Point], path: Path) -> None:
                 panel.plot(sizes, [1_000 * each.cost for each in measured], ":", color=colour, label="with idling")
                 if axis.name == "nodes":
                     panel.plot(sizes, [1_000 * each.ends for each in measured], "s--", color=_MET, label="of it, the nodes at both ends")
-                    shares = [measured[0].wire / each.wire for each in measured]  # of a way as long as the first
                     panel.plot(
                         sizes,
-                        [1_000 * each.net * share for each, share in zip(measured, shares, strict=True)],
+                        [1_000 * each.as_far(measured[0]) for each in measured],
                         "^-",
                         color=_MISSED,
-                        label="without idling, for as many bytes on links as the first",
+                        label=f"for the way of {sizes[0]} nodes",
                     )
                 panel.set_xscale("log")
                 panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
@@ -91,7 +90,8 @@ def growth(points: Sequence[Point], path: Path) -> None:
         panel.set_xlabel(f"number of {name}")
         panel.set_ylabel("CPU µs of all nodes per message")
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=8, loc="lower left")
+        if panel.lines:
+            panel.legend(fontsize=8, loc="lower left")
     picture.savefig(path, dpi=90)
     pyplot.close(picture)
 

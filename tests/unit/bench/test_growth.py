@@ -45,6 +45,12 @@ def test_the_table_compares_with_the_first_size_and_tells_where_it_gave_up() -> 
     assert lines[4] == "8 gave up: takes too long"
 
 
+def test_a_longer_way_is_told_from_a_dearer_one() -> None:
+    near, far = Point("nodes", 2, net=0.04, wire=500.0), Point("nodes", 32, net=0.09, wire=1_000.0)
+    assert far.as_far(near) == pytest.approx(0.045)
+    assert math.isnan(far.as_far(Point("nodes", 2, net=0.04, wire=0.0)))  # one node
+
+
 def test_the_document_is_json_without_numbers_that_are_none() -> None:
     (found,) = json.loads(json.dumps(document([Point("nodes", 8, why="takes too long")]), allow_nan=False))
     assert (found["cost"], found["why"]) == (None, "takes too long")
