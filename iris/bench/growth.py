@@ -7,6 +7,7 @@ The cost is the nodes' CPU time, not a rate, so that what else the machine does 
 import math
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -62,7 +63,7 @@ class Point:
     ends: float = math.nan  # cost of the nodes that the applications are attached to, with idling: what relays cost isn't in it
     idle: float = math.nan  # what a node uses anyhow, in percent of a core
     per_second: float = math.nan
-    wire: float = math.nan  # bytes that all hosts got from each other, per request: the longer its way, the more
+    wire: float = math.nan  # bytes that all hosts got from each other for a request: the longer its way, the more
     converge: float = math.nan  # seconds from the start until every node reaches the last one's service
     memory: float = math.nan  # MiB of a node, resident
     lost: int = 0
@@ -117,12 +118,17 @@ def run(subject: Subject, axes: Sequence[Axis], *, up_to: int, rounds: int, seco
 def _measure(subject: Subject, axis: Axis, size: int, key: Path, seconds: float) -> Point:
     """One run of one size, on nodes of its own. Raises: Failure."""
     with Field(subject, ONE if axis.nodes(size) == 1 else TWO, key, axis.nodes(size)) as field:
-        figure = axis.figure(size)
-        idle = {"idle_for": IDLE if seconds > 1 else seconds}
-        figure = Figure(figure.name, figure.caller, (), figure.callee, figure.options, {**figure.caller_options, **idle}, figure.shared)
-        before = field.received()
+        figure, idle_for = axis.figure(size), IDLE if seconds > 1 else seconds
+        options = {**figure.caller_options, "idle_for": idle_for}
+        figure = Figure(figure.name, figure.caller, (), figure.callee, figure.options, options, figure.shared)
+        before, began = field.received(), time.monotonic()
         facts = field.measure(figure, seconds, min(1.0, seconds))
-        wire = (field.received() - before) / facts.get("total", math.nan)
+        wire = math.nan
+        if "total" in facts and axis.nodes(size) > 1:
+            after, ended = field.received(), time.monotonic()
+            time.sleep(idle_for)
+            anyhow = (field.received() - after) / (time.monotonic() - ended)  # bytes a second
+            wire = (after - before - anyhow * (ended - began)) / facts["total"]
         memory = statistics.mean(psutil.Process(node.pid).memory_info().rss for node in field.nodes) / (1 << 20)
         return point(axis.name, size, facts, list(field.pids), field.start["converge"], memory, wire)
 
