@@ -5,15 +5,16 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from iris.bench import clients, costs, field, figures, lab, plot
+from iris.bench import clients, costs, field, figures, growth, lab, plot, soak
 from iris.bench.results import ratios
 from iris.bench.run import run
 from iris.bench.table import table
+from iris.bench.wire import Failure
 
 
 def _count(text: str) -> int:
@@ -26,6 +27,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value <= 3_600:
         raise argparse.ArgumentTypeError(f"'{text}' is not between 0 and 3600")
+    return value
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1_440:
+        raise argparse.ArgumentTypeError(f"'{text}' is not between 0 and 1440")
     return value
 
 
@@ -44,10 +52,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--layout", choices=[*figures.LAYOUTS, "both"], default="both", help="both ends on one node, on two, or both (default)"
     )
-    parser.add_argument("--seconds", metavar="S", type=_seconds, default=2.0, help="how long one figure is measured (2)")
+    parser.add_argument("--seconds", metavar="S", type=_seconds, help="how long one figure is measured (2; with --growth, 5)")
     parser.add_argument("--clients", action="store_true", help="compare our Python binding with NATS, over two nodes, instead")
     parser.add_argument("--costs", action="store_true", help="tell what each piece of a message's way costs here, instead; needs no root")
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the ratios there (PNG, SVG, PDF)")
+    parser.add_argument(
+        "--growth", action="store_true", help="tell what a message costs with more and more clients, topics and nodes, instead"
+    )
+    parser.add_argument("--up-to", metavar="N", type=_count, default=10_000, help="with --growth: nothing larger")
+    parser.add_argument(
+        "--soak", metavar="MINUTES", type=_minutes, help="load two nodes for so long, and tell whether memory stays flat, instead"
+    )
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the ratios, growth or memory there (PNG, SVG, PDF)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything there, - for standard output (instead of the table)")
     return parser
 
@@ -63,22 +78,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name:62} {cost:6.2f} µs", flush=True)
         return 0
     try:
-        chosen = figures.choose(args.only)
+        axes = growth.choose(args.only if args.growth else "")
+        chosen = figures.choose("" if args.growth else args.only)
         subjects = [field.ours(args.node)]
         if args.against is not None:
             subjects.append(field.subject(args.against))
     except ValueError as exc:
         parser.exit(2, f"bench: {exc}\n")
     comparing = args.clients or len(subjects) > 1
-    if args.plot is not None and not comparing:
+    alone = args.growth or args.soak is not None
+    if args.plot is not None and not comparing and not alone:
         parser.exit(2, "bench: --plot draws ratios, and needs --against or --clients\n")
     if reason := lab.unavailable() or (args.plot and plot.unavailable()) or (args.clients and clients.unavailable()):
         parser.exit(2, f"bench: {reason}\n")
-    times: dict[str, Any] = {
-        "pairs": args.pairs or (5 if comparing else 1),
-        "seconds": args.seconds,
-        "warm_up": min(0.3, args.seconds),
-    }
+    seconds = args.seconds or (5.0 if args.growth else 2.0)
+    times: dict[str, Any] = {"pairs": args.pairs or (5 if comparing else 1), "seconds": seconds, "warm_up": min(0.3, seconds)}
     layouts = figures.LAYOUTS if args.layout == "both" else (args.layout,)
     began = time.monotonic()
 
@@ -86,6 +100,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{time.monotonic() - began:6.0f} s  {text}", file=sys.stderr, flush=True)
 
     try:
+        if args.growth:
+            points = growth.run(subjects[0], axes, up_to=args.up_to, rounds=args.pairs or 1, seconds=seconds, say=say)
+            return _finish(
+                args,
+                growth.document(points),
+                growth.table(points),
+                not any(each.why or each.lost for each in points),
+                lambda path: plot.growth(points, path),
+            )
+        if args.soak is not None:
+            found = soak.run(subjects[0], seconds=60 * args.soak, say=say)
+            return _finish(args, soak.document(found), soak.report(found), soak.passed(found), lambda path: plot.soak(found, path))
         if args.clients:
             chosen = list(clients.FIGURES)
             results = clients.run(subjects[0], **times, say=say)
@@ -93,13 +119,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             results = run(subjects, chosen, layouts, **times, say=say)
     except KeyboardInterrupt:
         parser.exit(130, "bench: interrupted\n")
-    document = json.dumps({**asdict(results), "ratios": ratios(results, chosen)}, indent=1)
+    except Failure as exc:
+        parser.exit(1, f"bench: {exc}\n")
+    document = {**asdict(results), "ratios": ratios(results, chosen)}
+    return _finish(args, document, table(results, chosen), not results.failures, lambda path: plot.plot(results, chosen, path))
+
+
+def _finish(args: argparse.Namespace, document: object, text: str, passed: bool, draw: Callable[[Path], None]) -> int:
+    """Write what was found wherever it's wanted. Returns: the exit code."""
+    data = json.dumps(document, indent=1)
     if args.json is not None and str(args.json) != "-":
-        args.json.write_text(document + "\n")
+        args.json.write_text(data + "\n")
     if args.plot is not None:
-        plot.plot(results, chosen, args.plot)
-    print(document if str(args.json) == "-" else table(results, chosen), end="")
-    return 1 if results.failures else 0
+        draw(args.plot)
+    print(data if str(args.json) == "-" else text, end="")
+    return 0 if passed else 1
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

@@ -6,7 +6,7 @@ from iris.bench.line import Line, Window
 from iris.bench.stats import latencies
 from iris.bench.wire import FIRST_ID, Asker, Echo, Failure, payload, request, varint
 
-_TIMEOUT = 8_000  # ms for a request: less than a Line's patience, so that the node is heard saying that time is up
+TIMEOUT = 8_000  # ms for a request: less than a Line's patience, so that the node is heard saying that time is up
 _PROBE = 200  # ms for one that finds out whether the service can be reached yet
 _PATIENCE = 20.0  # seconds until it must
 
@@ -28,17 +28,17 @@ def serve(port: int, cluster: str, size: int) -> dict[str, object]:
 def reach(port: int, cluster: str, size: int) -> dict[str, object]:
     """Ask until the service answers. Returns: when that was, on the machine's monotonic clock."""
     with Line(port, room=2 * size + 1_024) as line:
-        _reach(line, cluster, payload(size), probe=50, in_a_row=1)
+        reach_service(line, cluster, payload(size), probe=50, in_a_row=1)
         return {"at": time.monotonic()}
 
 
 def ask(port: int, cluster: str, size: int, in_flight: int, warm_up: float, seconds: float, pids: dict[str, int]) -> dict[str, object]:
     """Keep so many requests in flight, over one connection."""
     data = payload(size)
-    asker = Asker(cluster, data, in_flight, _TIMEOUT)
+    asker = Asker(cluster, data, in_flight, TIMEOUT)
     stride, clock = asker.stride, time.perf_counter_ns
     with Line(port, room=(1 << 18) + 2 * stride) as line:
-        _reach(line, cluster, data)
+        reach_service(line, cluster, data)
         window = Window(warm_up, seconds, pids)
         line.push(asker.ask(clock()))
         for until, then in ((window.opens, window.begin), (window.closes, window.end)):
@@ -73,7 +73,7 @@ def ask(port: int, cluster: str, size: int, in_flight: int, warm_up: float, seco
     }
 
 
-def _reach(line: Line, cluster: str, data: bytes, probe: int = _PROBE, in_a_row: int = 20) -> None:
+def reach_service(line: Line, cluster: str, data: bytes, probe: int = _PROBE, in_a_row: int = 20) -> None:
     """Ask one by one until so many are answered in a row: a cluster is five topics, and a Go node may know some of them sooner.
 
     Raises: Failure when that takes too long.

@@ -21,10 +21,15 @@ def attach(port: int, cluster: str, warm_up: float, seconds: float, pids: dict[s
     return {"per_second": count / window.seconds, "messages": count, "lost": 0, "cpu": window.cpu(count)}
 
 
-def crowd(port: int, clients: int) -> dict[str, object]:
-    """Attach so many, and stay; never returns."""
+def allow_many() -> None:
+    """Have as many connections as the system allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def crowd(port: int, clients: int) -> dict[str, object]:
+    """Attach so many, and stay; never returns."""
+    allow_many()
     lines = [Line(port, room=_ROOM, patient=True) for _ in range(clients)]
     print("ready", flush=True)
     lines[0].pull()

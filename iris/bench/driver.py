@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from iris.bench import asking, attaching, events, machine, tunnels
+from iris.bench import asking, attaching, events, machine, many, tunnels
 from iris.bench.wire import Failure
 
 Facts = dict[str, Any]
@@ -25,6 +25,10 @@ ROLES: dict[str, Callable[..., Facts]] = {
     "tunnel-drain": tunnels.drain,
     "attach": attaching.attach,
     "crowd": attaching.crowd,
+    "ask-in-turn": many.ask_in_turn,
+    "ask-on": many.ask_on,
+    "send-topics": many.send_topics,
+    "receive-topics": many.receive_topics,
     "machine": machine.measure,
 }
 

@@ -14,7 +14,7 @@ from iris.bench.line import Line, Window
 from iris.bench.tally import BLOCK, Progress, Stream, Tally
 from iris.bench.wire import Failure
 
-_WINDOW = 8 * BLOCK  # events under way
+WINDOW = 8 * BLOCK  # events under way
 _PATIENCE = 20.0  # seconds until the receivers must be reached
 _PROBE = 0.5  # seconds that a block may take while they aren't
 _GIVE_UP = 3.0  # seconds without an event while some are missing
@@ -69,13 +69,13 @@ def send(
         marks, complete = [0], True
         for until, then in ((window.opens, window.begin), (window.closes, window.end)):
             while complete and time.perf_counter_ns() < until:
-                while sent - min(progress.counts()) < _WINDOW:
+                while sent - min(progress.counts()) < WINDOW:
                     line.sock.sendall(stream.block)
                     sent += BLOCK
-                complete = _wait(progress, sent - _WINDOW + 1, ack)
+                complete = await_counts(progress, sent - WINDOW + 1, ack)
             then()
             marks.append(sum(progress.counts()))
-        complete = complete and _wait(progress, sent, ack)
+        complete = complete and await_counts(progress, sent, ack)
         lost, extra = progress.wrong(sent)
         if extra:
             raise Failure(f"{extra} events came twice")
@@ -89,7 +89,7 @@ def send(
     }
 
 
-def _wait(progress: Progress, count: int, ack: int) -> bool:
+def await_counts(progress: Progress, count: int, ack: int) -> bool:
     """Wait until every receiver has so many. Returns: False when nothing comes any more."""
     news = time.monotonic()
     seen = progress.counts()

@@ -1,6 +1,7 @@
 """The nodes that are measured: a subject's nodes on one or two hosts of a lab, with the drivers beside them. Shell."""
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iris.bench import standing
+from iris.bench import asking, standing
 from iris.bench.board import Board
 from iris.bench.figures import CROWDS, ONE, Figure
 from iris.bench.lab import OURS, ROOT, Host, Lab, Process, await_node
@@ -119,8 +120,10 @@ class Driver:
 class Field:
     """Nodes of one subject, running in a lab of their own, as long as it's entered."""
 
-    def __init__(self, subject: Subject, layout: str, key: Path) -> None:
+    def __init__(self, subject: Subject, layout: str, key: Path, count: int | None = None) -> None:
+        """count: nodes, if the layout doesn't tell; the first one has the caller, and the last one the callee."""
         self.subject, self.layout = subject, layout
+        self._count = count or (1 if layout == ONE else 2)
         self._key, self._lab = key, Lab()
         self.hosts: list[Host] = []
         self.nodes: list[Process] = []
@@ -139,8 +142,8 @@ class Field:
         self._lab.close()
 
     def _start(self) -> None:
-        count = 1 if self.layout == ONE else 2
-        self.hosts = [self._lab.host(f"h{i}", f"10.77.0.{i}/29") for i in range(1, count + 1)]
+        prefix = min(29, 32 - (self._count + 1).bit_length())  # no larger than it must be, as all hosts share one ARP table
+        self.hosts = [self._lab.host(f"h{i}", f"10.77.0.{i}/{prefix}") for i in range(1, self._count + 1)]
         flags = ("-net", "bench", "-rsa", str(self._key), "-port", str(PORT))
         began = time.monotonic()
         self.nodes = [
@@ -153,13 +156,32 @@ class Field:
                 await_node(node, PORT, _BOOT)
         except RuntimeError as exc:
             raise Failure(str(exc)) from exc
-        with self._callee("serve", _PROBE), self._driver(self.hosts[0], "reach", _PROBE) as caller:
+        with self.callee("serve", _PROBE), self.driver(self.hosts[0], "reach", _PROBE) as caller:
             reached = caller.facts(_MARGIN)["at"]
+            for host in self.hosts[1:-1]:
+                with host.inside():
+                    asking.reach(**_PROBE)  # type: ignore[arg-type]
+                reached = time.monotonic()
         self.start = {"join": joined - began, "converge": reached - began}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The nodes' processes: "node"; "node a" and "node b"; or "node 1" and so on."""
+        names = ("node",) if self._count == 1 else ("node a", "node b") if self._count == 2 else map("node {}".format, itertools.count(1))
+        return {name: node.pid for name, node in zip(names, self.nodes, strict=False)}
+
+    def received(self) -> int:
+        """Bytes that all hosts got from each other so far."""
+        total = 0
+        for host in self.hosts:
+            with host.inside():
+                lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.lstrip().startswith("e0:"))
+        return total
 
     def machine(self, seconds: float) -> dict[str, Any]:
         """What the machine can do at the moment; takes half of so many seconds, and at most one."""
-        with self._driver(self.hosts[0], "machine", {"part": min(0.25, seconds / 8)}) as driver:
+        with self.driver(self.hosts[0], "machine", {"part": min(0.25, seconds / 8)}) as driver:
             return driver.facts(_MARGIN)
 
     def measure(
@@ -180,30 +202,30 @@ class Field:
             return standing.idle(self.nodes[0], seconds)
         if figure.caller == "clients":
             return self._crowds()
-        names = ("node",) if self.layout == ONE else ("node a", "node b")
-        pids = dict(pids or {name: node.pid for name, node in zip(names, self.nodes, strict=True)})
+        pids = dict(pids or self.pids)
         options = {**(at or {"port": PORT}), "cluster": figure.name, **figure.options}
         with contextlib.ExitStack() as stack:
-            at_caller, at_callee = stack.enter_context(_shared(figure.shared))
+            at_caller, at_callee = stack.enter_context(shared(figure.shared))
             if figure.callee is not None:
-                callee = stack.enter_context(self._callee(figure.callee, {**options, **at_callee}, tuple(at_callee.values()), module))
+                callee = stack.enter_context(self.callee(figure.callee, {**options, **at_callee}, tuple(at_callee.values()), module))
                 pids["callee"] = callee.pid
             times = {"warm_up": warm_up, "seconds": seconds, "pids": pids}
             options = {**options, **times, **figure.caller_options, **at_caller}
-            caller = stack.enter_context(self._driver(self.hosts[0], figure.caller, options, tuple(at_caller.values()), module))
+            caller = stack.enter_context(self.driver(self.hosts[0], figure.caller, options, tuple(at_caller.values()), module))
             try:
                 facts = caller.facts(warm_up + seconds + _MARGIN)
                 if figure.callee is not None:
                     callee.check()
             except Failure:
-                self._check_nodes()  # which is why, then
+                self.check_nodes()  # which is why, then
                 if figure.callee is not None:
                     callee.check()  # which may know better
                 raise
-        self._check_nodes()
+        self.check_nodes()
         return facts
 
-    def _check_nodes(self) -> None:
+    def check_nodes(self) -> None:
+        """See that all nodes are there. Raises: Failure."""
         for node in self.nodes:
             if not node.running:
                 raise Failure(f"a node ended:\n{node.text()[-2_000:]}")
@@ -215,23 +237,25 @@ class Field:
             there = 0
             for clients in CROWDS:
                 if clients > there:
-                    stack.enter_context(self._callee("crowd", {"port": PORT, "clients": clients - there}))
+                    stack.enter_context(self.callee("crowd", {"port": PORT, "clients": clients - there}))
                     there = clients
                 for what, value in standing.size(self.nodes[0]).items():
                     facts[f"{what}_at_{clients}"] = value
         return facts
 
     @contextlib.contextmanager
-    def _callee(self, role: str, options: Mapping[str, Any], pass_fds: Sequence[int] = (), module: str = DRIVER) -> Iterator[Driver]:
-        with self._driver(self.hosts[-1], role, options, pass_fds, module) as driver:
+    def callee(self, role: str, options: Mapping[str, Any], pass_fds: Sequence[int] = (), module: str = DRIVER) -> Iterator[Driver]:
+        """A driver at the last node, once it's ready. Raises: Failure when it doesn't get so far."""
+        with self.driver(self.hosts[-1], role, options, pass_fds, module) as driver:
             if driver.line(_MARGIN) != "ready\n":
                 raise Failure(f"the driver for {role} isn't ready")
             yield driver
 
     @contextlib.contextmanager
-    def _driver(
+    def driver(
         self, host: Host, role: str, options: Mapping[str, Any], pass_fds: Sequence[int] = (), module: str = DRIVER
     ) -> Iterator[Driver]:
+        """A driver on a host, as long as it's entered."""
         driver = Driver(host, role, options, self._lab.directory / f"{role}-{host.name}.log", pass_fds, module)
         try:
             yield driver
@@ -240,7 +264,7 @@ class Field:
 
 
 @contextlib.contextmanager
-def _shared(what: Sequence[str]) -> Iterator[tuple[dict[str, int], dict[str, int]]]:
+def shared(what: Sequence[str]) -> Iterator[tuple[dict[str, int], dict[str, int]]]:
     """What the drivers of a figure share. Returns: file descriptors by option, of the caller and of the callee."""
     caller: dict[str, int] = {}
     callee: dict[str, int] = {}

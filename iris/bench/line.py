@@ -115,6 +115,14 @@ def cpu_times(pids: dict[str, int]) -> dict[str, int]:
     return {name: time.clock_gettime_ns((~pid << 3) | 2) for name, pid in pids.items()}
 
 
+def idle(pids: dict[str, int], seconds: float) -> dict[str, float]:
+    """CPU time that processes use while nothing is asked of them, in percent of a core."""
+    before, began = cpu_times(pids), time.perf_counter_ns()
+    time.sleep(seconds)
+    after, took = cpu_times(pids), time.perf_counter_ns() - began
+    return {name: 100 * (after[name] - before[name]) / took for name in pids}
+
+
 class Window:
     """The time that counts: after the warm-up, `seconds` long."""
 

@@ -1,5 +1,7 @@
 """Events as they are sent, counted and checked, a batch at a time. Core."""
 
+import random
+import re
 from typing import Protocol
 
 from iris.bench.wire import Buffer, Failure, binary, payload
@@ -48,6 +50,41 @@ class Tally:
             raise Failure(f"a receiver got something else than its events: {data[:32].hex(' ')}")
         self.count += count
         self.sum += sum(numbers)
+
+
+class Topics:
+    """Events of many topics, which differ in the digits that their names end in; counted with the sum of those."""
+
+    def __init__(self, name: str, size: int, count: int, seed: int = 1) -> None:
+        names = [binary(f"{name}-{number:05}".encode()) for number in range(count)]
+        event = binary(payload(size))
+        self._subscribe = [b"\x06" + each for each in names]
+        self._publish = [b"\x08" + each + event for each in names]
+        head = self._publish[0].index(b"00000", len(name))
+        first = self._publish[0]
+        self.stride = len(first)
+        self._came = re.compile(re.escape(first[:head]) + rb"(\d{5})" + re.escape(first[head + 5 :]))
+        self._numbers, self._rng = range(count), random.Random(seed)
+
+    def subscribe(self, part: int, parts: int) -> bytes:
+        """What subscribes to one part of all topics."""
+        return b"".join(self._subscribe[part::parts])
+
+    def publish(self, count: int) -> tuple[bytes, int]:
+        """Publish to so many topics, by chance. Returns: packets, and the sum of the topics' numbers."""
+        chosen = self._rng.choices(self._numbers, k=count)
+        return b"".join(map(self._publish.__getitem__, chosen)), sum(chosen)
+
+    def publish_all(self, block: int) -> list[bytes]:
+        """Publish to each topic once, in blocks."""
+        return [b"".join(self._publish[begin : begin + block]) for begin in range(0, len(self._numbers), block)]
+
+    def take(self, whole: Buffer) -> tuple[int, int]:
+        """Whole events came. Returns: how many, and the sum of their topics' numbers. Raises: Failure."""
+        found = self._came.findall(whole)
+        if len(found) * self.stride != len(whole):
+            raise Failure(f"a receiver got something else than its events: {bytes(whole[:32]).hex(' ')}")
+        return len(found), sum(map(int, found))
 
 
 class Numbers(Protocol):

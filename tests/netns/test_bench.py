@@ -21,11 +21,10 @@ BENCH = [sys.executable, str(ROOT / "tools" / "bench")]
 ONLY = "request-64x1K,publish-1to8,tunnel-echo,tunnel-bulk-both,attach"
 
 
-def bench(*args: str) -> dict[str, Any]:
+def bench(*args: str) -> Any:
     run = subprocess.run([*BENCH, *args, "--json", "-"], capture_output=True, text=True, timeout=60.0, check=False)
     assert run.returncode == 0, run.stderr + run.stdout
-    found: dict[str, Any] = json.loads(run.stdout)
-    return found
+    return json.loads(run.stdout)
 
 
 def test_figures_of_one_node_and_of_two(lab: Lab) -> None:  # the lab tells whether there can be any
@@ -60,6 +59,21 @@ def test_a_node_that_does_not_start_is_a_failure_that_is_told(lab: Lab) -> None:
     run = subprocess.run([*BENCH, "--node", "false", "--only", "attach", "--layout", ONE], capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert "no nodes: the node ended" in run.stdout
+
+
+def test_growth_to_two_nodes_and_a_short_soak(lab: Lab, tmp_path: Path) -> None:
+    picture = tmp_path / "growth.svg"
+    drawn = ["--plot", str(picture)] if plot.unavailable() is None else []
+    found = bench("--growth", "--up-to", "2", "--only", "topics,nodes", "--seconds", "0.5", *drawn)
+    assert [(each["axis"], each["size"], each["lost"], each["why"]) for each in found] == [
+        ("topics", 1, 0, ""),
+        ("nodes", 2, 0, ""),
+    ]
+    assert all(each["cost"] > 0 and each["converge"] > 0 and each["memory"] > 0 for each in found)
+    assert not drawn or "svg" in picture.read_text()
+    soaked = bench("--soak", "0.02")
+    assert soaked["lost"] == 0
+    assert all(count > 0 for count in soaked["messages"].values())
 
 
 def test_an_interrupted_run_leaves_nothing(lab: Lab) -> None:

@@ -19,6 +19,8 @@ from iris.bench.lab import OURS, ROOT
         (["--plot", "ratios.png"], "needs --against"),
         (["--seconds", "0"], "--seconds"),
         (["--pairs", "0"], "--pairs"),
+        (["--growth", "--only", "request"], "nothing that grows is called 'request'"),
+        (["--soak", "0"], "--soak"),
         (["--layout", "three"], "--layout"),
     ],
 )

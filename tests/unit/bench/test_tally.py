@@ -6,7 +6,7 @@ import random
 import pytest
 
 from iris.bench.board import Board
-from iris.bench.tally import BLOCK, Progress, Stream, Tally
+from iris.bench.tally import BLOCK, Progress, Stream, Tally, Topics
 from iris.bench.wire import Failure
 from iris.service.relay.schema import DEFAULT, Op
 from tests.unit.bench.test_wire import feed
@@ -104,3 +104,40 @@ def test_what_is_missing_and_what_came_twice_is_found(board: Board, came: list[t
         board[2 * i + 1] += total
     assert progress.counts() == [count for count, _ in came]
     assert progress.wrong(BLOCK) == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_events_of_many_topics_are_counted_with_their_numbers(seed: int) -> None:
+    chance, topics = random.Random(seed), Topics("news", 64, 1_000, seed)
+    sent, total = topics.publish(BLOCK)
+    assert DEFAULT.from_client.parse(sent).body.topic in {f"news-{number:05}" for number in range(1_000)}
+    found = []
+
+    def take(data: bytes) -> int:
+        whole = len(data) // topics.stride * topics.stride
+        found.append(topics.take(data[:whole]))
+        return whole
+
+    feed(sent, chance, take)  # as it comes, it looks as it was sent
+    assert (sum(count for count, _ in found), sum(numbers for _, numbers in found)) == (BLOCK, total)
+
+
+def test_each_of_many_topics_is_subscribed_to_once_and_reached_once() -> None:
+    topics = Topics("news", 64, 300)
+    subscribed = [topics.subscribe(part, 2) for part in range(2)]
+    assert sum(len(part) for part in subscribed) == 300 * len(DEFAULT.client(Op.SUBSCRIBE, topic="news-00000"))
+    assert [topics.take(block) for block in topics.publish_all(128)] == [
+        (128, sum(range(128))),
+        (128, sum(range(128, 256))),
+        (44, sum(range(256, 300))),
+    ]
+
+
+def test_anything_but_events_of_the_topics_is_refused() -> None:
+    topics = Topics("news", 64, 10)
+    whole, _ = topics.publish(3)
+    for at in (0, 1, topics.stride - 1, topics.stride + 20):
+        wrong = bytearray(whole)
+        wrong[at] ^= 0x40
+        with pytest.raises(Failure):
+            topics.take(wrong)
