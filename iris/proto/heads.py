@@ -79,6 +79,8 @@ def _write(ring: RingHeader, key: bytes, iv: bytes, fronts: tuple[bytes, bytes, 
     dest, sender = ring.dest, tree.sender
     if ring.op or ring.state is not None or dest is None or sender is None or tree.report is not None or not tree.op:
         return None
+    if not _is_short(sender) or not _is_short(tree.topic) or not _is_short(tree.prev):
+        return None  # peers choose what passes through, and `_write_tree` remembers it
     if cluster.tun_id or cluster.tun_key or cluster.tun_addrs or cluster.tun_time or len(key) != _SHORT or len(iv) != _SHORT:
         return None
     inner = _write_cluster(cluster)
@@ -86,6 +88,10 @@ def _write(ring: RingHeader, key: bytes, iv: bytes, fronts: tuple[bytes, bytes, 
     inner = b"".join([fronts[1], _uint(len(inner)), inner, b"\x02", _big(dest), _END])
     inner = b"".join([fronts[0], _uint(len(inner)), inner, _KEY, key, _KEY, iv, _END])
     return _sized(inner)
+
+
+def _is_short(value: int | None) -> bool:
+    return value is None or 0 <= value < _BIG
 
 
 def _sized(data: bytes) -> bytes:
@@ -184,7 +190,7 @@ class HeadDecoder:
         return fronts if self._declared(number, holder) else None
 
     def _declared(self, number: int, cls: type) -> bool:
-        """Whether the sender's type has the fields of our class, in the same order."""
+        """Whether the sender's type has the fields of our class, in the same order; their types were compared when gob read the first."""
         if number < 0:
             return False  # it is being defined right here
         definition = self._decoder.types[number].struct
@@ -252,7 +258,10 @@ def _contents(data: bytes, at: int, front: bytes) -> tuple[int, int]:
     if not data.startswith(front, at):
         raise _Unusual
     size, at = _read_uint(data, at + len(front))
-    return at, at + size
+    end = at + size
+    if end > len(data):
+        raise _Unusual
+    return at, end
 
 
 def _read_cluster(data: bytes, at: int, end: int) -> ClusterHeader:

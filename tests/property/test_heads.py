@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iris.gobber import Decoder, Encoder, GobError
+from iris.gobber.framing import encode_uint, read_uint
 from iris.gobber.types import BIG_INT, INTERFACE, UINT, gob, struct
-from iris.proto.heads import HeadDecoder, HeadEncoder
+from iris.proto.heads import HeadDecoder, HeadEncoder, _write_tree
 from iris.proto.iris import wire as iris
 from iris.proto.pastry import wire as pastry
 from iris.proto.scribe import wire as scribe
@@ -166,3 +167,30 @@ def test_the_rings_own_packets_take_gob(change: dict[str, Any]) -> None:
         setattr(ring, name, value)
     for head in (USUAL, (ring, b"", b"")):
         assert encoder.encode(*head) == plain.encode(Header(*head))
+
+
+@pytest.mark.parametrize("size", [(1 << 64) - 1, 1 << 63, 1 << 62, 1 << 31, 200])
+def test_sizes_beyond_the_end_are_malformed_wherever_they_stand(size: int) -> None:
+    """Also where nothing else follows: compiled, an index beyond 63 bits is no IndexError."""
+    good = gob_heads([USUAL, USUAL])
+    data, at = good[1], read_uint(good[1], 0)[1]
+    places = [data.index(name) + len(name) + 2 for name in (b"*pastry.header", b"*scribe.header", b"*iris.header")]
+    for place in places:
+        for end in (*places[1:], *range(place + 1, len(data) + 1)):
+            body = data[at:place] + encode_uint(size) + data[place + 1 : end]
+            spoilt = encode_uint(len(body)) + body
+            assert outcome(taught().decode, spoilt) is GobError
+
+
+def test_long_numbers_that_pass_through_arent_remembered() -> None:
+    encoder = HeadEncoder()
+    encoder.encode(*USUAL)
+    before = _write_tree.cache_info().currsize
+    for tree in (
+        scribe.Header(iris.Header(), 2, 1 << 70, 1, 1),
+        scribe.Header(iris.Header(), 2, 1, 1 << 64, 1),
+        scribe.Header(iris.Header(), 2, 1, 1, -1),
+    ):
+        head = pastry.Header(tree, 0, 1), b"k" * 16, b"i" * 16
+        assert encoder.encode(*head) == gob_heads([USUAL, head])[1]
+    assert _write_tree.cache_info().currsize == before

@@ -401,7 +401,7 @@ class Connection:
     def close(self, *, vanished: bool = False) -> None:
         """Let go of everything, at once. Who waits for an answer of this connection is told; tunnels end after all data. Idempotent.
 
-        vanished: the application didn't leave but was lost, so the other ends of its tunnels are told of more than a close.
+        vanished: the application was lost, or ended by its node; the other ends of its tunnels are told of more than a close.
         """
         with self._lock:
             if self._closed:

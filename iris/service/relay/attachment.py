@@ -82,6 +82,8 @@ class Attachment:
         self._deny(reason)
         self._timer.cancel(self._deadline)
         self._sock.close()
+        self._release()
+        self._over.set()
 
     def join(self, timeout: float) -> bool:
         """Wait for its thread to be done with it; False when that takes longer."""
@@ -136,6 +138,11 @@ class Attachment:
         self._timer.cancel(self._deadline)
         self._sock.close()
         self._on_gone(self)
+        self._release()
+
+    def _release(self) -> None:
+        self.client.release()
+        self._parser.release()
 
     def _read(self) -> None:
         """Read until the application hangs up. Whoever is idle holds on to nothing of what it said."""

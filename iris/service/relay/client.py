@@ -46,6 +46,15 @@ def _goodbye(reason: str) -> bytes:
     return data
 
 
+def _nothing() -> None:
+    """The owner of a client that is over."""
+
+
+def _refuse(cluster: str, handler: Handler) -> Connection:
+    """The network of a client that is over."""
+    raise Denied("it is over")
+
+
 class Denied(IrisError):
     """The application can't be attached; the text tells it why."""
 
@@ -430,3 +439,8 @@ class Client:
                 self._timer.cancel(call.deadline)
         self._settle()
         self._on_end()
+
+    def release(self) -> None:
+        """Refer to nobody any more, so that no garbage collector is needed: when its reading thread is done."""
+        self.handlers = []
+        self._connect, self._on_end = _refuse, _nothing

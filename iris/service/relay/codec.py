@@ -121,6 +121,10 @@ class Parser:
         except _Short as short:
             self._keep(data, start, short)
 
+    def release(self) -> None:
+        """Read no more, and leave no work to the garbage collector: the readers refer to the parser."""
+        self._table = self._later = ()
+
     def _keep(self, data: bytes, start: int, short: _Short) -> None:
         if short.size <= _LONG:
             self._rest = data[start:]

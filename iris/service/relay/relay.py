@@ -183,6 +183,5 @@ class Relay:
             attachments = [attachment for attachment in attachments if not attachment.join(max(0.0, deadline - self._clock()))]
             for attachment in attachments:
                 attachment.cut()
-        self._spares.close()
-        if attachments:
-            raise CloseTimeout(f"{len(attachments)} clients' threads outlived the relay")
+        if not self._spares.close(_FAREWELL) or attachments:
+            raise CloseTimeout(f"threads of {len(attachments)} clients, or of some who have gone, outlived the relay")

@@ -5,6 +5,7 @@ Lock order: the lock here is a leaf.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 _STACK = 1024 * 1024  # bytes of address space for a thread; compiled code that calls itself may need it up to Python's limit of recursion
@@ -19,10 +20,9 @@ Work = tuple[str, Callable[[], None]]  # the thread's name meanwhile, and what i
 
 
 class _Spare:
-    """A thread without work."""
+    """A thread that is handed its work."""
 
-    def __init__(self, thread: threading.Thread) -> None:
-        self.thread = thread
+    def __init__(self) -> None:
         self._work: Work | None = None
         self._handed = threading.Lock()
         self._handed.acquire()
@@ -47,6 +47,7 @@ class Spares:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._all: set[threading.Thread] = set()
         self._waiting: list[_Spare] = []
         self._closed = False
 
@@ -57,26 +58,37 @@ class Spares:
         if spare is not None:
             spare.hand((name, work))
             return
-        thread = threading.Thread(target=self._serve, args=((name, work),), name=name, daemon=True)
+        spare = _Spare()
+        spare.hand((name, work))
+        thread = threading.Thread(target=self._serve, args=(spare,), name=name, daemon=True)
+        with self._lock:
+            self._all.add(thread)
         with _starting:
             before = threading.stack_size(_STACK)
             try:
                 thread.start()
+            except BaseException:
+                with self._lock:
+                    self._all.discard(thread)
+                raise
             finally:
                 threading.stack_size(before)
 
-    def _serve(self, work: Work | None) -> None:
-        spare = _Spare(threading.current_thread())
-        while work is not None:
-            spare.thread.name = work[0]
+    def _serve(self, spare: _Spare) -> None:
+        thread = threading.current_thread()
+        spare.wait(-1)
+        while (work := spare.take()) is not None:
+            thread.name = work[0]
             try:
                 work[1]()
             except Exception:
                 _log.exception("%s failed", work[0])  # our bug; the thread still counts
-            spare.thread.name = _IDLE
+            thread.name = _IDLE
             work = None  # what it did needs no memory any more
-            if self._waits(spare):
-                work = spare.take()
+            if not self._waits(spare):
+                break
+        with self._lock:
+            self._all.discard(thread)
 
     def _waits(self, spare: _Spare) -> bool:
         """Wait for what comes next; False when that's nothing."""
@@ -92,12 +104,15 @@ class Spares:
                 return False
         return spare.wait(-1)  # it was just taken
 
-    def close(self) -> None:
-        """End the threads that wait, and those that work when they have done it. Idempotent."""
+    def close(self, timeout: float) -> bool:
+        """End the threads that wait, and those that work when they have done it. False when that takes more than `timeout` seconds."""
+        deadline = time.monotonic() + timeout
         with self._lock:
             self._closed = True
             waiting, self._waiting = self._waiting, []
+            threads = list(self._all)
         for spare in waiting:
             spare.hand(None)
-        for spare in waiting:
-            spare.thread.join()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)

@@ -1,6 +1,7 @@
 """The relay with its sockets and threads, on loopback, above a fake network."""
 
 import contextlib
+import gc
 import socket
 import sys
 import threading
@@ -374,6 +375,26 @@ def test_a_client_that_is_idle_holds_on_to_nothing_of_what_it_said() -> None:
         deadline = time.monotonic() + 5
         while sys.getrefcount(network.kept[0]) > 2:  # the list's, and the call's
             assert time.monotonic() < deadline
+
+
+def test_clients_that_are_gone_leave_no_work_to_the_garbage_collector(relay: Relay) -> None:
+    packets = DEFAULT.client(Op.INIT, version=VERSION, cluster="c"), DEFAULT.client(Op.CLOSE)
+    for count in (1, 50):
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(count):
+                with socket.create_connection(("127.0.0.1", relay.port)) as raw:
+                    raw.sendall(b"".join(packets))
+                    while raw.recv(1_000):
+                        pass
+            deadline = time.monotonic() + 5
+            while relay._attached:
+                assert time.monotonic() < deadline
+            found = gc.collect()
+        finally:
+            gc.enable()
+    assert found < 50
 
 
 # Throttling by peers

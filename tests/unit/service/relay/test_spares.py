@@ -1,4 +1,5 @@
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ PATIENCE = 20.0  # seconds until a test that hangs fails
 def spares() -> Iterator[Spares]:
     spares = Spares()
     yield spares
-    spares.close()
+    assert spares.close(PATIENCE)
 
 
 class Job:
@@ -93,14 +94,23 @@ def test_a_close_ends_those_that_wait_at_once_and_the_others_when_they_are_done(
     idle, busy = Job().run(spares, "idle"), Job().run(spares, "busy")
     idle.go.set()
     settle(spares, 1)
-    spares.close()
-    spares.close()
+    assert not spares.close(0.05)
     assert idle.thread is not None
     assert not idle.thread.is_alive()
     busy.go.set()
+    assert spares.close(PATIENCE)
     assert busy.thread is not None
-    busy.thread.join(PATIENCE)
     assert not busy.thread.is_alive()
+
+
+def test_a_thread_keeps_nothing_of_what_it_has_done(spares: Spares) -> None:
+    for name in ("first", "second"):
+        job = Job().run(spares, name)
+        reference = weakref.ref(job)
+        job.go.set()
+        del job
+        settle(spares, 1)
+        assert reference() is None
 
 
 def test_many_short_works_from_many_threads_are_all_done(spares: Spares) -> None:
