@@ -210,6 +210,8 @@ def _read(data: bytes, fronts: tuple[bytes, bytes, bytes]) -> tuple[RingHeader, 
     tree_at, tree_end = _contents(data, ring_at, fronts[1])
     at, cluster_end = _contents(data, tree_at, fronts[2])
     cluster = _read_cluster(data, at, cluster_end)
+    if cluster_end > tree_end:
+        raise _Unusual
     op, sender, topic, prev = _read_tree(data[cluster_end:tree_end])
     tree = TreeHeader(cluster, op, sender, topic, prev)
     if data[tree_end] != 2:  # to the third field
