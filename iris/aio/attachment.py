@@ -81,6 +81,7 @@ class Attachment(asyncio.Protocol):
     def abort(self) -> None:
         """See `Connection.abort`."""
         self._closing = True
+        self._flush()
         self._cut()
 
     async def wait(self, timeout: float | None) -> bool:

@@ -92,6 +92,7 @@ class Attachment:
         """See `Connection.abort`."""
         with self._lock:
             self._closing = True
+        self._outbox.flush()  # what any thread's batch still holds back, such as the confirmation of a tunnel
         self._cut()
 
     def wait(self, timeout: float | None) -> bool:

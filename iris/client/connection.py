@@ -142,7 +142,7 @@ class Connection:
         self._attachment.close(timeout)
 
     def abort(self) -> None:
-        """Hang up, at once and without a word: to others, this program has vanished, so that nobody takes its tunnels for complete.
+        """Hang up, at once, without more words: to others, this program has vanished, so that nobody takes its tunnels for complete.
 
         For who can't finish what it has begun to say. Idempotent, never raises; whatever this program waits for ends with `Closed`.
         """

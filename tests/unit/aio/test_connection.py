@@ -133,6 +133,14 @@ async def test_a_request_that_the_node_doesnt_take_times_out_as_well(monkeypatch
 
 
 @in_loop
+async def test_who_aborts_has_said_what_it_had_to_say() -> None:
+    async with connected() as (node, connection):
+        await connection.publish("topic", b"event")
+        connection.abort()
+        assert (await node.expect(Op.PUBLISH)).event == b"event"
+
+
+@in_loop
 async def test_who_aborts_vanishes() -> None:
     drops: list[iris.Closed] = []
     async with connected(on_drop=drops.append) as (node, connection):

@@ -170,6 +170,15 @@ def test_who_aborts_vanishes(node: FakeNode, elsewhere: ThreadPoolExecutor) -> N
     assert drops == []  # it knows
 
 
+def test_who_aborts_in_a_batch_has_said_what_it_had_to_say(node: FakeNode) -> None:
+    with connected(node) as connection, connection.batch():
+        connection.publish("topic", b"event")
+        connection.abort()
+        assert node.expect(Op.PUBLISH).event == b"event"
+        with pytest.raises(EOFError):
+            node.recv()
+
+
 def test_what_is_said_in_a_batch_is_said_at_its_end(node: FakeNode) -> None:
     with connected(node) as connection:
         with connection.batch():
