@@ -22,10 +22,8 @@ from iris.proto.packet import HEAD_LIMIT, PAYLOAD_SLACK, Bounds, LinkCodec, Link
 from iris.proto.stream import flatten, handshake_errors, remaining
 from iris.proto.wire import ClosePacket
 
-_LEAST: Final = (
-    4_096  # bytes of one read from who says little, and of one from who says a lot; beyond, the allocation costs more than the call
-)
-_CHUNK: Final = 65_536
+_LEAST: Final = 4_096  # bytes of one read, from who says little
+_CHUNK: Final = 65_536  # the same, from who says a lot; beyond it the allocation costs more than the call
 _HEAD_GUESS: Final = 512  # bytes; what a message has beside its payload, when it is weighed against the outbox's limit
 
 _log = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 A scenario is a kind of `Seat`. Whatever the node does wrong on purpose, the client has to be right; in some scenarios it has to hang up.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ class _Silent(JudgedSeat):
         self.hang_up()
 
 
-class _After(JudgedSeat):
+class _After(JudgedSeat, ABC):
     """Lets the client in, and does something to it with its first packet afterwards."""
 
     def handle(self, packet: Any) -> None:
@@ -124,8 +125,9 @@ class _After(JudgedSeat):
         if attached and packet.op is not Op.CLOSE and not self.over:
             self.do()
 
+    @abstractmethod
     def do(self) -> None:
-        raise NotImplementedError
+        """What is done to it."""
 
 
 class _Dropping(_After):
