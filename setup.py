@@ -34,6 +34,7 @@ HOT = [  # a message's whole way through the node, in its order
     "iris/proto/heads.py",
     "iris/proto/packet.py",
     "iris/proto/link.py",
+    "iris/inbox.py",
     "iris/outbox.py",
     "iris/timer.py",
     "iris/client/codec.py",  # and an application's end of it

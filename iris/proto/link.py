@@ -16,14 +16,14 @@ from typing import Final
 
 from iris.config import Limits, SessionConfig
 from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
+from iris.inbox import Inbox
 from iris.outbox import BATCH, Batch, Outbox, closed, flush_batch
 from iris.proto.message import Message
 from iris.proto.packet import HEAD_LIMIT, PAYLOAD_SLACK, Bounds, LinkCodec, LinkKeys
 from iris.proto.stream import flatten, handshake_errors, remaining
 from iris.proto.wire import ClosePacket
 
-_LEAST: Final = 4_096  # bytes of one read, from who says little
-_CHUNK: Final = 65_536  # the same, from who says a lot; beyond it the allocation costs more than the call
+_CHUNK: Final = 65_536  # bytes of one read during a handshake
 _HEAD_GUESS: Final = 512  # bytes; what a message has beside its payload, when it is weighed against the outbox's limit
 
 _log = logging.getLogger(__name__)
@@ -186,9 +186,8 @@ class Link:
 
     def _read(self) -> None:
         """Receive until the other side's close packet."""
-        take, feed, recv, on_message = self._codec.open, self._codec.feed, self._sock.recv, self._on_message
+        take, feed, recv, on_message = self._codec.open, self._codec.feed, Inbox(self._sock).recv, self._on_message
         assert on_message is not None
-        size = _LEAST
         while True:
             with Batch():
                 taken = 0
@@ -199,8 +198,7 @@ class Link:
                     taken += 1
                     if taken % BATCH == 0:
                         flush_batch()
-            data = recv(size)
-            size = _CHUNK if len(data) >= _LEAST else _LEAST
+            data = recv()
             if not data:
                 raise closed(f"the link to {self.remote} ended without a close packet", self._failure)
             feed(data)

@@ -16,6 +16,7 @@ from itertools import islice
 
 from iris.config import Config
 from iris.errors import LimitReached, ProtocolError
+from iris.inbox import Inbox
 from iris.outbox import BATCH, Batch, Outbox
 from iris.proto.iris.connection import Connection, Handler
 from iris.service.relay.client import Client, Denied
@@ -25,7 +26,6 @@ from iris.service.relay.schema import DEFAULT, Op
 from iris.service.relay.spares import Spares
 from iris.timer import Timer
 
-_LEAST, _MOST = 4_096, 65_536  # bytes of one read: of an idle client, and of one that has a lot to say
 _PATIENCE = 0.5  # seconds that a client waits for a peer that takes too little, before more is read from it
 
 _log = logging.getLogger(__name__)
@@ -146,10 +146,8 @@ class Attachment:
 
     def _read(self) -> None:
         """Read until the application hangs up. Whoever is idle holds on to nothing of what it said."""
-        client, recv = self.client, self._sock.recv
-        size = _LEAST
-        while data := recv(size):
-            size = _MOST if len(data) >= _LEAST else _LEAST
+        client, recv = self.client, Inbox(self._sock).recv
+        while data := recv():
             if not client.ended:
                 self._carry_out(data)
             del data
