@@ -205,7 +205,6 @@ class _Source:
             "big_int": big_int,
             "from_bytes": int.from_bytes,
             "real": real,
-            "new": object.__new__,
             "no_such_field": no_such_field,
             "not_single": not_single,
             "too_deep": too_deep,
@@ -255,7 +254,7 @@ def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
     # a struct by value that wasn't sent is its zero value; it is made only then, since no two values may share it
     absent = [f"if v{at} is None: v{at} = zero{at}()" for at, field in enumerate(fields) if isinstance(field.type, StructOf)]
     zeros = [_zero(field.type, f"v{at}") for at, field in enumerate(fields)]
-    lines = [*zeros, *lines, "if delta: raise no_such_field()", *absent, "value = new(cls)"]
+    lines = [*zeros, *lines, "if delta: raise no_such_field()", *absent, "value = cls.__new__(cls)"]
     lines += [f"value.{field.attribute} = v{at}" for at, field in enumerate(fields)]
     maker = source.compile([*lines, "return value, p"])
     for at, field in enumerate(fields):

@@ -115,19 +115,21 @@ def gob(name: str, type_: GobType) -> Any:
 def struct(name: str, *, registered: str | None = None) -> Callable[[type[T]], type[T]]:
     """Declare a dataclass as Go's struct `name`; with `registered`, interface values may hold a pointer to it."""
 
-    def declare(cls: type[T]) -> type[T]:
-        fields = tuple(
-            Field(field.name, *field.metadata["gob"])
-            for field in dataclasses.fields(cls)  # type: ignore[arg-type]
-        )
-        _STRUCTS[cls] = StructInfo(name, registered, fields)
-        if registered is not None:
-            if registered in _REGISTERED:
-                raise StateError(f"{registered} is declared twice")
-            _REGISTERED[registered] = cls
+    def decorate(cls: type[T]) -> type[T]:
+        fields = {field.name: field.metadata["gob"] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        declare(cls, name, registered, **fields)
         return cls
 
-    return declare
+    return decorate
+
+
+def declare(cls: type, name: str, registered: str | None, /, **fields: tuple[str, GobType]) -> None:
+    """Declare any class as Go's struct `name`, by the Go name and gob type of each attribute, in Go's order."""
+    _STRUCTS[cls] = StructInfo(name, registered, tuple(Field(attribute, *field) for attribute, field in fields.items()))
+    if registered is not None:
+        if registered in _REGISTERED:
+            raise StateError(f"{registered} is declared twice")
+        _REGISTERED[registered] = cls
 
 
 def struct_info(cls: type) -> StructInfo:

@@ -20,7 +20,7 @@ from iris.proto.pastry.wire import Header as RingHeader
 from iris.proto.scribe.wire import Header as TreeHeader
 from iris.proto.wire import Header
 
-_UINTS: Final = tuple(encode_uint(value) for value in range(0x80))
+_UINTS: Final = tuple(encode_uint(value) for value in range(1_024))
 _META: Final = b"\x01"  # the metadata is the first field of a header
 _END: Final = b"\x00"
 _int: Final = lru_cache(maxsize=256)(encode_int)  # nearly all requests have one of few timeouts, messages in tunnels one of few sizes
@@ -41,19 +41,22 @@ class HeadEncoder:
 
     def encode(self, meta: object, key: bytes, iv: bytes) -> bytes:
         """Write a head, and whatever definitions this stream hasn't seen. Raises: StateError for what isn't as declared."""
-        if meta.__class__ is DataHeader:
+        if isinstance(meta, DataHeader):
             return self._encode_tunnel(meta, key, iv)
-        fronts = self._fronts
-        routed = meta.__class__ is RingHeader and meta.meta.__class__ is TreeHeader and meta.meta.meta.__class__ is ClusterHeader
-        if fronts is not None and routed:
-            data = _write(meta, key, iv, fronts)  # type: ignore[arg-type]
-            if data is not None:
-                return data
+        fronts, routed = self._fronts, False
+        if isinstance(meta, RingHeader):
+            tree = meta.meta
+            if isinstance(tree, TreeHeader):
+                cluster = tree.meta
+                if isinstance(cluster, ClusterHeader):
+                    routed = True
+                    if fronts is not None and (data := _write(meta, tree, cluster, key, iv, fronts)) is not None:
+                        return data
         head = Header(meta, key, iv)
         data = self._encoder.encode(head)
         if routed and fronts is None:
-            tree, cluster = (self._encoder.known[cls][0] for cls in (TreeHeader, ClusterHeader))
-            self._fronts = self._front(head, RingHeader), _META + tree, _META + cluster
+            inner = [_META + self._encoder.known[cls][0] for cls in _CHAIN[1:]]
+            self._fronts = self._front(head, RingHeader), inner[0], inner[1]
         return data
 
     def _encode_tunnel(self, meta: DataHeader, key: bytes, iv: bytes) -> bytes:
@@ -72,10 +75,10 @@ class HeadEncoder:
         return data[read_uint(data, 0)[1] : data.index(name) + len(name)]
 
 
-def _write(ring: RingHeader, key: bytes, iv: bytes, fronts: tuple[bytes, bytes, bytes]) -> bytes | None:
+def _write(
+    ring: RingHeader, tree: TreeHeader, cluster: ClusterHeader, key: bytes, iv: bytes, fronts: tuple[bytes, bytes, bytes]
+) -> bytes | None:
     """The head, or None when it is none of the usual ones."""
-    tree: TreeHeader = ring.meta  # type: ignore[assignment]
-    cluster: ClusterHeader = tree.meta  # type: ignore[assignment]
     dest, sender = ring.dest, tree.sender
     if ring.op or ring.state is not None or dest is None or sender is None or tree.report is not None or not tree.op:
         return None
@@ -134,7 +137,7 @@ def _write_cluster(header: ClusterHeader) -> bytes:
 
 
 def _uint(value: int) -> bytes:
-    return _UINTS[value] if 0 <= value < 0x80 else encode_uint(value)
+    return _UINTS[value] if 0 <= value < 1_024 else encode_uint(value)
 
 
 def _big(value: int) -> bytes:
@@ -164,10 +167,10 @@ class HeadDecoder:
             pass  # gob knows what it is, and whether it's right
         header = self._decoder.decode(data, Header)
         if self._regular and fronts is None and front is None:
-            if header.meta.__class__ is RingHeader:
+            if isinstance(header.meta, RingHeader):
                 if (learnt := self._learn(data, _CHAIN)) is not None:
                     self._fronts = learnt[0], learnt[1], learnt[2]
-            elif header.meta.__class__ is DataHeader and (learnt := self._learn(data, (DataHeader,))) is not None:
+            elif isinstance(header.meta, DataHeader) and (learnt := self._learn(data, (DataHeader,))) is not None:
                 self._tunnel_front = learnt[0]
         return header.meta, header.key, header.iv
 
@@ -346,6 +349,8 @@ def _read_uint(data: bytes, at: int) -> tuple[int, int]:
     first = data[at]
     if first < 0x80:
         return first, at + 1
+    if first == 0xFE and data[at + 1]:  # as below, for the usual numbers
+        return data[at + 1] << 8 | data[at + 2], at + 3
     end = at + 0x101 - first
     value = int.from_bytes(data[at + 1 : end], "big")
     if value < LEAST[first]:

@@ -7,6 +7,7 @@ reads it, so what stays on this node is never encrypted, and what passes through
 import os
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -21,11 +22,13 @@ IV_SIZE: Final = 16
 _GCM_COUNTER: Final = b"\x00\x00\x00\x02"
 _NONCE_SIZE: Final = IV_SIZE - len(_GCM_COUNTER)
 _DRAW: Final = KEY_SIZE + _NONCE_SIZE  # bytes
-_DRAWS: Final = 128
+_DRAWS: Final = 128  # messages that one key serves
 _drawn: Final[list[bytes]] = []
 _ONE_SHOT: Final = 16_384  # bytes; beyond it, what is saved is less than what the tag costs
 
 Entropy = Callable[[int], bytes]
+
+_cipher: Final = lru_cache(maxsize=_DRAWS)(AESGCM)  # by key, since setting one up costs twice what using it does
 
 _sealing: Final = threading.Lock()  # two links may take a shared payload at once: what they send must fit its one key
 
@@ -37,18 +40,22 @@ def _crypt(key: bytes, iv: bytes, data: bytes) -> bytes:
     Source: NIST SP 800-38D, 7.1: the text is encrypted in counter mode from inc32(J0) on.
     """
     if len(data) <= _ONE_SHOT and iv.endswith(_GCM_COUNTER):
-        return AESGCM(key).encrypt(iv[:_NONCE_SIZE], data, None)[: len(data)]
+        return _cipher(key).encrypt(iv[:_NONCE_SIZE], data, None)[: len(data)]
     return Cipher(AES(key), CTR(iv)).encryptor().update(data)
 
 
 def _draw() -> bytes:
-    """Random bytes for a key and an iv, which nobody else gets. They are drawn from the system for many messages at once."""
+    """Random bytes for a key and an iv, which nobody else gets, drawn from the system for many messages at once.
+
+    These share the key, unlike Go's: it is known to those alone who carry one of them, each holds the network's own key anyway, and an
+    iv occurs once. With 96 random bits each, two of 128 are the same with a probability of 2**-83.
+    """
     while True:
         try:
             return _drawn.pop()  # atomic
         except IndexError:
-            block = os.urandom(_DRAW * _DRAWS)
-            _drawn.extend([block[at : at + _DRAW] for at in range(0, len(block), _DRAW)])
+            block = os.urandom(KEY_SIZE + _NONCE_SIZE * _DRAWS)
+            _drawn.extend([block[:KEY_SIZE] + block[at : at + _NONCE_SIZE] for at in range(KEY_SIZE, len(block), _NONCE_SIZE)])
 
 
 class Payload:

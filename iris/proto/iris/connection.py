@@ -100,7 +100,7 @@ class TunnelOffer:
             return None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)  # without slots, or it wouldn't be compiled
 class Shared:
     """What all connections of a node have in common."""
 
@@ -116,15 +116,17 @@ class Shared:
     topics: tuple[str, ...]  # prefixes of a topic's
 
 
-@dataclass(slots=True, eq=False)
 class _Pending:
     """A request without an outcome."""
 
-    done: Callable[[Outcome], None]
-    deadline: Deadline | None = None
+    __slots__ = ("deadline", "done")
+
+    def __init__(self, done: Callable[[Outcome], None]) -> None:
+        self.done = done
+        self.deadline: Deadline | None = None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class _Building:
     """A tunnel that was asked for."""
 

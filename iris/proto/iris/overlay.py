@@ -186,6 +186,6 @@ class Overlay:
 
 def _header(message: Message) -> Header:
     header = message.meta
-    if type(header) is not Header:
+    if not isinstance(header, Header):
         raise ProtocolError("a message that is none of ours")
     return header

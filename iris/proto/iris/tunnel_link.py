@@ -85,7 +85,7 @@ class LinkTunnel:
 
     def _receive(self, message: Message) -> None:
         header = message.meta
-        if type(header) is not DataHeader or header.size_or_cont < 0 or message.payload is None:
+        if not isinstance(header, DataHeader) or header.size_or_cont < 0 or message.payload is None:
             raise ProtocolError("a tunnel brought something else than data")
         consumer, chunk = self._consumer, message.data()
         if consumer is None or not chunk:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from iris.gobber.types import BOOL, BYTES, INT, STRING, UINT, SliceOf, gob, struct
+from iris.gobber.record import Record
+from iris.gobber.types import BOOL, BYTES, INT, STRING, UINT, SliceOf, declare, gob, struct
 
 
 class Op(IntEnum):
@@ -16,21 +17,45 @@ class Op(IntEnum):
     TUNNEL = 4
 
 
-@struct("header", registered="*iris.header")
-@dataclass(slots=True)
-class Header:
+class Header(Record):
     """src and dest are connection ids on their nodes; times are nanoseconds."""
 
-    op: int = gob("Op", UINT)
-    src: int = gob("Src", UINT)
-    dest: int = gob("Dest", UINT)
-    req_id: int = gob("ReqId", UINT)
-    req_fail: bool = gob("ReqFail", BOOL)
-    req_time: int = gob("ReqTime", INT)
-    tun_id: int = gob("TunId", UINT)
-    tun_key: bytes = gob("TunKey", BYTES)
-    tun_addrs: list[str] = gob("TunAddrs", SliceOf(STRING))
-    tun_time: int = gob("TunTime", INT)
+    __slots__ = ("dest", "op", "req_fail", "req_id", "req_time", "src", "tun_addrs", "tun_id", "tun_key", "tun_time")
+
+    def __init__(
+        self,
+        op: int = 0,
+        src: int = 0,
+        dest: int = 0,
+        req_id: int = 0,
+        req_fail: bool = False,
+        req_time: int = 0,
+        tun_id: int = 0,
+        tun_key: bytes = b"",
+        tun_addrs: list[str] | None = None,
+        tun_time: int = 0,
+    ) -> None:
+        self.op, self.src, self.dest = op, src, dest
+        self.req_id, self.req_fail, self.req_time = req_id, req_fail, req_time
+        self.tun_id, self.tun_key, self.tun_time = tun_id, tun_key, tun_time
+        self.tun_addrs = [] if tun_addrs is None else tun_addrs
+
+
+declare(
+    Header,
+    "header",
+    "*iris.header",
+    op=("Op", UINT),
+    src=("Src", UINT),
+    dest=("Dest", UINT),
+    req_id=("ReqId", UINT),
+    req_fail=("ReqFail", BOOL),
+    req_time=("ReqTime", INT),
+    tun_id=("TunId", UINT),
+    tun_key=("TunKey", BYTES),
+    tun_addrs=("TunAddrs", SliceOf(STRING)),
+    tun_time=("TunTime", INT),
+)
 
 
 @struct("initPacket", registered="*iris.initPacket")
@@ -50,9 +75,13 @@ class AuthPacket:
     id: int = gob("Id", UINT)
 
 
-@struct("dataHeader", registered="*iris.dataHeader")
-@dataclass(slots=True)
-class DataHeader:
+class DataHeader(Record):
     """A tunnel chunk: the size of the whole message in its first chunk, 0 in the following ones."""
 
-    size_or_cont: int = gob("SizeOrCont", INT)
+    __slots__ = ("size_or_cont",)
+
+    def __init__(self, size_or_cont: int = 0) -> None:
+        self.size_or_cont = size_or_cont
+
+
+declare(DataHeader, "dataHeader", "*iris.dataHeader", size_or_cont=("SizeOrCont", INT))

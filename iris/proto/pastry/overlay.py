@@ -238,7 +238,7 @@ class Overlay:
 
         def receive(message: Message) -> None:
             header = message.meta
-            if header.__class__ is not Header:
+            if not isinstance(header, Header):
                 raise ProtocolError("message of no known layer")
             peer.alive = True
             if header.op:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from iris.gobber.types import BIG_INT, INTERFACE, STRING, UINT, MapOf, PointerTo, SliceOf, gob, struct
+from iris.gobber.record import Record
+from iris.gobber.types import BIG_INT, INTERFACE, STRING, UINT, MapOf, PointerTo, SliceOf, declare, gob, struct
 
 
 class Op(IntEnum):
@@ -36,12 +37,21 @@ class State:
     version: int = gob("Version", UINT)
 
 
-@struct("header", registered="*pastry.header")
-@dataclass(slots=True)
-class Header:
+class Header(Record):
     """A routed packet's envelope."""
 
-    meta: object = gob("Meta", INTERFACE)
-    op: int = gob("Op", UINT)
-    dest: int | None = gob("Dest", BIG_INT)
-    state: State | None = gob("State", PointerTo(State))
+    __slots__ = ("dest", "meta", "op", "state")
+
+    def __init__(self, meta: object = None, op: int = 0, dest: int | None = None, state: State | None = None) -> None:
+        self.meta, self.op, self.dest, self.state = meta, op, dest, state
+
+
+declare(
+    Header,
+    "header",
+    "*pastry.header",
+    meta=("Meta", INTERFACE),
+    op=("Op", UINT),
+    dest=("Dest", BIG_INT),
+    state=("State", PointerTo(State)),
+)

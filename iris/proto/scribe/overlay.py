@@ -161,7 +161,7 @@ class Overlay:
     def forward(self, message: Message, key: NodeId, hop: NodeId) -> bool:
         """A message passes on its way to `key`. False: it ends here; else it goes on with the `meta` that it then has."""
         header = message.meta
-        if type(header) is not Header:
+        if not isinstance(header, Header):
             self.discarded += 1
             return False
         op = header.op
@@ -178,7 +178,7 @@ class Overlay:
     def deliver(self, message: Message, key: NodeId) -> None:
         """A message is at its end: this is the node closest to `key`, not always the one that was meant."""
         header, payload = message.meta, message.payload
-        if type(header) is not Header or not _is_id(header.sender):
+        if not isinstance(header, Header) or not _is_id(header.sender):
             self.discarded += 1
             return
         op, precise = header.op, key == self.node_id

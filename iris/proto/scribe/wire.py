@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from iris.gobber.types import BIG_INT, INT, INTERFACE, UINT, PointerTo, SliceOf, gob, struct
+from iris.gobber.record import Record
+from iris.gobber.types import BIG_INT, INT, INTERFACE, UINT, PointerTo, SliceOf, declare, gob, struct
 
 
 class Op(IntEnum):
@@ -26,14 +27,31 @@ class Report:
     caps: list[int] = gob("Caps", SliceOf(INT))
 
 
-@struct("header", registered="*scribe.header")
-@dataclass(slots=True)
-class Header:
+class Header(Record):
     """A tree packet's envelope: sender is the origin node, prev the hop before inside the tree (None: not in it yet)."""
 
-    meta: object = gob("Meta", INTERFACE)
-    op: int = gob("Op", UINT)
-    sender: int | None = gob("Sender", BIG_INT)
-    topic: int | None = gob("Topic", BIG_INT)
-    prev: int | None = gob("Prev", BIG_INT)
-    report: Report | None = gob("Report", PointerTo(Report))
+    __slots__ = ("meta", "op", "prev", "report", "sender", "topic")
+
+    def __init__(
+        self,
+        meta: object = None,
+        op: int = 0,
+        sender: int | None = None,
+        topic: int | None = None,
+        prev: int | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self.meta, self.op, self.sender, self.topic, self.prev, self.report = meta, op, sender, topic, prev, report
+
+
+declare(
+    Header,
+    "header",
+    "*scribe.header",
+    meta=("Meta", INTERFACE),
+    op=("Op", UINT),
+    sender=("Sender", BIG_INT),
+    topic=("Topic", BIG_INT),
+    prev=("Prev", BIG_INT),
+    report=("Report", PointerTo(Report)),
+)
