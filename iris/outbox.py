@@ -24,6 +24,8 @@ _SMALL: Final = 16_384  # bytes; shorter writes are copied together, longer ones
 _BULK: Final = 65_536  # bytes that one gathering buffer holds at most, before the next one begins
 _VECTORS: Final = 512  # buffers in one system call; the kernel takes 1,024
 BATCH: Final = 24  # messages after which a reading thread sends what came of them: others work on it while it reads on
+LONG_BATCH: Final = 96  # the same where many are written to, for each takes a system call, and enough of them have work by then
+_MANY: Final = 3  # outboxes
 
 Buffer = bytes | bytearray | memoryview
 
@@ -60,6 +62,10 @@ class Batch:
             _touched.outboxes = None
             for outbox in outboxes or ():
                 outbox.flush()
+
+    def full(self, messages: int) -> bool:
+        """Whether it's time to send what came of so many messages."""
+        return messages >= (LONG_BATCH if len(_of_this_batch() or ()) >= _MANY else BATCH)
 
     def congested(self, mark: int) -> "list[Outbox]":
         """Those written to in this batch that hold more than `mark` bytes even after sending."""
@@ -119,6 +125,10 @@ class Outbox:
 
         Raises: LinkClosed when sending has failed or was closed.
         """
+        self.write_all(buffers)
+
+    def write_all(self, buffers: tuple[Buffer, ...]) -> None:
+        """Write what is in a tuple already: compiled, a call with a star costs more than all else."""
         with self._lock:
             self._take(buffers)
         self._touch()

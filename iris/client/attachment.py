@@ -184,7 +184,7 @@ class Attachment:
     def write_soon(self, *buffers: codec.Steady) -> None:
         """Write one packet, without waiting."""
         try:
-            self._outbox.write(*buffers)
+            self._outbox.write_all(buffers)
         except LinkClosed as exc:
             raise caused((self.core.ended or Closed("the connection to the node is lost")).again(), exc) from exc
 

@@ -21,6 +21,7 @@ from iris.proto.scribe.wire import Header as TreeHeader
 from iris.proto.wire import Header
 
 _UINTS: Final = tuple(encode_uint(value) for value in range(1_024))
+_COUNT: Final = (b"", b"\xff", b"\xfe", b"\xfd")  # of the bytes of a number
 _META: Final = b"\x01"  # the metadata is the first field of a header
 _END: Final = b"\x00"
 _int: Final = lru_cache(maxsize=256)(encode_int)  # nearly all requests have one of few timeouts, messages in tunnels one of few sizes
@@ -137,7 +138,12 @@ def _write_cluster(header: ClusterHeader) -> bytes:
 
 
 def _uint(value: int) -> bytes:
-    return _UINTS[value] if 0 <= value < 1_024 else encode_uint(value)
+    if 0 <= value < 1_024:
+        return _UINTS[value]
+    if 0 < value < 0x100_0000:  # as the next line, for what is usual
+        width = 2 if value < 0x1_0000 else 3
+        return _COUNT[width] + value.to_bytes(width, "big")
+    return encode_uint(value)
 
 
 def _big(value: int) -> bytes:

@@ -93,7 +93,7 @@ class Link:
             if self._finished:
                 raise closed(f"the link to {self.remote} is closed", self._failure)
             self._finished = last
-            self.outbox.write(*self._codec.seal(message))
+            self.outbox.write_all(self._codec.seal(message))
 
     def finish(self) -> None:
         """Queue the close packet behind what waits already; nothing can be sent after it. Never waits; idempotent."""
@@ -189,15 +189,16 @@ class Link:
         take, feed, recv, on_message = self._codec.open, self._codec.feed, Inbox(self._sock).recv, self._on_message
         assert on_message is not None
         while True:
-            with Batch():
+            with Batch() as batch:
                 taken = 0
                 while not self._aborted and (message := take()) is not None:
                     if type(message.meta) is ClosePacket:
                         return
                     on_message(message)
                     taken += 1
-                    if taken % BATCH == 0:
+                    if taken >= BATCH and batch.full(taken):
                         flush_batch()
+                        taken = 0
             data = recv()
             if not data:
                 raise closed(f"the link to {self.remote} ended without a close packet", self._failure)

@@ -191,12 +191,13 @@ def test_what_the_node_writes_is_what_the_schema_writes(data: st.DataObject) -> 
     number, other, payload, text = data.draw(numbers), data.draw(numbers), data.draw(payloads), data.draw(names)
     size = len(payload)
     pairs = {
-        codec.broadcast(size) + payload: (Op.BROADCAST, {"message": payload}),
+        b"".join(codec.broadcast(payload)): (Op.BROADCAST, {"message": payload}),
         codec.request(number, size) + payload + codec.varint(other): (Op.REQUEST, {"id": number, "request": payload, "timeout": other}),
         codec.reply(number, size) + payload: (Op.REPLY, {"id": number, "timed_out": False, "success": True, "result": payload}),
         codec.fault(number, text): (Op.REPLY, {"id": number, "timed_out": False, "success": False, "result": text}),
         codec.timed_out(number): (Op.REPLY, {"id": number, "timed_out": True}),
-        codec.publish(text, size) + payload: (Op.PUBLISH, {"topic": text, "event": payload}),
+        b"".join(codec.publish(text, payload)): (Op.PUBLISH, {"topic": text, "event": payload}),
+        b"".join(codec.publish(text + "x", payload)): (Op.PUBLISH, {"topic": text + "x", "event": payload}),
         codec.tunnel_init(number, other): (Op.TUNNEL_INIT, {"build_id": number, "chunk_limit": other}),
         codec.tunnel_built(number, other): (Op.TUNNEL_CONFIRM, {"id": number, "timed_out": False, "chunk_limit": other}),
         codec.tunnel_timed_out(number): (Op.TUNNEL_CONFIRM, {"id": number, "timed_out": True}),

@@ -29,14 +29,14 @@ class RecordingOutbox(Outbox):
     def full(self, more: int) -> bool:
         return self.size > 0 and self.size + more > self.limit
 
-    def write(self, *buffers: Buffer) -> None:
+    def write_all(self, buffers: tuple[Buffer, ...]) -> None:
         if self.finished:
             raise LinkClosed("the last was written")
         for data in buffers:
             self.data += data
 
     def finish(self, *buffers: Buffer) -> None:
-        self.write(*buffers)
+        self.write_all(buffers)
         self.finished = True
 
     def release(self, first: Buffer) -> None:

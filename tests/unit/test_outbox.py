@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from iris.errors import LinkClosed
-from iris.outbox import Batch, Outbox, flush_batch
+from iris.outbox import BATCH, LONG_BATCH, Batch, Outbox, flush_batch
 
 MUCH = 4_000_000  # bytes; more than a socket takes
 PATIENCE = 20.0  # seconds until a test that hangs fails
@@ -121,6 +121,15 @@ def test_batch_can_be_sent_before_it_ends(pair: Pair) -> None:
         assert pair.waiting() == b"a"
         outbox.write(b"b")
     assert pair.waiting() == b"b"
+
+
+def test_batch_to_many_is_longer(pair: Pair) -> None:
+    outboxes = [pair.outbox() for _ in range(3)]
+    with Batch() as batch:
+        for count, expected in enumerate([BATCH, BATCH, LONG_BATCH]):
+            outboxes[count].write(b"x")
+            assert not batch.full(expected - 1)
+            assert batch.full(expected)
 
 
 def test_batch_names_the_outboxes_that_stay_congested(pair: Pair) -> None:

@@ -17,7 +17,7 @@ from itertools import islice
 from iris.config import Config
 from iris.errors import LimitReached, ProtocolError
 from iris.inbox import Inbox
-from iris.outbox import BATCH, Batch, Outbox
+from iris.outbox import BATCH, LONG_BATCH, Batch, Outbox
 from iris.proto.iris.connection import Connection, Handler
 from iris.service.relay.client import Client, Denied
 from iris.service.relay.codec import Parser
@@ -159,6 +159,9 @@ class Attachment:
                 handlers[op](*fields)
                 for op, fields in islice(packets, BATCH - 1):
                     handlers[op](*fields)
+                if not batch.full(BATCH):
+                    for op, fields in islice(packets, LONG_BATCH - BATCH):
+                        handlers[op](*fields)
                 congested = batch.congested(self._high_water)
             if congested:
                 self._wait(congested)

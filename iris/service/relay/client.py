@@ -196,7 +196,7 @@ class Client:
                 self._counters.add("limited")
                 self.send(codec.fault(number, _REPLY_TOO_MUCH))
             else:
-                self._write(codec.reply(number, len(data)), data)
+                self._write((codec.reply(number, len(data)), data))
         elif isinstance(outcome, Fault):
             self.send(codec.fault(number, outcome.text))
         else:
@@ -257,11 +257,11 @@ class Client:
 
     def handle_broadcast(self, data: bytes) -> None:
         """See `Handler`."""
-        self._offer(codec.broadcast(len(data)), data)
+        self._offer(codec.broadcast(data), len(data))
 
     def handle_event(self, topic: str, data: bytes) -> None:
         """See `Handler`."""
-        self._offer(codec.publish(topic, len(data)), data)
+        self._offer(codec.publish(topic, data), len(data))
 
     def handle_request(self, call: Call) -> None:
         """See `Handler`."""
@@ -272,7 +272,7 @@ class Client:
         call.data = b""  # the outbox has it, and lets go of it long before the answer comes
         entry = self._calls[number] = _InHand(call)
         entry.deadline = self._timer.after(call.timeout, partial(self._give_up, number))
-        self._write(codec.request(number, len(data)), data, codec.varint(round(call.timeout * 1_000)))
+        self._write((codec.request(number, len(data)), data, codec.varint(round(call.timeout * 1_000))))
 
     def _give_up(self, number: int) -> None:
         entry = self._calls.pop(number, None)
@@ -317,11 +317,11 @@ class Client:
         if outbox.size and outbox.full(sum(map(len, buffers))):
             self._overflow()
         else:
-            self._write(*buffers)
+            self._write(buffers)
 
-    def _write(self, *buffers: bytes) -> None:
+    def _write(self, buffers: tuple[bytes, ...]) -> None:
         try:
-            self._outbox.write(*buffers)
+            self._outbox.write_all(buffers)
         except LinkClosed:
             return  # it is gone, or was told so; its reading thread cleans up
 
@@ -330,13 +330,13 @@ class Client:
         waiting = self._outbox.size
         return waiting > 0 and waiting + size > self._room
 
-    def _offer(self, head: bytes, data: bytes) -> None:
+    def _offer(self, packet: tuple[bytes, ...], size: int) -> None:
         """Write one packet that may be lost."""
-        if self._crowded(len(data)):
+        if self._crowded(size):
             self._counters.add("dropped")
             self._complain("%s: broadcasts and events for it are dropped", _TOO_SLOW)
         else:
-            self._write(head, data)
+            self._write(packet)
 
     def _refuses(self, size: int) -> bool:
         """Whether there is no room for what it is asked. A service where that lasts is ended, so that others are asked instead."""

@@ -294,12 +294,40 @@ def string(text: str) -> bytes:
     return varint(len(data)) + data
 
 
-# What clients get. These end in the length of a payload, which the caller sends right behind, uncopied.
+# What clients get. Broadcasts and events, which go to many, are tuples of what to write; the last short one is remembered in one piece.
 
 
-def broadcast(size: int) -> bytes:
-    """A message to all of the cluster, `size` bytes of which follow."""
-    return b"\x03" + varint(size)
+_last: Final[list[tuple[str | None, bytes, tuple[bytes, ...]]]] = [(None, b"", (b"\x03\x00",))]
+
+
+def broadcast(data: bytes) -> tuple[bytes, ...]:
+    """A message to all of the cluster."""
+    return _for_many(None, data)
+
+
+def publish(topic: str, data: bytes) -> tuple[bytes, ...]:
+    """An event."""
+    return _for_many(topic, data)
+
+
+def _for_many(topic: str | None, data: bytes) -> tuple[bytes, ...]:
+    last_topic, last_data, packet = _last[0]
+    if data is last_data and topic == last_topic:
+        return packet
+    head = _event_head(topic, len(data)) if topic is not None else b"\x03" + varint(len(data))
+    if len(data) > _LONG:
+        return head, data
+    packet = (head + data,)
+    _last[0] = topic, data, packet
+    return packet
+
+
+@lru_cache(maxsize=1_024)
+def _event_head(topic: str, size: int) -> bytes:
+    return b"\x08" + string(topic) + varint(size)
+
+
+# These end in the length of a payload, which the caller sends right behind, uncopied.
 
 
 def request(number: int, size: int) -> bytes:
@@ -310,12 +338,6 @@ def request(number: int, size: int) -> bytes:
 def reply(number: int, size: int) -> bytes:
     """An answer, `size` bytes of which follow."""
     return b"\x05" + varint(number) + b"\x00\x01" + varint(size)
-
-
-@lru_cache(maxsize=1_024)  # an event goes to many
-def publish(topic: str, size: int) -> bytes:
-    """An event, `size` bytes of which follow."""
-    return b"\x08" + string(topic) + varint(size)
 
 
 def tunnel_transfer(number: int, size: int, chunk_size: int) -> bytes:
