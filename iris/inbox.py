@@ -12,8 +12,9 @@ import socket
 import time
 from typing import Final
 
-_LEAST: Final = 4_096  # bytes of one read, from who says little
-_MOST: Final = 65_536  # the same, from who says a lot; beyond it the allocation costs more than the call
+_LITTLE: Final = 4_096  # bytes of one read, and
+_LOT: Final = 65_536  # bytes of the next one, after so much
+_MOST: Final = 262_144  # and so on
 _FEW: Final = 1_536  # bytes; whoever says more is no conversation, and what it says next is hardly waited for
 _SOON: Final = 800e-6  # seconds
 _MOMENT: Final = 400e-6  # seconds; a request and its reply, over two nodes, take less
@@ -33,7 +34,7 @@ class Inbox:
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         self._recv, self._poll = sock.recv, poll.poll
-        self._size = _LEAST
+        self._size = _LITTLE
         self._chatty = False  # the last bytes were few, and came soon
 
     def recv(self) -> bytes:
@@ -44,7 +45,7 @@ class Inbox:
         data = self._recv(self._size)
         size = len(data)
         self._chatty = size < _FEW and _clock() < since + _SOON
-        self._size = _MOST if size >= _LEAST else _LEAST
+        self._size = _LITTLE if size < _LITTLE else _LOT if size < _LOT else _MOST
         return data
 
     def _look(self, until: float) -> None:

@@ -24,7 +24,7 @@ _NONCE_SIZE: Final = IV_SIZE - len(_GCM_COUNTER)
 _DRAW: Final = KEY_SIZE + _NONCE_SIZE  # bytes
 _DRAWS: Final = 128  # messages that one key serves
 _drawn: Final[list[bytes]] = []
-_ONE_SHOT: Final = 16_384  # bytes; beyond it, what is saved is less than what the tag costs
+_ONE_SHOT: Final = 131_072  # bytes; beyond it, what is saved is less than what the tag costs
 
 Entropy = Callable[[int], bytes]
 

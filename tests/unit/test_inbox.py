@@ -61,12 +61,18 @@ def test_bytes_come_as_they_were_sent_until_the_other_side_hangs_up(pair):
     assert box.recv() == b""
 
 
-def test_who_says_a_lot_is_read_in_greater_pieces(pair):
-    ours, theirs = pair
-    box = Inbox(ours)
-    theirs.sendall(bytes(100_000))
-    assert len(box.recv()) == 4_096
-    assert len(box.recv()) == 65_536
+def test_who_says_a_lot_is_read_in_greater_pieces_until_it_says_less(pair):
+    box = Inbox(pair[0])
+    said, asked = [4_096, 65_536, 100_000, 262_144, 10_000, 5], []
+
+    def recv(size):
+        asked.append(size)
+        return bytes(said[len(asked) - 1])
+
+    box._recv = recv
+    assert [len(box.recv()) for _ in said] == said
+    assert asked == [4_096, 65_536, 262_144, 262_144, 262_144, 65_536]
+    assert box._size == 4_096
 
 
 def test_a_broken_connection_raises_also_while_it_is_looked_at(pair):
