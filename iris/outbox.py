@@ -3,7 +3,7 @@
 A write never waits for the other side. What the socket doesn't take at once goes to a flusher thread that lives only as long as there is
 something to send. Who writes decides what a full buffer means (`size`, `limit`); docs/architecture.md: "A message runs to completion".
 
-Lock order: whoever owns the outbox -> _sending -> _lock. Nothing is called back with either held.
+Lock order: whoever owns the outbox -> _sending -> lock. Nothing is called back with either held.
 """
 
 import contextlib
@@ -103,7 +103,7 @@ class Outbox:
         """
         self._sock, self._name, self.limit = sock, name, limit
         self._on_broken = on_broken
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()  # guards all below
         self._sending = threading.Lock()  # the flusher thread holds it while it uses the socket
         self._queue: deque[Buffer] = deque()
         self._gather: bytearray | None = None  # the last buffer of the queue, if it may still grow
@@ -129,27 +129,29 @@ class Outbox:
 
     def write_all(self, buffers: tuple[Buffer, ...]) -> None:
         """Write what is in a tuple already: compiled, a call with a star costs more than all else."""
-        with self._lock:
-            self._take(buffers)
-        self._touch()
+        with self.lock:
+            self.take(buffers)
+        self.touch()
 
     def finish(self, *buffers: Buffer) -> None:
         """Write for the last time: what others write from now on is refused as if this were closed.
 
         Raises: LinkClosed like `write`, so only one thread can be the last.
         """
-        with self._lock:
-            self._take(buffers)
+        with self.lock:
+            self.take(buffers)
             self._refusal = LinkClosed("the last was written")
-        self._touch()
+        self.touch()
 
-    def _take(self, buffers: tuple[Buffer, ...]) -> None:
+    def take(self, buffers: tuple[Buffer, ...]) -> None:
+        """Write with `lock` held, for whom the order of writing matters beyond a single write; `touch` comes after its release."""
         if self._refusal is not None:
             raise closed("nothing can be sent any more", self._refusal)
         for data in buffers:
             self._append(data)
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
+        """Send what was taken: at the end of this thread's batch, or now without one."""
         touched = _of_this_batch()
         if touched is None:
             self.flush()
@@ -158,7 +160,7 @@ class Outbox:
 
     def release(self, first: Buffer) -> None:
         """Send `first`, then what has gathered in an outbox that was made `held`, and from now on whatever is written."""
-        with self._lock:
+        with self.lock:
             if self._broken is None:
                 self._queue.appendleft(first)
                 self.size += len(first)
@@ -184,7 +186,7 @@ class Outbox:
     def flush(self) -> None:
         """Send what the socket takes without waiting; a flusher thread takes care of the rest. Never raises."""
         error: Exception | None = None
-        with self._lock:
+        with self.lock:
             if self._flushing or self._broken is not None:
                 return
             try:
@@ -227,7 +229,7 @@ class Outbox:
             error: Exception | None = None
             count = 0
             with self._sending:
-                with self._lock:
+                with self.lock:
                     if not self._queue:
                         self._flushing = False
                         return
@@ -238,7 +240,7 @@ class Outbox:
                     error = TimeoutError("the other side takes nothing")
                 except OSError as exc:
                     error = exc
-            with self._lock:
+            with self.lock:
                 if not self._queue:
                     error = None  # it was closed meanwhile, and nobody needs to be told
                 elif error is not None:
@@ -274,7 +276,7 @@ class Outbox:
 
     def when_below(self, mark: int, callback: Callable[[], None]) -> None:
         """Call back once when at most `mark` bytes wait (or never will be sent): now, or later from the thread that sends."""
-        with self._lock:
+        with self.lock:
             if self.size > mark:
                 self._below.append((mark, callback))
                 return
@@ -290,7 +292,7 @@ class Outbox:
         """Send what is left, `timeout` seconds at most, then take nothing more. False when something was left behind."""
         self.flush()
         sent = self.wait_below(0, timeout)
-        with self._lock:
+        with self.lock:
             sent = sent and self._broken is None
             self._break(self._broken or LinkClosed("closed"))
             due = self._due()

@@ -1,13 +1,15 @@
 """Deadlines: any number of pending things, one thread.
 
-`Deadlines` is the core, a heap of what is due when; `Timer` is its thread. Cancelling is cheap, since nearly every request is answered
-long before its deadline: a cancelled entry stays in the heap until it comes up, or until cancelled ones are the majority.
+`Deadlines` is the core, a heap of what is due when; `Timer` is its thread. Nearly every request is answered long before its deadline, so
+adding and cancelling take no lock: what is new waits to be sorted in, and most of it has been cancelled by then. What is cancelled later
+stays in the heap until it comes up, or until the heap has grown to twice what it held when it was last swept.
 """
 
 import heapq
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -17,7 +19,8 @@ from iris.outbox import Batch
 _log = logging.getLogger(__name__)
 
 _LONGEST = 3600.0  # seconds that the thread sleeps at a time; what others ask for may be more than the system can count
-_COMPACT_AT: Final = 1024  # entries; below it a sweep isn't worth its time
+_FEW: Final = 1024  # entries; below it sorting in, or a sweep, isn't worth its time
+_NEVER: Final = float("inf")
 
 
 class Deadline:
@@ -36,45 +39,45 @@ class Deadlines:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Deadline]] = []
         self._added = 0  # orders what is due at the same time
-        self._cancelled = 0
+        self._sweep_at = _FEW
 
     def __len__(self) -> int:
-        return len(self._heap) - self._cancelled
+        return sum([entry[2].action is not None for entry in self._heap])
 
     def add(self, at: float, action: Callable[[], None]) -> Deadline:
         """Remember `action` for the time `at`."""
         deadline = Deadline(at, action)
-        self._added += 1
-        heapq.heappush(self._heap, (at, self._added, deadline))
+        self.insert(deadline)
         return deadline
+
+    def insert(self, deadline: Deadline) -> None:
+        """Remember one that was made elsewhere."""
+        self._added += 1
+        heapq.heappush(self._heap, (deadline.at, self._added, deadline))
+        if len(self._heap) > self._sweep_at:
+            self._heap = [entry for entry in self._heap if entry[2].action is not None]
+            heapq.heapify(self._heap)
+            self._sweep_at = max(_FEW, 2 * len(self._heap))
 
     def cancel(self, deadline: Deadline) -> bool:
         """Forget it; False when it has fired or was cancelled already."""
-        if deadline.action is None:
-            return False
-        deadline.action = None
-        self._cancelled += 1
-        if self._cancelled > _COMPACT_AT and self._cancelled * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].action is not None]
-            heapq.heapify(self._heap)
-            self._cancelled = 0
-        return True
+        pending, deadline.action = deadline.action is not None, None
+        return pending
 
-    def next(self) -> float | None:
-        """When the earliest is due, None with nothing pending."""
+    def next(self) -> float:
+        """When the earliest is due; infinite with nothing pending."""
         while self._heap and self._heap[0][2].action is None:
             heapq.heappop(self._heap)
-            self._cancelled -= 1
-        return self._heap[0][0] if self._heap else None
+        return self._heap[0][0] if self._heap else _NEVER
 
     def due(self, now: float) -> list[Callable[[], None]]:
         """Take out what is due at `now`, earliest first."""
         actions = []
-        while (at := self.next()) is not None and at <= now:
+        while self.next() <= now:
             deadline = heapq.heappop(self._heap)[2]
-            assert deadline.action is not None
-            actions.append(deadline.action)
-            deadline.action = None
+            action, deadline.action = deadline.action, None
+            if action is not None:  # it may be cancelled right now
+                actions.append(action)
         return actions
 
 
@@ -85,9 +88,9 @@ class Timer:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._deadlines = Deadlines()
-        self._lock = threading.Lock()
-        self._wake = threading.Condition(self._lock)
-        self._wakes_at: float | None = 0.0  # when the thread looks next; None: when told
+        self._new: deque[Deadline] = deque()  # not sorted in yet
+        self._wake = threading.Condition(threading.Lock())  # guards `_deadlines`
+        self._wakes_at = _NEVER  # when the thread looks next, unless it's told to
         self._closed = False
         self._runner = threading.Thread(target=self._run, name="timer", daemon=True)
 
@@ -97,18 +100,27 @@ class Timer:
 
     def after(self, delay: float, action: Callable[[], None]) -> Deadline:
         """Run `action` on the timer's thread in `delay` seconds."""
-        at = self._clock() + delay
-        with self._lock:
-            deadline = self._deadlines.add(at, action)
-            if self._wakes_at is None or at < self._wakes_at:
-                self._wakes_at = at
+        deadline = Deadline(self._clock() + delay, action)
+        self._new.append(deadline)  # atomic; and before looking when the thread will look, which does it the other way round
+        if deadline.at < self._wakes_at:
+            with self._wake:
+                self._wakes_at = min(deadline.at, self._wakes_at)
                 self._wake.notify()
+        elif len(self._new) > _FEW:
+            with self._wake:
+                self._sort_in()
         return deadline
 
     def cancel(self, deadline: Deadline) -> bool:
-        """Forget it; False when it is running, has run, or was cancelled already."""
-        with self._lock:
-            return self._deadlines.cancel(deadline)
+        """Forget it; False when it has run, or was cancelled already. One that is due right now may run all the same."""
+        return self._deadlines.cancel(deadline)
+
+    def _sort_in(self) -> None:
+        """With the lock held."""
+        while self._new:
+            deadline = self._new.popleft()
+            if deadline.action is not None:
+                self._deadlines.insert(deadline)
 
     def _run(self) -> None:
         while True:
@@ -117,11 +129,13 @@ class Timer:
                     if self._closed:
                         return
                     now = self._clock()
+                    self._sort_in()
                     actions = self._deadlines.due(now)
                     if actions:
                         break
                     self._wakes_at = self._deadlines.next()
-                    self._wake.wait(None if self._wakes_at is None else min(max(0.0, self._wakes_at - now), _LONGEST))
+                    if not self._new:  # else somebody may have seen the time before
+                        self._wake.wait(min(max(0.0, self._wakes_at - now), _LONGEST))
             with Batch():
                 for action in actions:
                     try:

@@ -89,10 +89,10 @@ def _pieces(size: int, timer: Timer, near: socket.socket, far: socket.socket) ->
     yield "scribe: send an anycast on its way", lambda: scribe.balance("c#1-cluster", Message(meta, Payload.of(data))), 1
 
     sealed = Payload.of(data)
-    sealed.seal()
+    text, key, iv = sealed.seal()
     yield "payload: seal", lambda: Payload.of(data).seal(), 1
-    yield "payload: open", lambda: Payload.sealed(sealed.seal(), sealed.key, sealed.iv).open(), 1
-    stream, mac, head = Cipher(AES(sealed.key), CTR(sealed.iv)).encryptor(), hmac.new(sealed.key, digestmod="md5"), bytes(140)
+    yield "payload: open", lambda: Payload.sealed(text, key, iv).open(), 1
+    stream, mac, head = Cipher(AES(key), CTR(iv)).encryptor(), hmac.new(key, digestmod="md5"), bytes(140)
     yield "  of a link's seal and of its open: AES of a head", lambda: stream.update(head), 1
     yield "  of a link's seal and of its open: MAC", lambda: _authenticate(mac, head + data), 1
 

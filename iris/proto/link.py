@@ -78,31 +78,34 @@ class Link:
 
         Raises: LinkClosed when the link is going or gone, LimitReached when too much waits already: then nothing was queued.
         """
-        payload = message.payload
+        payload, outbox = message.payload, self.outbox
         size = _HEAD_GUESS
         if payload is not None:
             payload.seal()  # the expensive part, outside of the lock
             size += len(payload)
-        if self.outbox.full(size):
-            raise LimitReached(f"{self.outbox.size} bytes wait for {self.remote}")
-        with Batch():  # sends after the lock is released
+        if outbox.full(size):
+            raise LimitReached(f"{outbox.size} bytes wait for {self.remote}")
+        with outbox.lock:
             self._put(message)
+        outbox.touch()
 
-    def _put(self, message: Message, *, last: bool = False) -> None:
-        with self._lock:
-            if self._finished:
-                raise closed(f"the link to {self.remote} is closed", self._failure)
-            self._finished = last
-            self.outbox.write_all(self._codec.seal(message))
+    def _put(self, message: Message) -> None:
+        """With the outbox's lock held."""
+        if self._finished:
+            raise closed(f"the link to {self.remote} is closed", self._failure)
+        self.outbox.take(self._codec.seal(message))
 
     def finish(self) -> None:
         """Queue the close packet behind what waits already; nothing can be sent after it. Never waits; idempotent."""
-        with contextlib.suppress(LinkClosed), Batch():  # finished before, or broken
-            self._put(Message(ClosePacket()), last=True)
+        with contextlib.suppress(LinkClosed):  # finished before, or broken
+            with self.outbox.lock:
+                self._put(Message(ClosePacket()))
+                self._finished = True
+            self.outbox.touch()
 
     def break_off(self) -> None:
         """Queue the end of this direction without a close packet, so that the other side takes the link for broken. Else like `finish`."""
-        with self._lock:
+        with self.outbox.lock:
             if self._finished:
                 return
             self._finished = True

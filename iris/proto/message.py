@@ -5,7 +5,6 @@ reads it, so what stays on this node is never encrypted, and what passes through
 """
 
 import os
-import threading
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
@@ -27,10 +26,9 @@ _drawn: Final[list[bytes]] = []
 _ONE_SHOT: Final = 131_072  # bytes; beyond it, what is saved is less than what the tag costs
 
 Entropy = Callable[[int], bytes]
+Sealed = tuple[bytes, bytes, bytes]  # data, key, iv
 
 _cipher: Final = lru_cache(maxsize=_DRAWS)(AESGCM)  # by key, since setting one up costs twice what using it does
-
-_sealing: Final = threading.Lock()  # two links may take a shared payload at once: what they send must fit its one key
 
 
 def _crypt(key: bytes, iv: bytes, data: bytes) -> bytes:
@@ -61,51 +59,49 @@ def _draw() -> bytes:
 class Payload:
     """Bytes that are here in plain, sealed under their own key, or both; made by `of` or `sealed`. Shared between messages."""
 
-    __slots__ = ("_plain", "_sealed", "iv", "key")
+    __slots__ = ("_plain", "_sealed")
 
-    def __init__(self, plain: bytes | None, sealed: bytes | None, key: bytes, iv: bytes) -> None:
-        self._plain, self._sealed, self.key, self.iv = plain, sealed, key, iv
+    def __init__(self, plain: bytes | None, sealed: Sealed | None) -> None:
+        self._plain, self._sealed = plain, sealed
 
     @classmethod
     def of(cls, plain: bytes) -> "Payload":
         """Take a payload that was born here."""
-        return cls(plain, None, b"", b"")
+        return cls(plain, None)
 
     @classmethod
     def sealed(cls, data: bytes, key: bytes, iv: bytes) -> "Payload":
         """Take a payload from a link. Raises: ProtocolError unless key and iv are 16 bytes each."""
         if len(key) != KEY_SIZE or len(iv) != IV_SIZE:
             raise ProtocolError(f"payload with a key of {len(key)} and an iv of {len(iv)} bytes")
-        return cls(None, data, key, iv)
+        return cls(None, (data, key, iv))
 
     def __len__(self) -> int:
-        data = self._plain if self._plain is not None else self._sealed
-        assert data is not None
-        return len(data)
+        if self._plain is not None:
+            return len(self._plain)
+        assert self._sealed is not None
+        return len(self._sealed[0])
 
     def open(self) -> bytes:
         """The plain bytes."""
         if self._plain is None:
             assert self._sealed is not None
-            self._plain = _crypt(self.key, self.iv, self._sealed)
+            data, key, iv = self._sealed
+            self._plain = _crypt(key, iv, data)
         return self._plain
 
-    def seal(self, entropy: Entropy | None = None) -> bytes:
-        """The encrypted bytes, under a `key` and `iv` that are drawn once and stay; for `_crypt`, the iv ends in a constant."""
+    def seal(self, entropy: Entropy | None = None) -> Sealed:
+        """The encrypted bytes, with the key and iv that were drawn for them; for `_crypt`, the iv ends in a constant.
+
+        Of several threads that seal it at once, each gets what fits together.
+        """
         if self._sealed is None:
             assert self._plain is not None
             drawn = _draw() if entropy is None else entropy(_DRAW)
             key, iv = drawn[:KEY_SIZE], drawn[KEY_SIZE:] + _GCM_COUNTER
-            sealed = _crypt(key, iv, self._plain) if self._plain else b""
-            return self._settle(sealed, key, iv)
+            self._sealed = sealed = (_crypt(key, iv, self._plain) if self._plain else b"", key, iv)
+            return sealed
         return self._sealed
-
-    def _settle(self, sealed: bytes, key: bytes, iv: bytes) -> bytes:
-        """Of several threads that seal it at once, the first one's stays."""
-        with _sealing:
-            if self._sealed is None:
-                self.key, self.iv, self._sealed = key, iv, sealed
-            return self._sealed
 
 
 class Message:

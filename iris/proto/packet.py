@@ -186,8 +186,8 @@ class LinkCodec:
             data = b""
             head = self._encrypt(self._encode(message.meta, b"", b""))
         else:
-            data = payload.seal()
-            head = self._encrypt(self._encode(message.meta, payload.key, payload.iv))
+            data, key, iv = payload.seal()
+            head = self._encrypt(self._encode(message.meta, key, iv))
         mac = self._out_mac
         if len(data) < _JOIN:
             mac.update(head + data)

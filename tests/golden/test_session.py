@@ -175,7 +175,7 @@ def check_message(message: Message, record: dict[str, Any]) -> None:
     assert message.data() == bytes.fromhex(record["payload"])
     if "key" in record:
         assert message.payload is not None
-        assert (message.payload.key.hex(), message.payload.iv.hex()) == (record["key"], record["iv"])
+        assert [part.hex() for part in message.payload.seal()[1:]] == [record["key"], record["iv"]]
     else:
         assert message.payload is None
 

@@ -84,9 +84,9 @@ class FakeNetwork:
             return message
         payload = message.payload
         assert payload is not None, "what an application sends has a key, even if there is no data"
-        data = Encoder().encode(Header(message.meta, payload.key, payload.iv))
-        meta = Decoder(max_size=MIB).decode(data, Header).meta
-        return Message(meta, Payload.sealed(payload.seal(), payload.key, payload.iv))
+        text, key, iv = payload.seal()
+        meta = Decoder(max_size=MIB).decode(Encoder().encode(Header(message.meta, key, iv)), Header).meta
+        return Message(meta, Payload.sealed(text, key, iv))
 
     def run(self, seconds: float) -> None:
         """Let time pass."""

@@ -31,7 +31,7 @@ class VirtualTimer(Timer):
     def run(self, seconds: float, after_each: Callable[[], None]) -> None:
         """Let time pass, and whatever an action set in motion come to rest before the next one."""
         end = self.now + seconds
-        while (at := self.deadlines.next()) is not None and at <= end:
+        while (at := self.deadlines.next()) <= end:
             self.now = max(self.now, at)
             for action in self.deadlines.due(self.now):
                 action()

@@ -55,22 +55,21 @@ def test_a_packet_of_the_nodes_own_has_no_payload(ends: Ends) -> None:
 def test_an_empty_payload_has_a_key(ends: Ends) -> None:
     payload = ends.pass_on(Message(LinkRequest(5), Payload.of(b""))).payload
     assert payload is not None
-    assert (len(payload), len(payload.key), len(payload.iv)) == (0, 16, 16)
+    assert [len(part) for part in payload.seal()] == [0, 16, 16]
 
 
 def test_a_long_payload_is_sent_from_where_it_is(ends: Ends) -> None:
     payload = Payload.of(bytes(100_000))
     _, data, _ = ends.client.seal(Message(None, payload))
-    assert data is payload.seal()
+    assert data is payload.seal()[0]
 
 
 def test_what_passes_through_is_not_encrypted_again(ends: Ends) -> None:
     payload = ends.pass_on(Message(None, Payload.of(b"through"))).payload
     assert payload is not None
-    sealed, key = payload.seal(), payload.key
     again = ends.pass_on(Message(None, payload)).payload
     assert again is not None
-    assert (again.seal(), again.key) == (sealed, key)
+    assert again.seal() == payload.seal()
 
 
 def test_each_direction_has_keys_of_its_own(ends: Ends) -> None:
@@ -144,16 +143,14 @@ def test_a_head_that_is_no_header_breaks_the_rules(ends: Ends, head: bytes, data
 
 
 def test_data_without_a_key_breaks_the_rules(ends: Ends) -> None:
-    payload = Payload.sealed(b"data", bytes(16), bytes(16))
-    payload.key = payload.iv = b""
+    payload = Payload(None, (b"data", b"", b""))
     with pytest.raises(ProtocolError, match="without a key"):
         ends.pass_on(Message(None, payload))
 
 
 @pytest.mark.parametrize(("key", "iv"), [(b"", bytes(16)), (bytes(16), b""), (bytes(15), bytes(16))])
 def test_a_key_of_the_wrong_size_breaks_the_rules(ends: Ends, key: bytes, iv: bytes) -> None:
-    payload = Payload.sealed(b"data", bytes(16), bytes(16))
-    payload.key, payload.iv = key, iv
+    payload = Payload(None, (b"data", key, iv))
     with pytest.raises(ProtocolError):
         ends.pass_on(Message(None, payload))
 

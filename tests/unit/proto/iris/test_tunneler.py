@@ -79,7 +79,7 @@ def test_tunnel_answers_a_close_with_its_own_after_its_data(site: Site) -> None:
         first = link.recv_direct(deadline)
         assert (first.meta, first.data()) == (DataHeader(2), b"hi")
         assert first.payload is not None
-        assert len(first.payload.key) == 16
+        assert len(first.payload.seal()[1]) == 16
         assert link.recv_direct(deadline).meta == ClosePacket()
         with pytest.raises(LinkClosed):
             link.recv_direct(deadline)
@@ -181,7 +181,7 @@ def test_next_address_is_dialled_when_one_leads_nowhere(site: Site) -> None:
         addresses = [f"127.0.0.1:{sock.getsockname()[1]}" for sock in (gone, silent)]
         gone.close()
         site.here._tunneler.addresses = [*addresses, *site.here._tunneler.addresses]
-        hang_up = threading.Thread(target=lambda: silent.accept()[0].close())
+        hang_up = threading.Thread(target=lambda: silent.accept()[0].close(), daemon=True)
         hang_up.start()
         a, b = site.ends()
         hang_up.join(10)

@@ -249,8 +249,8 @@ def test_what_the_layer_above_sends_always_has_a_payload() -> None:
     root.scribe.publish("t", Message(None))
     root.scribe.balance("t", Message(None))
     root.scribe.direct(NodeId(5), Message(None))
-    assert [message.payload.seal() if message.payload is not None else None for message in carried] == [b"", b"", b""]
-    assert all(message.payload is not None and len(message.payload.key) == 16 for message in carried)
+    assert [message.payload.seal()[0] if message.payload is not None else None for message in carried] == [b"", b"", b""]
+    assert all(message.payload is not None and len(message.payload.seal()[1]) == 16 for message in carried)
 
 
 # Anycast.

@@ -424,10 +424,10 @@ def test_whose_traffic_fills_peers_is_not_read_from_until_they_take_some(peers: 
         raw = attach(relay)
         packet = DEFAULT.client(Op.BROADCAST, cluster="c", message=bytes(100_000))
         begin = time.monotonic()
-        for _ in range(26):
+        for _ in range(32):
             raw.send_bytes(packet)
         with network.changed:
-            assert network.changed.wait_for(lambda: len(network.kept) == 26, 30)
+            assert network.changed.wait_for(lambda: len(network.kept) == 32, 30)
         assert 0.5 <= time.monotonic() - begin < 8.0  # it had to wait, but not for ever, nor for each of them
         for _, far in network.pairs:
             far.close()
