@@ -54,7 +54,7 @@ def encode_big(value: int) -> bytes:
     return encode_uint(len(data)) + data
 
 
-known_big = functools.lru_cache(maxsize=4096)(encode_big)  # for node ids and topics, and nothing longer: peers choose what passes through
+known_big = functools.lru_cache(maxsize=16_384)(encode_big)  # for node ids and topics, and nothing longer: peers choose what passes through
 _LONG = 1 << 64
 
 

@@ -102,7 +102,7 @@ def _sized(data: bytes) -> bytes:
     return _uint(len(data)) + data
 
 
-@lru_cache(maxsize=4_096)  # messages that take the same way have it in common
+@lru_cache(maxsize=16_384)  # messages that take the same way have it in common
 def _write_tree(op: int, sender: int, topic: int | None, prev: int | None) -> bytes:
     """What follows the cluster's header in the tree's."""
     out = b"\x01" + _uint(op) + b"\x01" + _big(sender)
@@ -251,7 +251,14 @@ def _read_secrets(data: bytes, at: int) -> tuple[bytes, bytes]:
     if data[at] == 0 and at + 1 == len(data):
         return b"", b""
     iv_at = at + 2 + _SHORT
-    if len(data) != iv_at + 3 + _SHORT or not data.startswith(_KEY, at) or not data.startswith(_KEY, iv_at) or data[-1]:
+    if (
+        len(data) != iv_at + 3 + _SHORT
+        or data[at] != 1
+        or data[at + 1] != _SHORT
+        or data[iv_at] != 1
+        or data[iv_at + 1] != _SHORT
+        or data[-1]
+    ):
         raise _Unusual
     return data[at + 2 : iv_at], data[iv_at + 2 : -1]
 
@@ -317,7 +324,7 @@ def _read_cluster(data: bytes, at: int, end: int) -> ClusterHeader:
     return ClusterHeader(op, src, dest, req_id, req_fail, req_time)
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=16_384)
 def _read_tree(data: bytes) -> tuple[int, int | None, int | None, int | None]:
     """What follows the cluster's header in the tree's: op, sender, topic, previous hop."""
     op = 0

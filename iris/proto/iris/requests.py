@@ -16,10 +16,19 @@ MAX_TIMEOUT: Final = 9e9  # seconds; as nanoseconds it just fits an int64, and t
 _NANO: Final = 1_000_000_000
 
 
-class Reply(NamedTuple):
+class Reply:
     """The service answered."""
 
-    data: bytes
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reply) and other.data == self.data
+
+    def __repr__(self) -> str:
+        return f"Reply({self.data!r})"
 
 
 class Fault(NamedTuple):

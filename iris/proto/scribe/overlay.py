@@ -36,7 +36,7 @@ _REPORT: Final = int(Op.REPORT)
 _DIRECT: Final = int(Op.DIRECT)
 _REROUTES = 1_024  # anycasts a beat that this node sends on at once after leaving a tree; what is beyond waits as if unplaceable
 
-_resolve: Final = lru_cache(maxsize=1_024)(resolve)
+_resolve: Final = lru_cache(maxsize=16_384)(resolve)
 
 
 class Ring(Protocol):

@@ -322,7 +322,7 @@ def _for_many(topic: str | None, data: bytes) -> tuple[bytes, ...]:
     return packet
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=16_384)
 def _event_head(topic: str, size: int) -> bytes:
     return b"\x08" + string(topic) + varint(size)
 
