@@ -12,9 +12,9 @@ import socket
 import time
 from typing import Final
 
-_LITTLE: Final = 4_096  # bytes of one read, and
-_LOT: Final = 65_536  # bytes of the next one, after so much
-_MOST: Final = 262_144  # and so on
+_LITTLE: Final = 4_096  # bytes of one read, from who says little
+_LOT: Final = 65_536  # of the next read, when one has brought what is above
+_MOST: Final = 262_144  # of the next read, when one has brought that
 _FEW: Final = 1_536  # bytes; whoever says more is no conversation, and what it says next is hardly waited for
 _SOON: Final = 800e-6  # seconds
 _MOMENT: Final = 400e-6  # seconds; a request and its reply, over two nodes, take less
@@ -42,6 +42,8 @@ class Inbox:
         since = _clock()
         if self._chatty:
             self._look(since + _MOMENT)
+        elif self._size > _LITTLE:
+            self._poll(None)  # to sleep without holding a great buffer
         data = self._recv(self._size)
         size = len(data)
         self._chatty = size < _FEW and _clock() < since + _SOON

@@ -3,7 +3,7 @@
 A write never waits for the other side. What the socket doesn't take at once goes to a flusher thread that lives only as long as there is
 something to send. Who writes decides what a full buffer means (`size`, `limit`); docs/architecture.md: "A message runs to completion".
 
-Lock order: whoever owns the outbox -> _sending -> lock. Nothing is called back with either held.
+Lock order: whoever owns the outbox -> _sending -> _lock. Nothing is called back with either held.
 """
 
 import contextlib
@@ -103,7 +103,7 @@ class Outbox:
         """
         self._sock, self._name, self.limit = sock, name, limit
         self._on_broken = on_broken
-        self.lock = threading.Lock()  # guards all below
+        self._lock = threading.Lock()
         self._sending = threading.Lock()  # the flusher thread holds it while it uses the socket
         self._queue: deque[Buffer] = deque()
         self._gather: bytearray | None = None  # the last buffer of the queue, if it may still grow
@@ -129,29 +129,32 @@ class Outbox:
 
     def write_all(self, buffers: tuple[Buffer, ...]) -> None:
         """Write what is in a tuple already: compiled, a call with a star costs more than all else."""
-        with self.lock:
-            self.take(buffers)
+        self.append(buffers)
         self.touch()
+
+    def append(self, buffers: tuple[Buffer, ...]) -> None:
+        """Write with a lock of one's own held, which decides the order; `touch` follows its release. Raises: LinkClosed like `write`."""
+        with self._lock:
+            self._take(buffers)
 
     def finish(self, *buffers: Buffer) -> None:
         """Write for the last time: what others write from now on is refused as if this were closed.
 
         Raises: LinkClosed like `write`, so only one thread can be the last.
         """
-        with self.lock:
-            self.take(buffers)
+        with self._lock:
+            self._take(buffers)
             self._refusal = LinkClosed("the last was written")
         self.touch()
 
-    def take(self, buffers: tuple[Buffer, ...]) -> None:
-        """Write with `lock` held, for whom the order of writing matters beyond a single write; `touch` comes after its release."""
+    def _take(self, buffers: tuple[Buffer, ...]) -> None:
         if self._refusal is not None:
             raise closed("nothing can be sent any more", self._refusal)
         for data in buffers:
             self._append(data)
 
     def touch(self) -> None:
-        """Send what was taken: at the end of this thread's batch, or now without one."""
+        """Send what was appended: at the end of this thread's batch, or now without one."""
         touched = _of_this_batch()
         if touched is None:
             self.flush()
@@ -160,7 +163,7 @@ class Outbox:
 
     def release(self, first: Buffer) -> None:
         """Send `first`, then what has gathered in an outbox that was made `held`, and from now on whatever is written."""
-        with self.lock:
+        with self._lock:
             if self._broken is None:
                 self._queue.appendleft(first)
                 self.size += len(first)
@@ -186,7 +189,7 @@ class Outbox:
     def flush(self) -> None:
         """Send what the socket takes without waiting; a flusher thread takes care of the rest. Never raises."""
         error: Exception | None = None
-        with self.lock:
+        with self._lock:
             if self._flushing or self._broken is not None:
                 return
             try:
@@ -229,7 +232,7 @@ class Outbox:
             error: Exception | None = None
             count = 0
             with self._sending:
-                with self.lock:
+                with self._lock:
                     if not self._queue:
                         self._flushing = False
                         return
@@ -240,7 +243,7 @@ class Outbox:
                     error = TimeoutError("the other side takes nothing")
                 except OSError as exc:
                     error = exc
-            with self.lock:
+            with self._lock:
                 if not self._queue:
                     error = None  # it was closed meanwhile, and nobody needs to be told
                 elif error is not None:
@@ -276,7 +279,7 @@ class Outbox:
 
     def when_below(self, mark: int, callback: Callable[[], None]) -> None:
         """Call back once when at most `mark` bytes wait (or never will be sent): now, or later from the thread that sends."""
-        with self.lock:
+        with self._lock:
             if self.size > mark:
                 self._below.append((mark, callback))
                 return
@@ -292,7 +295,7 @@ class Outbox:
         """Send what is left, `timeout` seconds at most, then take nothing more. False when something was left behind."""
         self.flush()
         sent = self.wait_below(0, timeout)
-        with self.lock:
+        with self._lock:
             sent = sent and self._broken is None
             self._break(self._broken or LinkClosed("closed"))
             due = self._due()

@@ -128,8 +128,8 @@ class Timer:
                 while True:
                     if self._closed:
                         return
-                    now = self._clock()
                     self._sort_in()
+                    now = self._clock()
                     actions = self._deadlines.due(now)
                     if actions:
                         break

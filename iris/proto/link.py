@@ -81,31 +81,33 @@ class Link:
         payload, outbox = message.payload, self.outbox
         size = _HEAD_GUESS
         if payload is not None:
-            payload.seal()  # the expensive part, outside of the lock
+            payload.seal()  # outside of the lock
             size += len(payload)
         if outbox.full(size):
             raise LimitReached(f"{outbox.size} bytes wait for {self.remote}")
-        with outbox.lock:
+        with self._lock:
             self._put(message)
         outbox.touch()
 
     def _put(self, message: Message) -> None:
-        """With the outbox's lock held."""
+        """Seal and append, with the lock held: what is sealed first must be sent first. Flushing doesn't wait for a long payload's MAC."""
         if self._finished:
             raise closed(f"the link to {self.remote} is closed", self._failure)
-        self.outbox.take(self._codec.seal(message))
+        self.outbox.append(self._codec.seal(message))
 
     def finish(self) -> None:
         """Queue the close packet behind what waits already; nothing can be sent after it. Never waits; idempotent."""
         with contextlib.suppress(LinkClosed):  # finished before, or broken
-            with self.outbox.lock:
-                self._put(Message(ClosePacket()))
-                self._finished = True
+            with self._lock:
+                try:
+                    self._put(Message(ClosePacket()))
+                finally:
+                    self._finished = True
             self.outbox.touch()
 
     def break_off(self) -> None:
         """Queue the end of this direction without a close packet, so that the other side takes the link for broken. Else like `finish`."""
-        with self.outbox.lock:
+        with self._lock:
             if self._finished:
                 return
             self._finished = True
@@ -199,7 +201,7 @@ class Link:
                         return
                     on_message(message)
                     taken += 1
-                    if taken >= BATCH and batch.full(taken):
+                    if taken % BATCH == 0 and batch.full(taken):
                         flush_batch()
                         taken = 0
             data = recv()

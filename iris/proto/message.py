@@ -1,4 +1,4 @@
-"""Messages between nodes: metadata for every layer, and a payload with a key of its own.
+"""Messages between nodes: metadata for every layer, and a payload under a key that is sent along.
 
 Answers to Go's proto/proto.go. A payload is encrypted the first time a link takes it and decrypted the first time somebody here
 reads it, so what stays on this node is never encrypted, and what passes through is neither decrypted nor encrypted again.
@@ -45,8 +45,8 @@ def _crypt(key: bytes, iv: bytes, data: bytes) -> bytes:
 def _draw() -> bytes:
     """Random bytes for a key and an iv, which nobody else gets, drawn from the system for many messages at once.
 
-    These share the key, unlike Go's: it is known to those alone who carry one of them, each holds the network's own key anyway, and an
-    iv occurs once. With 96 random bits each, two of 128 are the same with a probability of 2**-83.
+    These share the key, unlike Go's, and each has an iv of its own: of 96 random bits each, two of 128 are the same with a probability of
+    2**-83. Key and iv travel in the head, which each link encrypts, so whoever carries one message can't read another one off the wire.
     """
     while True:
         try:
@@ -57,7 +57,7 @@ def _draw() -> bytes:
 
 
 class Payload:
-    """Bytes that are here in plain, sealed under their own key, or both; made by `of` or `sealed`. Shared between messages."""
+    """Bytes that are here in plain, sealed under a key, or both; made by `of` or `sealed`. Shared between messages."""
 
     __slots__ = ("_plain", "_sealed")
 

@@ -1,8 +1,8 @@
 """Link packets: key schedule, encryption and authentication of one link, both directions.
 
 Core; answers to the computing half of Go's proto/link/link.go and to the key derivation of proto/session/session.go. The sockets are in
-`link.py`. A packet is three gob messages of a []byte each: the encrypted head, the payload under its own key, and the MAC. `packet_schema`
-declares it; `PacketSplitter` does the same for the hot path, and tests/property/test_link_packet.py holds them together.
+`link.py`. A packet is three gob messages of a []byte each: the encrypted head, the payload under a key that is in there, and the MAC.
+`packet_schema` declares it; `PacketSplitter` does the same for the hot path, and tests/property/test_link_packet.py holds them together.
 """
 
 import hmac

@@ -114,7 +114,9 @@ def test_closing_in_the_middle_leaves_nothing(seed: int) -> None:
     together(ask, close)
     assert not caller._pending
     assert not caller._building
-    assert len(timer._deadlines) == 0
+    with timer._wake:
+        timer._sort_in()
+        assert len(timer._deadlines) == 0
     assert all(node.subscribed == set() for node in network.nodes.values())
     assert len(outcomes) == 0
     timer.close()

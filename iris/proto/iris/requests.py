@@ -25,7 +25,7 @@ class Reply:
         self.data = data
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Reply) and other.data == self.data
+        return other.data == self.data if isinstance(other, Reply) else NotImplemented
 
     def __repr__(self) -> str:
         return f"Reply({self.data!r})"

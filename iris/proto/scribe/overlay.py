@@ -36,7 +36,12 @@ _REPORT: Final = int(Op.REPORT)
 _DIRECT: Final = int(Op.DIRECT)
 _REROUTES = 1_024  # anycasts a beat that this node sends on at once after leaving a tree; what is beyond waits as if unplaceable
 
-_resolve: Final = lru_cache(maxsize=16_384)(resolve)
+_known: Final = lru_cache(maxsize=16_384)(resolve)
+_SHORT: Final = 128  # characters; longer names are worked out each time, for applications choose them and the memory is everybody's
+
+
+def _resolve(topic: str) -> NodeId:
+    return _known(topic) if len(topic) <= _SHORT else resolve(topic)
 
 
 class Ring(Protocol):

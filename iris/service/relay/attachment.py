@@ -12,12 +12,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from itertools import islice
 
 from iris.config import Config
 from iris.errors import LimitReached, ProtocolError
 from iris.inbox import Inbox
-from iris.outbox import BATCH, LONG_BATCH, Batch, Outbox
+from iris.outbox import BATCH, Batch, Outbox
 from iris.proto.iris.connection import Connection, Handler
 from iris.service.relay.client import Client, Denied
 from iris.service.relay.codec import Parser
@@ -157,11 +156,12 @@ class Attachment:
         for op, fields in packets:
             with Batch() as batch:
                 handlers[op](*fields)
-                for op, fields in islice(packets, BATCH - 1):
+                carried = 1
+                for op, fields in packets:
                     handlers[op](*fields)
-                if not batch.full(BATCH):
-                    for op, fields in islice(packets, LONG_BATCH - BATCH):
-                        handlers[op](*fields)
+                    carried += 1
+                    if carried % BATCH == 0 and batch.full(carried):
+                        break
                 congested = batch.congested(self._high_water)
             if congested:
                 self._wait(congested)

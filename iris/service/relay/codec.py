@@ -18,6 +18,7 @@ from iris.service.relay.schema import CLIENT_MAGIC, MAX_VARINT, VARINT_SIZE, Op
 Fields = tuple[Any, ...]
 Buffer = bytes | bytearray | memoryview
 
+_SHORT: Final = 128  # characters; longer names aren't remembered, for applications choose them and the memory is everybody's
 _LONG: Final = 16_384  # bytes; a payload beyond it is gathered in pieces, and looked at again when it is whole
 _PIECE: Final = 4_096  # bytes; smaller pieces are copied together, so that the list of them costs less than what they hold
 
@@ -314,7 +315,7 @@ def _for_many(topic: str | None, data: bytes) -> tuple[bytes, ...]:
     last_topic, last_data, packet = _last[0]
     if data is last_data and topic == last_topic:
         return packet
-    head = _event_head(topic, len(data)) if topic is not None else b"\x03" + varint(len(data))
+    head = (b"\x03" if topic is None else _topic(topic) if len(topic) <= _SHORT else b"\x08" + string(topic)) + varint(len(data))
     if len(data) > _LONG:
         return head, data
     packet = (head + data,)
@@ -323,8 +324,8 @@ def _for_many(topic: str | None, data: bytes) -> tuple[bytes, ...]:
 
 
 @lru_cache(maxsize=16_384)
-def _event_head(topic: str, size: int) -> bytes:
-    return b"\x08" + string(topic) + varint(size)
+def _topic(name: str) -> bytes:
+    return b"\x08" + string(name)
 
 
 # These end in the length of a payload, which the caller sends right behind, uncopied.
