@@ -1,4 +1,6 @@
-"""Talk with everybody in a room, on any host of the network: what you type is said to all, until Ctrl-D.
+"""Talk with everybody in a room, on any host of the network.
+
+What you type is said to all, until Ctrl-D.
 
 python examples/chat.py PORT ROOM NAME
 """
@@ -19,7 +21,10 @@ def main(port: int, room: str, name: str) -> None:
     def lost(reason: iris.Closed) -> None:
         print(f"the node is gone ({reason}); Ctrl-D ends this", file=sys.stderr)
 
-    with iris.connect(port, on_drop=lost) as connection, connection.subscribe(topic, show, in_order):
+    with (
+        iris.connect(port, on_drop=lost) as connection,
+        connection.subscribe(topic, show, in_order),
+    ):
         connection.publish(topic, f"* {name} is here".encode())
         for line in sys.stdin:
             connection.publish(topic, f"{name}: {line.rstrip()}".encode())

@@ -1,7 +1,9 @@
-"""Give files of a directory to whoever asks for them, on any host of the network, and get them: through tunnels, so of any size.
+"""Give files of a directory to whoever asks for them, on any host of the network, and get them.
 
-python examples/file_transfer.py PORT serve DIRECTORY  # until Ctrl-C
-python examples/file_transfer.py PORT get NAME FILE
+Through tunnels, so of any size.
+
+python examples/file_transfer.py PORT serve DIRECTORY  # until Ctrl-C python
+examples/file_transfer.py PORT get NAME FILE
 """
 
 import hashlib
@@ -17,7 +19,10 @@ PATIENCE = 10.0  # seconds
 
 
 class Files(iris.Handler):
-    """A tunnel's first message is a name; the answer begins with a message of "yes" and the checksum, or "no"."""
+    """A tunnel's first message is a name.
+
+    The answer begins with a message of "yes" and the checksum, or "no".
+    """
 
     def __init__(self, directory: Path) -> None:
         self.files = {path.name: path for path in directory.iterdir() if path.is_file()}

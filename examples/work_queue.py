@@ -1,7 +1,9 @@
-"""Share work over all who can do it, on any host of the network. Start some workers, any time, and one who has work:
+"""Share work over all who can do it, on any host of the network.
 
-python examples/work_queue.py PORT work          # until Ctrl-C
-python examples/work_queue.py PORT primes LIMIT  # how many primes are there below LIMIT?
+Start some workers, any time, and one who has work:
+
+python examples/work_queue.py PORT work          # until Ctrl-C python examples/work_queue.py PORT
+primes LIMIT  # how many primes are there below LIMIT?
 """
 
 import asyncio
@@ -25,14 +27,22 @@ worker = iris.Handler()
 def count_primes(request: bytes) -> bytes:
     """Do a piece of work: "FROM TO" is answered by how many primes there are."""
     first, last = map(int, request.split())
-    count = sum(number > 1 and all(number % i for i in range(2, math.isqrt(number) + 1)) for number in range(first, last))
+    count = sum(
+        number > 1 and all(number % i for i in range(2, math.isqrt(number) + 1))
+        for number in range(first, last)
+    )
     return str(count).encode()
 
 
 def work(port: int) -> None:
-    """Work, with a thread alone: in Python more of them wouldn't compute more. For that, start more workers."""
+    """Work, with a thread alone: in Python more of them wouldn't compute more.
+
+    For that, start more workers.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with iris.register(CLUSTER, worker, iris.ServiceLimits(request_threads=1), port=port) as service:
+    with iris.register(
+        CLUSTER, worker, iris.ServiceLimits(request_threads=1), port=port
+    ) as service:
         print(f"worker {os.getpid()} is ready", flush=True)
         try:
             service.wait()

@@ -1,7 +1,8 @@
 """Iris: decentralised messaging for backends.
 
-The package is the node (`python -m iris`, see docs/architecture.md) and the Python binding (see docs/python.md). What programs use of the
-binding is here, and is loaded when it is first asked for, so that neither half costs the other anything. For asyncio: `iris.aio`.
+The package is the node (`python -m iris`, see docs/architecture.md) and the Python binding (see
+docs/python.md). What programs use of the binding is here, and is loaded when it is first asked for,
+so that neither half costs the other anything. For asyncio: `iris.aio`.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,7 @@
 """The command line: `python -m iris`, or `iris`. Answers to Go's main.go, and takes its flags.
 
-Exit codes: 0 after a graceful stop, 2 for anything the user can set right (one line says what), 1 for our bugs.
+Exit codes: 0 after a graceful stop, 2 for anything the user can set right (one line says what), 1
+for our bugs.
 """
 
 import argparse
@@ -19,14 +20,14 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from iris import __version__
-from iris.compiling import build
 from iris.config import NETWORK_VERSION, Config, Limits
+from iris.crypto.keys import generate_key, load_key, network_key
 from iris.errors import ConfigError
-from iris.keys import generate_key, load_key, network_key
-from iris.netif import Interface, interfaces
 from iris.node import Node
-from iris.service.relay.schema import VERSION
-from iris.system import calm_collector, raise_descriptor_limit
+from iris.relay_protocol.schema import VERSION
+from iris.runtime.compiling import build
+from iris.runtime.interfaces import Interface, interfaces
+from iris.runtime.system import raise_descriptor_limit, tune_gc
 
 _log = logging.getLogger("iris")
 
@@ -50,7 +51,15 @@ class _Help(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=26, width=110)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        return " ".join(filter(None, (action.option_strings[0], action.metavar if isinstance(action.metavar, str) else None)))
+        return " ".join(
+            filter(
+                None,
+                (
+                    action.option_strings[0],
+                    action.metavar if isinstance(action.metavar, str) else None,
+                ),
+            )
+        )
 
 
 def _port(text: str) -> int:
@@ -63,9 +72,13 @@ def _network(text: str) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't text in this terminal's encoding") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} isn't text in this terminal's encoding"
+        ) from None
     if size > _NETWORK_SIZE:
-        raise argparse.ArgumentTypeError(f"a network's name has {_NETWORK_SIZE} bytes at most, not {size}")
+        raise argparse.ArgumentTypeError(
+            f"a network's name has {_NETWORK_SIZE} bytes at most, not {size}"
+        )
     return text
 
 
@@ -84,16 +97,56 @@ def _parser() -> _Parser:
 
     versions = f"network {NETWORK_VERSION}, relay {VERSION}, {build()}"
     flag("net", metavar="NAME", type=_network, help="name of the network to join or create")
-    flag("rsa", metavar="FILE", type=Path, help="the network's RSA private key (default: one that is made and kept for you)")
-    flag("port", metavar="PORT", type=_port, default=Config().relay.port, help="where local applications attach (default: 55555)")
-    flag("dev", action="store_true", help="developer mode: a random network and key, on loopback only")
-    flag("iface", metavar="NAME|ADDRESS", action="append", default=[], help="join on this interface only; may be repeated (default: all)")
-    flag("probe-public", action="store_true", help="look for other nodes in subnets with public addresses too")
+    flag(
+        "rsa",
+        metavar="FILE",
+        type=Path,
+        help="the network's RSA private key (default: one that is made and kept for you)",
+    )
+    flag(
+        "port",
+        metavar="PORT",
+        type=_port,
+        default=Config().relay.port,
+        help="where local applications attach (default: 55555)",
+    )
+    flag(
+        "dev",
+        action="store_true",
+        help="developer mode: a random network and key, on loopback only",
+    )
+    flag(
+        "iface",
+        metavar="NAME|ADDRESS",
+        action="append",
+        default=[],
+        help="join on this interface only; may be repeated (default: all)",
+    )
+    flag(
+        "probe-public",
+        action="store_true",
+        help="look for other nodes in subnets with public addresses too",
+    )
     flag("v", action="store_true", help="say more")
     flag("q", action="store_true", help="say only what is wrong")
-    flag("cpuprof", metavar="FILE", type=Path, help="write a CPU profile of all threads there (for pstats) when the node stops")
-    flag("heapprof", metavar="FILE", type=Path, help="write a memory profile there (for tracemalloc) when the node stops")
-    flag("version", action="version", version=f"iris {__version__} ({versions})", help="show the versions")
+    flag(
+        "cpuprof",
+        metavar="FILE",
+        type=Path,
+        help="write a CPU profile of all threads there (for pstats) when the node stops",
+    )
+    flag(
+        "heapprof",
+        metavar="FILE",
+        type=Path,
+        help="write a memory profile there (for tracemalloc) when the node stops",
+    )
+    flag(
+        "version",
+        action="version",
+        version=f"iris {__version__} ({versions})",
+        help="show the versions",
+    )
     flag("help", "h", action="help", help="show this")
     return parser
 
@@ -102,7 +155,9 @@ def _membership(args: argparse.Namespace) -> tuple[str, RSAPrivateKey]:
     """The network's name and key. Raises: ConfigError."""
     if args.dev:
         if args.net is not None or args.rsa is not None:
-            raise ConfigError("-dev makes up a network and a key of its own; leave -net and -rsa away")
+            raise ConfigError(
+                "-dev makes up a network and a key of its own; leave -net and -rsa away"
+            )
         return f"dev-{secrets.token_hex(8)}", generate_key()
     if not args.net:
         raise ConfigError("no network named: give -net NAME, or -dev to try things out")
@@ -111,7 +166,9 @@ def _membership(args: argparse.Namespace) -> tuple[str, RSAPrivateKey]:
     key, path, created = network_key(args.net)
     if created:
         _log.info("made a key for network '%s': %s", args.net, path)
-        _log.info("every host of the network needs this same file: copy it there, or name it with -rsa")
+        _log.info(
+            "every host of the network needs this same file: copy it there, or name it with -rsa"
+        )
     else:
         _log.info("key of network '%s': %s (the same on every host)", args.net, path)
     return args.net, key
@@ -128,7 +185,10 @@ def _where(args: argparse.Namespace) -> list[Interface]:
 
 @contextlib.contextmanager
 def _profiles(cpu: Path | None, heap: Path | None) -> Iterator[None]:
-    """Profile what runs inside, and write the results at its end. Raises: ConfigError before it starts, if they can't be written."""
+    """Profile what runs inside, and write the results at its end. Raises.
+
+    ConfigError before it starts, if they can't be written.
+    """
     for path in filter(None, (cpu, heap)):
         try:
             path.open("ab").close()
@@ -153,7 +213,10 @@ def _profiles(cpu: Path | None, heap: Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keep SIGINT and SIGTERM for `_wait_for_signal`: blocked in this thread, and in all that are started inside."""
+    """Keep SIGINT and SIGTERM for `_wait_for_signal`.
+
+    Blocked in this thread, and in all that are started inside.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -184,7 +247,10 @@ def _stop(node: Node) -> None:
 
 
 def _limits() -> Limits:
-    """The usual limits, as far as the system lets this process open as many sockets: half of those are for applications."""
+    """The usual limits, as far as the system lets this process open as many sockets.
+
+    Half of those are for applications.
+    """
     sockets, usual = raise_descriptor_limit(), Limits()
     return replace(
         usual,
@@ -207,7 +273,7 @@ def run(args: argparse.Namespace) -> None:
         where = _where(args)
         network, key = _membership(args)
         node = Node(network, key, where, config=config)
-        calm_collector()
+        tune_gc()
         node.start()
         _wait_for_signal()
         _log.info("stopping; again to stop at once")
@@ -219,7 +285,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and run a node; returns the exit code."""
     args = _parser().parse_args(argv)
     level = logging.WARNING if args.q else logging.DEBUG if args.v else logging.INFO
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=level, stream=sys.stderr, force=True)
+    logging.basicConfig(
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        level=level,
+        stream=sys.stderr,
+        force=True,
+    )
     try:
         run(args)
     except ConfigError as exc:

@@ -1,7 +1,7 @@
 """Capacity-weighted choice among the members of a topic: who gets the next anycast.
 
-Answers to Go's balancer/balancer.go. Core, not thread-safe. A pick is a bisection over running sums, which are made anew only when a
-weight has changed since the last pick.
+Answers to Go's balancer/balancer.go. Core, not thread-safe. A pick is a bisection over running
+sums, which are made anew only when a weight has changed since the last pick.
 """
 
 import random
@@ -10,12 +10,13 @@ from collections.abc import Container, Hashable
 from itertools import accumulate
 from typing import Generic, TypeVar, cast
 
-from iris.compiling import caused
 from iris.errors import StateError
+from iris.runtime.compiling import with_cause
 
 Member = TypeVar("Member", bound=Hashable)
 
-MAX_CAPACITY = (1 << 31) - 1  # messages a beat; Go's limit for what a node says of itself, ours for what it is believed
+# messages a beat; Go's limit for what a node says of itself, ours for what it is believed
+MAX_CAPACITY = (1 << 31) - 1
 
 
 class Balancer(Generic[Member]):
@@ -27,7 +28,8 @@ class Balancer(Generic[Member]):
         self._random = rng.random
         self._weights: dict[object, int] = {}
         self._members: list[Member] = []  # these three as of the last pick after a change
-        self._sums: list[int] | None = None  # running sum up to and with the member; None: to be made anew
+        # running sum up to and with the member; None: to be made anew
+        self._sums: list[int] | None = None
         self._starts: dict[object, int] = {}  # running sum before the member
         self.total = 0
 
@@ -50,16 +52,19 @@ class Balancer(Generic[Member]):
         try:
             self.total -= self._weights.pop(member)
         except KeyError:
-            raise caused(StateError(f"{member} isn't balanced to"), None) from None
+            raise with_cause(StateError(f"{member} isn't balanced to"), None) from None
         self._sums = None
 
     def update(self, member: Member, capacity: int) -> None:
-        """Set a member's capacity; nobody counts for less than 1. Raises: StateError when it is no member."""
+        """Set a member's capacity; nobody counts for less than 1. Raises.
+
+        StateError when it is no member.
+        """
         weight = min(max(capacity, 1), MAX_CAPACITY)
         try:
             change = weight - self._weights[member]
         except KeyError:
-            raise caused(StateError(f"{member} isn't balanced to"), None) from None
+            raise with_cause(StateError(f"{member} isn't balanced to"), None) from None
         if change:
             self._weights[member] = weight
             self.total += change
@@ -70,7 +75,9 @@ class Balancer(Generic[Member]):
         return self.total - self._weights.get(without, 0)
 
     def pick(self, without: object = None) -> Member | None:
-        """Choose a member in proportion to its capacity, and never `without` unless it is the only one. None: there is no member."""
+        """Choose a member in proportion to its capacity, and never `without` unless it is the only
+        one. None: there is no member.
+        """
         if self._sums is None:
             self._rebuild()
         total, skipped = self.total, self._weights.get(without, 0)
@@ -84,8 +91,13 @@ class Balancer(Generic[Member]):
         return self._members[bisect_right(self._sums, point)]  # type: ignore[arg-type]  # just rebuilt
 
     def pick_other(self, without: Container[object]) -> Member | None:
-        """Choose as `pick` does, strictly outside of `without`; None when nobody is left. Linear: for the rare second try."""
-        others = {member: weight for member, weight in self._weights.items() if member not in without}
+        """Choose as `pick` does, strictly outside of `without`; None when nobody is left. Linear.
+
+        For the rare second try.
+        """
+        others = {
+            member: weight for member, weight in self._weights.items() if member not in without
+        }
         if not others:
             return None
         point = int(self._random() * sum(others.values()))

@@ -1,7 +1,8 @@
 """Frozen settings, a dataclass per layer, with units; defaults are network version v0.3's.
 
-Answers to Go's config/config.go. Nothing here is mutable or global state: layers get their part as an argument, tests make
-their own with `dataclasses.replace`. What the reference doesn't bound, we do (`Limits`).
+Answers to Go's config/config.go. Nothing here is mutable or global state: layers get their part as
+an argument, tests make their own with `dataclasses.replace`. What the reference doesn't bound, we
+do (`Limits`).
 """
 
 from dataclasses import dataclass, field
@@ -13,21 +14,29 @@ KIB, MIB = 1 << 10, 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one participant may cost the others. Reaching one is refused in words, counted, and harms nobody else."""
+    """What one participant may cost the others.
 
-    message_size: int = 64 * MIB  # bytes of one request, reply, broadcast, event or tunnel chunk's message
+    Reaching one is refused in words, counted, and harms nobody else.
+    """
+
+    # bytes of one request, reply, broadcast, event or tunnel chunk's message
+    message_size: int = 64 * MIB
     clients: int = 16_384  # attached applications
     client_handshakes: int = 1_024  # attaching applications that haven't finished their init
-    client_outbox: int = 192 * MIB  # bytes waiting for one client; what can be refused or dropped fills two thirds of it at most
+    # bytes waiting for one client; what can be refused or dropped fills two thirds of it at most
+    client_outbox: int = 192 * MIB
     client_tunnels: int = 1_024  # tunnels of one client, live or being built
     tunnels: int = 16_384  # tunnels of all clients to other nodes; each has a socket
     client_requests: int = 65_536  # requests of one client without an answer yet, each way
-    client_subscriptions: int = 8_192  # topics of one client; each is five trees that the node cares for every second
+    # topics of one client; each is five trees that the node cares for every second
+    client_subscriptions: int = 8_192
     name_size: int = 4 * KIB  # bytes of a cluster's or topic's name
     peer_handshakes: int = 8  # sessions being authenticated, each way; Go config.PastryAuthThreads
     peer_outbox: int = 192 * MIB  # bytes waiting for one peer link
-    peer_high_water: int = 4 * MIB  # bytes waiting for one peer at which its own clients aren't read from for a while
-    unproven_size: int = 16 * KIB  # bytes that a connection may announce before it proved the network's key
+    # bytes waiting for one peer at which its own clients aren't read from for a while
+    peer_high_water: int = 4 * MIB
+    # bytes that a connection may announce before it proved the network's key
+    unproven_size: int = 16 * KIB
     gob_types: int = 128  # type definitions that one gob stream may send
     parked_messages: int = 4_096  # anycasts waiting at a rendezvous for a tree that is just forming
     parked_bytes: int = 16 * MIB  # the same, in bytes of payload
@@ -42,7 +51,8 @@ class SessionConfig:
     auth_timeout: float = 3.0  # whole authentication; Go config.SessionShakeTimeout
     link_timeout: float = 1.0  # until the data link has arrived; Go config.SessionLinkTimeout
     grace_timeout: float = 3.0  # close packet to close packet; Go config.SessionGraceTimeout
-    send_timeout: float = 3.0  # a peer that takes nothing for so long is dropped; Go config.PastrySendTimeout
+    # a peer that takes nothing for so long is dropped; Go config.PastrySendTimeout
+    send_timeout: float = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +63,11 @@ class BootstrapConfig:
     fast_probe: float = 0.25
     slow_probe: float = 1.0
     scan: float = 0.1  # a host, once the burst is over
-    burst_hosts: int = 254  # nearest addresses that are asked in the first burst: a whole /24; more would fill ARP tables
+    # nearest addresses that are asked in the first burst: a whole /24; more would fill ARP tables
+    burst_hosts: int = 254
     burst_rate: float = 1_000.0  # hosts per second in the burst
-    probe_public: bool = False  # subnets with public addresses are listened on, and probed only with this
+    # subnets with public addresses are listened on, and probed only with this
+    probe_public: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +78,7 @@ class PastryConfig:
     boot_quiet: float = 10.0  # a lone node counts as converged after so long without a change
     converged_quiet: float = 3.0  # a joined one after so long
     beat_period: float = 3.0
-    kill_count: int = 3  # silent beats before a peer is reported dead
+    max_missed: int = 3  # silent beats before a peer is reported dead
     init_timeout: float = 5.0  # until the other's init packet has arrived
     close_timeout: float = 1.0  # until the other side hung up after our leave
     exchange_threads: int = 128
@@ -77,7 +89,7 @@ class ScribeConfig:
     """Topic trees: periods in seconds."""
 
     beat_period: float = 1.0
-    kill_count: int = 3  # silent beats before a tree neighbour is reported gone
+    max_missed: int = 3  # silent beats before a tree neighbour is reported gone
     park_retry: float = 0.1  # between two attempts to place a parked anycast
     park_time: float = 3.0  # at most, before a parked anycast is given up
 
@@ -91,7 +103,8 @@ class IrisConfig:
     tunnel_init_timeout: float = 1.0  # the listening side's handshake
     tunnel_handshakes: int = 64  # tunnels being dialled or accepted at a time
     tunnel_window: int = 1 * MIB  # payload bytes of a tunnel that wait in the node, each way
-    tunnel_keepalive: float = 3.0  # of silence, before the other end's host is asked whether it is still there
+    # of silence, before the other end's host is asked whether it is still there
+    tunnel_keepalive: float = 3.0
     tunnel_linger: float = 60.0  # a closed tunnel whose other end takes nothing of what is left
 
 
@@ -104,8 +117,10 @@ class RelayConfig:
     tunnel_buffer: int = 4 * MIB  # allowance that a tunnel's client gets at first
     tunnel_confirm_timeout: float = 3.0
     init_timeout: float = 3.0  # until a client's init has arrived
-    stall_timeout: float = 10.0  # a service that has no room for what it is asked for so long is closed
-    drain_timeout: float = 3.0  # until a closing client's work in hand is done, and its last bytes are taken
+    # a service that has no room for what it is asked for so long is closed
+    stall_timeout: float = 10.0
+    # until a closing client's work in hand is done, and its last bytes are taken
+    drain_timeout: float = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Signs of life: who has been silent for too long.
 
-Answers to Go's heart/heart.go and entity.go. Only the counting is here; whoever owns a `Heart` calls `tick` once per beat, and guards it
-with the lock that it guards its own state with.
+Answers to Go's heart/heart.go and entity.go. Only the counting is here; whoever owns a `FailureDetector`
+calls `tick` once per beat, and guards it with the lock that it guards its own state with.
 """
 
 from typing import Generic, TypeVar
@@ -11,12 +11,12 @@ from iris.errors import StateError
 Entity = TypeVar("Entity", bound=int)
 
 
-class Heart(Generic[Entity]):
+class FailureDetector(Generic[Entity]):
     """Core: the monitored entities, each with the tick of its latest sign of life. Not thread-safe."""
 
-    def __init__(self, kill_count: int) -> None:
-        """Report as dead whoever was silent for `kill_count` ticks."""
-        self._kill_count = kill_count
+    def __init__(self, max_missed: int) -> None:
+        """Report as dead whoever was silent for `max_missed` ticks."""
+        self._kill_count = max_missed
         self._now = 0
         self._seen: dict[Entity, int] = {}
 
@@ -44,7 +44,10 @@ class Heart(Generic[Entity]):
         self._seen[entity] = self._now
 
     def tick(self) -> list[Entity]:
-        """One beat has passed; the dead in ascending order, at every tick until they are unmonitored or pinged."""
+        """One beat has passed.
+
+        The dead in ascending order, at every tick until they are unmonitored or pinged.
+        """
         self._now += 1
         latest = self._now - self._kill_count
         return sorted(entity for entity, seen in self._seen.items() if seen <= latest)

@@ -1,4 +1,7 @@
-"""Fixtures for all: hosts, where there can be any (else tests skip and say why), and a log that no test leaves changed."""
+"""Fixtures for all.
+
+Hosts, where there can be any (else tests skip and say why), and a log that no test leaves changed.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from iris.bench.lab import Lab, unavailable
+from tests.support.lab import Lab, unavailable
 
 
 @pytest.fixture
@@ -26,7 +29,9 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network's key, in the form that a Go node takes as well."""
     path = tmp_path_factory.mktemp("key") / "network.pem"
     key = rsa.generate_private_key(65537, 2048)
-    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    )
     path.chmod(0o600)
     return path
 

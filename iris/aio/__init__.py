@@ -1,9 +1,12 @@
-"""The Python binding for programs with asyncio: the same as `iris`, to be awaited. See docs/python.md.
+"""The Python binding for programs with asyncio: the same as `iris`, to be awaited.
+
+See docs/python.md.
 
     async with iris.aio.connect(55555) as connection:
         print(await connection.request("echo", b"hello", timeout=1.0))
 
-A shell around the core that both faces share (`iris/client/protocol.py`); errors and limits are the same classes.
+A shell around the core that both faces share (`iris/client/protocol.py`); errors and limits are the
+same classes.
 """
 
 from iris.aio.connection import Connection, Subscription, connect

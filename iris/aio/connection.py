@@ -7,13 +7,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from iris.aio.attachment import Attachment
-from iris.aio.opening import Opening
+from iris.aio.connector import AsyncConnector
+from iris.aio.node_connection import NodeConnection
 from iris.aio.pool import Pool
 from iris.aio.tunnel import Tunnel
-from iris.client.codec import Buffer
 from iris.client.errors import Closed, TimedOut
 from iris.client.limits import PATIENCE, PORT, TopicLimits
+from iris.relay_protocol.client_codec import Buffer
 
 _NEVER = float("inf")
 
@@ -21,23 +21,32 @@ _log = logging.getLogger(__name__)
 
 
 class Connection:
-    """An attached program; made by `iris.aio.connect`, or at hand as `Service.connection`. For tasks of one event loop.
+    """An attached program; made by `iris.aio.connect`, or at hand as `Service.connection`.
 
-    Everything raises `Closed` once the connection has ended, and ValueError or TypeError for arguments that can't be right. Messages are
-    bytes-like; `bytes` are sent from where they are, and anything that can change is copied first. Times are in seconds.
+    For tasks of one event loop.
+
+    Everything raises `Closed` once the connection has ended, and ValueError or TypeError for
+    arguments that can't be right. Messages are bytes-like; `bytes` are sent from where they are,
+    and anything that can change is copied first. Times are in seconds.
     """
 
-    def __init__(self, attachment: Attachment) -> None:
+    def __init__(self, attachment: NodeConnection) -> None:
         self._attachment, self._core = attachment, attachment.core
         self._topics: dict[str, Pool[bytes]] = {}
-        self._backstops: dict[asyncio.Future[bytes], float] = {}  # by when a request under way must have its reply
+        # by when a request under way must have its reply
+        self._backstops: dict[asyncio.Future[bytes], float] = {}
         self._sweep_at = _NEVER  # the next of them
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> "Connection":
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.close()
 
     async def request(self, cluster: str, request: Buffer, timeout: float) -> bytes:
@@ -63,13 +72,19 @@ class Connection:
         self._sweep_at, self._sweeper = due, self._attachment.loop.call_at(due, self._sweep)
 
     def _sweep(self) -> None:
-        """Give up what the node owes for too long; it answers requests that time out as well, so there hardly ever is any."""
-        now = max(self._attachment.loop.time(), self._sweep_at)  # a loop's timers may be early by its clock's resolution
+        """Give up what the node owes for too long.
+
+        It answers requests that time out as well, so there hardly ever is any.
+        """
+        # a loop's timers may be early by its clock's resolution
+        now = max(self._attachment.loop.time(), self._sweep_at)
         self._sweep_at, self._sweeper = _NEVER, None
         for future, due in self._backstops.items():
             if due <= now:
                 _give_up(future, "a request")
-        if (first := min((due for due in self._backstops.values() if due > now), default=_NEVER)) < _NEVER:
+        if (
+            first := min((due for due in self._backstops.values() if due > now), default=_NEVER)
+        ) < _NEVER:
             self._sweep_by(first)
 
     async def tunnel(self, cluster: str, timeout: float) -> Tunnel:
@@ -103,18 +118,29 @@ class Connection:
         self._core.publish(topic, event)
         await self._attachment.drain()
 
-    async def subscribe(self, topic: str, handler: Callable[[bytes], Any], limits: TopicLimits | None = None) -> "Subscription":
-        """Have a handler, plain or a coroutine function, called with each event of a topic, in a bounded number of tasks.
+    async def subscribe(
+        self, topic: str, handler: Callable[[bytes], Any], limits: TopicLimits | None = None
+    ) -> "Subscription":
+        """Have a handler, plain or a coroutine function, called with each event of a topic, in a
+        bounded number of tasks.
 
-        It may take a moment until the first ones come. Raises: StateError when there is a subscription of that topic already.
+        It may take a moment until the first ones come. Raises: StateError when there is a
+        subscription of that topic already.
         """
         limits = limits or TopicLimits()
         attachment = self._attachment
-        pool = attachment.new_pool(handler, tasks=limits.event_threads, memory=limits.event_memory, kind="topic")
+        pool = attachment.new_pool(
+            handler, tasks=limits.event_threads, memory=limits.event_memory, kind="topic"
+        )
 
         def deliver(event: bytes) -> None:
             if not pool.submit(event, len(event)):
-                _log.error("%s: an event of '%s' is dropped: those that wait take %d bytes", attachment.name, topic, limits.event_memory)
+                _log.error(
+                    "%s: an event of '%s' is dropped: those that wait take %d bytes",
+                    attachment.name,
+                    topic,
+                    limits.event_memory,
+                )
 
         try:
             self._core.subscribe(topic, deliver)
@@ -127,13 +153,17 @@ class Connection:
         return Subscription(self, topic, pool)
 
     async def unsubscribe(self, topic: str) -> None:
-        """End a subscription: its handler isn't called any more. Raises: StateError when there is none."""
+        """End a subscription: its handler isn't called any more. Raises.
+
+        StateError when there is none.
+        """
         self._core.unsubscribe(topic)
         self._attachment.drop_pool(self._topics.pop(topic))
         await self._attachment.drain()
 
     async def _unsubscribe(self, topic: str, only: Pool[bytes]) -> None:
-        if self._topics.get(topic) is only:  # else it has ended, and maybe there is another one of that topic
+        # else it has ended, and maybe there is another one of that topic
+        if self._topics.get(topic) is only:
             await self.unsubscribe(topic)
 
     @property
@@ -142,17 +172,23 @@ class Connection:
         return self._core.ended is not None
 
     async def close(self, timeout: float = 10.0) -> None:
-        """Leave in order: what was sent is sent, requests in hand are finished, tunnels and subscriptions end. Idempotent, never raises.
+        """Leave in order.
 
-        Called by one of its own handlers it doesn't wait for that. When the node doesn't answer within the timeout, it hangs up;
-        handlers that still run then are cancelled.
+        What was sent is sent, requests in hand are finished, tunnels and subscriptions end.
+        Idempotent, never raises.
+
+        Called by one of its own handlers it doesn't wait for that. When the node doesn't answer
+        within the timeout, it hangs up; handlers that still run then are cancelled.
         """
         await self._attachment.close(timeout)
 
     def abort(self) -> None:
-        """Hang up, at once, without more words: to others, this program has vanished, so that nobody takes its tunnels for complete.
+        """Hang up, at once, without more words.
 
-        For who can't finish what it has begun to say. Idempotent, never raises; whatever this program waits for ends with `Closed`.
+        To others, this program has vanished, so that nobody takes its tunnels for complete.
+
+        For who can't finish what it has begun to say. Idempotent, never raises; whatever this
+        program waits for ends with `Closed`.
         """
         self._attachment.abort()
 
@@ -166,7 +202,12 @@ class Subscription:
     async def __aenter__(self) -> "Subscription":
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -180,16 +221,21 @@ def _give_up(future: "asyncio.Future[Any]", what: str) -> None:
         future.set_exception(TimedOut(f"the node doesn't say what became of {what}"))
 
 
-def connect(port: int = PORT, *, on_drop: Callable[[Closed], Any] | None = None, timeout: float = PATIENCE) -> Opening[Connection]:
-    """Attach to the node on this host, to use services of others: `await` it, or put it into an `async with`.
+def connect(
+    port: int = PORT, *, on_drop: Callable[[Closed], Any] | None = None, timeout: float = PATIENCE
+) -> AsyncConnector[Connection]:
+    """Attach to the node on this host, to use services of others.
 
-    on_drop, plain or a coroutine function, is told when the node is lost: once, after everything that waited was told.
+    `await` it, or put it into an `async with`.
+
+    on_drop, plain or a coroutine function, is told when the node is lost: once, after everything
+    that waited was told.
     Raises: OSError when there is no node; Denied when it doesn't want us; TimedOut, Closed.
     """
 
     async def attach() -> Connection:
-        attachment = Attachment(on_drop=on_drop)
+        attachment = NodeConnection(on_drop=on_drop)
         await attachment.start(None, port, timeout)
         return Connection(attachment)
 
-    return Opening(attach)
+    return AsyncConnector(attach)

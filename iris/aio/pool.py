@@ -1,7 +1,10 @@
-"""A bounded number of tasks that carry out what waits for them. Shell around `iris/client/backlog.py`.
+"""A bounded number of tasks that carry out what waits for them.
 
-What is plain is carried out at once, and needs no task. A task costs more than most handlers do: so there is one at a time on its way,
-which does all that never has to wait; if it comes to wait, others follow in the next round of the loop, for all that is left.
+Shell around `iris/client/bounded_queue.py`.
+
+What is plain is carried out at once, and needs no task. A task costs more than most handlers do: so
+there is one at a time on its way, which does all that never has to wait; if it comes to wait,
+others follow in the next round of the loop, for all that is left.
 """
 
 import asyncio
@@ -10,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from iris.client.backlog import Backlog
+from iris.client.bounded_queue import BoundedQueue
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -23,18 +26,24 @@ async def call(function: Callable[..., Any], *args: object) -> Any:
 
 
 def cancelled() -> bool:
-    """Whether the calling task is to end; a CancelledError may come as well from something else that was cancelled, and waited for."""
+    """Whether the calling task is to end.
+
+    A CancelledError may come as well from something else that was cancelled, and waited for.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 class Pool(Generic[T]):
-    """Runs `work`, plain or a coroutine function, for each item, in at most `tasks` tasks. Its maker closes it."""
+    """Runs `work`, plain or a coroutine function, for each item, in at most `tasks` tasks.
+
+    Its maker closes it.
+    """
 
     def __init__(self, work: Callable[[T], Any], *, tasks: int, memory: int, name: str) -> None:
         """Take items, but do nothing before `start`. memory in bytes of waiting items."""
         self._work, self._limit, self._name = work, max(1, tasks), name
-        self._backlog: Backlog[T] = Backlog(memory)
+        self._backlog: BoundedQueue[T] = BoundedQueue(memory)
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = self._closed = False
         self._on_its_way = False  # a task that hasn't begun
@@ -48,7 +57,12 @@ class Pool(Generic[T]):
     def submit(self, item: T, size: int) -> bool:
         """Have an item worked on; False when there is no memory for it, or the pool is closed."""
         backlog = self._backlog
-        if self._running and not self._on_its_way and not backlog and len(self._tasks) < self._limit:
+        if (
+            self._running
+            and not self._on_its_way
+            and not backlog
+            and len(self._tasks) < self._limit
+        ):
             if size > backlog.memory:
                 return False
             self._begin(item)
@@ -65,12 +79,18 @@ class Pool(Generic[T]):
         return task in self._tasks
 
     def close(self) -> int:
-        """Begin with nothing more; what is being worked on goes on. Idempotent. Returns: how many items were dropped."""
+        """Begin with nothing more; what is being worked on goes on. Idempotent. Returns.
+
+        How many items were dropped.
+        """
         self._closed, self._running = True, False
         return self._backlog.clear()
 
     async def join(self, timeout: float) -> bool:
-        """Wait until all tasks have ended; those that haven't after `timeout` seconds are cancelled, and it is False. After `close`."""
+        """Wait until all tasks have ended.
+
+        Those that haven't after `timeout` seconds are cancelled, and it is False. After `close`.
+        """
         if not self._tasks:
             return True
         _, late = await asyncio.wait(self._tasks, timeout=max(0.0, timeout))

@@ -8,22 +8,24 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
-from iris.aio.attachment import Attachment
 from iris.aio.connection import Connection
-from iris.aio.opening import Opening
+from iris.aio.connector import AsyncConnector
+from iris.aio.node_connection import NodeConnection
 from iris.aio.pool import call, cancelled
 from iris.aio.tunnel import Tunnel
-from iris.client.codec import Buffer
+from iris.client.dispatcher import Dispatcher, Request
 from iris.client.errors import Closed, Fault
 from iris.client.handlers import Decorators, fault_text
-from iris.client.intake import Intake, Request
 from iris.client.limits import PATIENCE, PORT, ServiceLimits
+from iris.relay_protocol.client_codec import Buffer
 
 _log = logging.getLogger(__name__)
 
 
 class Handler(Decorators):
-    """What a service does. Subclass it and define what it handles, or decorate functions with an instance's `on_…`:
+    """What a service does.
+
+    Subclass it and define what it handles, or decorate functions with an instance's `on_…`:
 
         handler = iris.aio.Handler()
 
@@ -31,8 +33,8 @@ class Handler(Decorators):
         async def echo(request: bytes) -> bytes:
             return request
 
-    Handlers run in a bounded number of tasks (see `ServiceLimits`), several at a time. Plain functions will do, too: they run when what
-    they take is read, without a task.
+    Handlers run in a bounded number of tasks (see `ServiceLimits`), several at a time. Plain
+    functions will do, too: they run when what they take is read, without a task.
     """
 
     async def init(self, connection: Connection) -> None:
@@ -42,7 +44,10 @@ class Handler(Decorators):
         """Take a message to all of the cluster."""
 
     async def handle_request(self, request: bytes) -> Buffer:
-        """Answer a request. An exception fails it: the caller gets its text, only that of a `Fault` if it is one."""
+        """Answer a request. An exception fails it.
+
+        The caller gets its text, only that of a `Fault` if it is one.
+        """
         raise Fault("this service takes no requests")
 
     async def handle_tunnel(self, tunnel: Tunnel) -> None:
@@ -52,10 +57,10 @@ class Handler(Decorators):
         """Learn that the node is lost, and this service with it."""
 
 
-class _Intake(Intake[Tunnel]):
+class _Intake(Dispatcher[Tunnel]):
     """Runs a service's handlers."""
 
-    def __init__(self, attachment: Attachment, handler: Handler, limits: ServiceLimits) -> None:
+    def __init__(self, attachment: NodeConnection, handler: Handler, limits: ServiceLimits) -> None:
         self._attachment, self._handler = attachment, handler
         new_pool, broadcast_memory = attachment.new_pool, limits.broadcast_memory
         super().__init__(
@@ -63,8 +68,18 @@ class _Intake(Intake[Tunnel]):
             limits,
             attachment.loop.time,
             name=attachment.name,
-            broadcasts=new_pool(handler.handle_broadcast, tasks=limits.broadcast_threads, memory=broadcast_memory, kind="broadcast"),
-            requests=new_pool(self._answer, tasks=limits.request_threads, memory=limits.request_memory, kind="request"),
+            broadcasts=new_pool(
+                handler.handle_broadcast,
+                tasks=limits.broadcast_threads,
+                memory=broadcast_memory,
+                kind="broadcast",
+            ),
+            requests=new_pool(
+                self._answer,
+                tasks=limits.request_threads,
+                memory=limits.request_memory,
+                kind="request",
+            ),
             tunnels=new_pool(self._use, tasks=limits.tunnel_threads, memory=0, kind="tunnel"),
         )
 
@@ -117,18 +132,26 @@ class _Intake(Intake[Tunnel]):
 class Service:
     """A registered service, until `close` or the end of its `async with` block."""
 
-    def __init__(self, attachment: Attachment, cluster: str) -> None:
+    def __init__(self, attachment: NodeConnection, cluster: str) -> None:
         self._attachment, self.cluster = attachment, cluster
         self.connection = Connection(attachment)
 
     async def __aenter__(self) -> "Service":
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.close()
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end. Returns: whether it has ended, which False denies after `timeout` seconds."""
+        """Wait for its end. Returns.
+
+        Whether it has ended, which False denies after `timeout` seconds.
+        """
         return await self._attachment.wait(timeout)
 
     async def close(self, timeout: float = 10.0) -> None:
@@ -143,11 +166,14 @@ def register(
     *,
     port: int = PORT,
     timeout: float = PATIENCE,
-) -> Opening[Service]:
-    """Attach to the node on this host as a member of a cluster: `await` it, or put it into an `async with`.
+) -> AsyncConnector[Service]:
+    """Attach to the node on this host as a member of a cluster.
 
-    A mere function as the handler, plain or a coroutine function, answers requests. Raises: OSError when there is no node; Denied when it
-    doesn't want us; TimedOut, Closed; what the handler's `init` raises.
+    `await` it, or put it into an `async with`.
+
+    A mere function as the handler, plain or a coroutine function, answers requests. Raises: OSError
+    when there is no node; Denied when it doesn't want us; TimedOut, Closed; what the handler's
+    `init` raises.
     """
     if not cluster:
         raise ValueError("a service needs a cluster's name")
@@ -158,7 +184,7 @@ def register(
         does.on_request(handler)
 
     async def attach() -> Service:
-        attachment = Attachment(cluster, on_drop=does.handle_drop)
+        attachment = NodeConnection(cluster, on_drop=does.handle_drop)
         intake = _Intake(attachment, does, limits or ServiceLimits())
         await attachment.start(intake, port, timeout)
         service = Service(attachment, cluster)
@@ -170,4 +196,4 @@ def register(
         intake.start()
         return service
 
-    return Opening(attach)
+    return AsyncConnector(attach)

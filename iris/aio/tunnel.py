@@ -7,24 +7,26 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from iris.client.codec import Buffer
 from iris.client.errors import Closed, TimedOut
 from iris.client.flow import Flow, Outgoing
 from iris.client.limits import PATIENCE
+from iris.relay_protocol.client_codec import Buffer
 
 if TYPE_CHECKING:
-    from iris.aio.attachment import Attachment
+    from iris.aio.node_connection import NodeConnection
 
 _log = logging.getLogger(__name__)
 
 
 class Tunnel:
-    """An ordered stream of messages, each way, to one other program; it is throttled by how fast the other one receives.
+    """An ordered stream of messages, each way, to one other program.
+
+    It is throttled by how fast the other one receives.
 
     Iterating gives messages until the other end closes. Times are in seconds, None waits for ever.
     """
 
-    def __init__(self, attachment: "Attachment", number: int, chunk_limit: int) -> None:
+    def __init__(self, attachment: "NodeConnection", number: int, chunk_limit: int) -> None:
         self._attachment, self._number = attachment, number
         self._flow = Flow(number, chunk_limit, attachment.core.tunnel_buffer)
         self._sending = asyncio.Lock()  # whose turn it is to send a message
@@ -35,7 +37,12 @@ class Tunnel:
     async def __aenter__(self) -> "Tunnel":
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.close()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -52,8 +59,9 @@ class Tunnel:
     async def send(self, message: Buffer, timeout: float | None = None) -> None:
         """Send a message, which mustn't be empty; returns when the node has it all.
 
-        Raises: TimedOut when the other end didn't make room for it in time: it never gets that message then, whatever was sent of it;
-        the same goes when this is cancelled. Closed. ValueError, TypeError.
+        Raises: TimedOut when the other end didn't make room for it in time: it never gets that
+        message then, whatever was sent of it; the same goes when this is cancelled. Closed.
+        ValueError, TypeError.
         """
         outgoing = Outgoing(message)
         try:
@@ -91,7 +99,10 @@ class Tunnel:
         return self._error is not None
 
     async def close(self, timeout: float = PATIENCE) -> None:
-        """End it, once the node has confirmed that: the other end still gets what was sent. Idempotent, never raises."""
+        """End it, once the node has confirmed that: the other end still gets what was sent.
+
+        Idempotent, never raises.
+        """
         first, self._closing = not (self._closing or self._error), True
         if first:
             with contextlib.suppress(Closed):  # the other end was faster

@@ -1,7 +1,10 @@
-"""The Python binding: what a program uses to talk to others through the Iris node on its host. See docs/python.md.
+"""The Python binding: what a program uses to talk to others through the Iris node on its host.
 
-Needs the standard library and construct alone. `protocol.py`, `flow.py` and `backlog.py` are the core, which `iris.aio` shares; here is the
-face for programs with threads. All that programs use is at hand as `iris.…` too.
+See docs/python.md.
+
+Needs the standard library and construct alone. `protocol.py`, `flow.py` and `backlog.py` are the
+core, which `iris.aio` shares; here is the face for programs with threads. All that programs use is
+at hand as `iris.…` too.
 """
 
 from iris.client.connection import Connection, Subscription, connect

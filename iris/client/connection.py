@@ -1,4 +1,6 @@
-"""A program's connection to the node on its host, for programs with threads; `iris.aio` has the same for asyncio.
+"""A program's connection to the node on its host, for programs with threads.
+
+`iris.aio` has the same for asyncio.
 
 Answers to the upper half of iris-go's connection.go.
 """
@@ -10,26 +12,29 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from types import TracebackType
 
-from iris.client.attachment import Attachment, attach
-from iris.client.codec import Buffer
 from iris.client.errors import Closed, TimedOut
 from iris.client.limits import PATIENCE, PORT, TopicLimits
+from iris.client.node_connection import NodeConnection, attach
 from iris.client.pending import Answer, Reply
 from iris.client.pool import Pool
 from iris.client.tunnel import Tunnel
-from iris.outbox import Batch, flush_batch
+from iris.relay_protocol.client_codec import Buffer
+from iris.runtime.send_buffer import Batch, flush_batch
 
 _log = logging.getLogger(__name__)
 
 
 class Connection:
-    """An attached program; made by `iris.connect`, or at hand as `Service.connection`. Any number of threads may use one.
+    """An attached program; made by `iris.connect`, or at hand as `Service.connection`.
 
-    Everything raises `Closed` once the connection has ended, and ValueError or TypeError for arguments that can't be right. Messages are
-    bytes-like; `bytes` are sent from where they are, and anything that can change is copied first. Times are in seconds.
+    Any number of threads may use one.
+
+    Everything raises `Closed` once the connection has ended, and ValueError or TypeError for
+    arguments that can't be right. Messages are bytes-like; `bytes` are sent from where they are,
+    and anything that can change is copied first. Times are in seconds.
     """
 
-    def __init__(self, attachment: Attachment) -> None:
+    def __init__(self, attachment: NodeConnection) -> None:
         self._attachment, self._core = attachment, attachment.core
         self._lock = threading.Lock()  # guards _topics, in one go with what the core does
         self._topics: dict[str, Pool[bytes]] = {}
@@ -37,11 +42,19 @@ class Connection:
     def __enter__(self) -> "Connection":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def request(self, cluster: str, request: Buffer, timeout: float) -> bytes:
-        """Ask one member of a cluster, and wait for its reply. Raises: Fault with what it said when it failed; TimedOut."""
+        """Ask one member of a cluster, and wait for its reply. Raises.
+
+        Fault with what it said when it failed; TimedOut.
+        """
         self._attachment.may_wait()
         answer = Answer()
         number = self._core.request(cluster, request, timeout, answer)
@@ -53,9 +66,12 @@ class Connection:
         return answer.result()
 
     def submit(self, cluster: str, request: Buffer, timeout: float) -> "Future[bytes]":
-        """The same without waiting: the future gets the reply, or what `request` would raise. It can't be cancelled.
+        """The same without waiting: the future gets the reply, or what `request` would raise.
 
-        Its callbacks run in the thread that reads, so they must be quick, and can't wait for anything of this connection.
+        It can't be cancelled.
+
+        Its callbacks run in the thread that reads, so they must be quick, and can't wait for
+        anything of this connection.
         """
         reply = Reply()
         self._core.request(cluster, request, timeout, reply)
@@ -72,18 +88,29 @@ class Connection:
         self._core.publish(topic, event)
         self._attachment.hold_back()
 
-    def subscribe(self, topic: str, handler: Callable[[bytes], None], limits: TopicLimits | None = None) -> "Subscription":
-        """Have a handler called with each event of a topic, in bounded threads; it may take a moment until the first ones come.
+    def subscribe(
+        self, topic: str, handler: Callable[[bytes], None], limits: TopicLimits | None = None
+    ) -> "Subscription":
+        """Have a handler called with each event of a topic, in bounded threads.
+
+        It may take a moment until the first ones come.
 
         Raises: StateError when there is a subscription of that topic already.
         """
         limits = limits or TopicLimits()
         attachment = self._attachment
-        pool = attachment.new_pool(handler, threads=limits.event_threads, memory=limits.event_memory, kind="topic")
+        pool = attachment.new_pool(
+            handler, threads=limits.event_threads, memory=limits.event_memory, kind="topic"
+        )
 
         def deliver(event: bytes) -> None:
             if not pool.submit(event, len(event)):
-                _log.error("%s: an event of '%s' is dropped: those that wait take %d bytes", attachment.name, topic, limits.event_memory)
+                _log.error(
+                    "%s: an event of '%s' is dropped: those that wait take %d bytes",
+                    attachment.name,
+                    topic,
+                    limits.event_memory,
+                )
 
         with self._lock:
             try:
@@ -96,7 +123,10 @@ class Connection:
         return Subscription(self, topic, pool)
 
     def unsubscribe(self, topic: str) -> None:
-        """End a subscription: its handler isn't called any more. Raises: StateError when there is none."""
+        """End a subscription: its handler isn't called any more. Raises.
+
+        StateError when there is none.
+        """
         self._unsubscribe(topic)
 
     def _unsubscribe(self, topic: str, only: Pool[bytes] | None = None) -> None:
@@ -123,9 +153,11 @@ class Connection:
             return future.result()  # that was the node's word, or it comes in the same moment
 
     def batch(self) -> Batch:
-        """While a thread is in `with connection.batch():`, what it says gathers, and is sent at the end of the block, in few system calls.
+        """While a thread is in `with connection.batch():`, what it says gathers, and is sent at the
+        end of the block, in few system calls.
 
-        For many requests of `submit`, broadcasts, events or small messages at a time. Don't wait in there for a future of `submit`.
+        For many requests of `submit`, broadcasts, events or small messages at a time. Don't wait in
+        there for a future of `submit`.
         """
         return Batch()
 
@@ -135,16 +167,23 @@ class Connection:
         return self._core.ended is not None
 
     def close(self, timeout: float = 10.0) -> None:
-        """Leave in order: what was sent is sent, requests in hand are finished, tunnels and subscriptions end. Idempotent, never raises.
+        """Leave in order.
 
-        Called by one of its own handlers it doesn't wait for that. When the node doesn't answer within the timeout, it hangs up.
+        What was sent is sent, requests in hand are finished, tunnels and subscriptions end.
+        Idempotent, never raises.
+
+        Called by one of its own handlers it doesn't wait for that. When the node doesn't answer
+        within the timeout, it hangs up.
         """
         self._attachment.close(timeout)
 
     def abort(self) -> None:
-        """Hang up, at once, without more words: to others, this program has vanished, so that nobody takes its tunnels for complete.
+        """Hang up, at once, without more words.
 
-        For who can't finish what it has begun to say. Idempotent, never raises; whatever this program waits for ends with `Closed`.
+        To others, this program has vanished, so that nobody takes its tunnels for complete.
+
+        For who can't finish what it has begun to say. Idempotent, never raises; whatever this
+        program waits for ends with `Closed`.
         """
         self._attachment.abort()
 
@@ -158,7 +197,12 @@ class Subscription:
     def __enter__(self) -> "Subscription":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -167,12 +211,15 @@ class Subscription:
             self._connection._unsubscribe(self.topic, self._pool)
 
 
-def connect(port: int = PORT, *, on_drop: Callable[[Closed], None] | None = None, timeout: float = PATIENCE) -> Connection:
+def connect(
+    port: int = PORT, *, on_drop: Callable[[Closed], None] | None = None, timeout: float = PATIENCE
+) -> Connection:
     """Attach to the node on this host, to use services of others.
 
-    on_drop is told when the node is lost: once, by the thread that read from it, after everything that waited was told.
+    on_drop is told when the node is lost: once, by the thread that read from it, after everything
+    that waited was told.
     Raises: OSError when there is no node; Denied when it doesn't want us; TimedOut, Closed.
     """
-    attachment = Attachment(attach(port, timeout), on_drop=on_drop)
+    attachment = NodeConnection(attach(port, timeout), on_drop=on_drop)
     attachment.start(None, timeout)
     return Connection(attachment)

@@ -14,9 +14,12 @@ Stream = io.BufferedReader | io.BufferedWriter | io.BufferedRWPair
 
 
 class TunnelFile(io.RawIOBase):
-    """Bytes through a tunnel, unbuffered: each write is a message, and a read gives what there is of the next one.
+    """Bytes through a tunnel, unbuffered.
 
-    The file ends where the other end closes the tunnel; closing the file doesn't close the tunnel. Raises: what `send` and `recv` raise.
+    Each write is a message, and a read gives what there is of the next one.
+
+    The file ends where the other end closes the tunnel; closing the file doesn't close the tunnel.
+    Raises: what `send` and `recv` raise.
     """
 
     def __init__(self, tunnel: "Tunnel", timeout: float | None = None) -> None:
@@ -63,5 +66,7 @@ def open_tunnel(tunnel: "Tunnel", mode: str, buffering: int, timeout: float | No
     if mode == "wb":
         return io.BufferedWriter(TunnelFile(tunnel, timeout), buffering)
     if mode == "rwb":
-        return io.BufferedRWPair(TunnelFile(tunnel, timeout), TunnelFile(tunnel, timeout), buffering)
+        return io.BufferedRWPair(
+            TunnelFile(tunnel, timeout), TunnelFile(tunnel, timeout), buffering
+        )
     raise ValueError(f"mode '{mode}', want 'rb', 'wb' or 'rwb'")

@@ -1,22 +1,31 @@
-"""Which chunks of a tunnel's messages may be sent when, and what the chunks that come make up. Core: no socket, thread or clock.
+"""Which chunks of a tunnel's messages may be sent when, and what the chunks that come make up.
 
-Answers to the computing half of iris-go's tunnel.go. Not thread-safe: the shell has a lock. Sizes in bytes.
+Core: no socket, thread or clock.
+
+Answers to the computing half of iris-go's tunnel.go. Not thread-safe: the shell has a lock. Sizes
+in bytes.
 """
 
 from collections import deque
 
-from iris.client import codec
-from iris.client.limits import MESSAGE_SIZE
 from iris.errors import ProtocolError
+from iris.relay_protocol import client_codec as codec
+from iris.relay_protocol.schema import MESSAGE_SIZE
 
 _LOTS = 16  # space is given back in so many lots, not for every small message
 
 
 class Outgoing:
-    """A message on its way into a tunnel. Given up halfway, it is the other end that forgets it when the next one begins."""
+    """A message on its way into a tunnel.
+
+    Given up halfway, it is the other end that forgets it when the next one begins.
+    """
 
     def __init__(self, data: codec.Buffer) -> None:
-        """Raises: ValueError for one that is too long, or empty (the protocol can't say that); TypeError."""
+        """Raises: ValueError for one that is too long, or empty (the protocol can't say that).
+
+        TypeError.
+        """
         self.data = memoryview(codec.payload(data))
         self.sent = 0
         if not self.data:
@@ -29,7 +38,10 @@ class Outgoing:
 
 
 class Flow:
-    """One end of a tunnel: `cut` and `allow` are the way out, `take`, `next` and `settle` the way in."""
+    """One end of a tunnel.
+
+    `cut` and `allow` are the way out, `take`, `next` and `settle` the way in.
+    """
 
     def __init__(self, number: int, chunk_limit: int, buffer: int) -> None:
         """chunk_limit of what is sent; buffer is what we have granted the other end at first."""
@@ -48,16 +60,21 @@ class Flow:
         """So much more may be sent."""
         self._allowance += space
 
-    def cut(self, message: Outgoing) -> list[codec.Steady]:
-        """The packets of it that may be sent now, none when the next chunk has to wait for an allowance."""
-        packets: list[codec.Steady] = []
+    def cut(self, message: Outgoing) -> list[codec.ImmutableBytes]:
+        """The packets of it that may be sent now, none when the next chunk has to wait for an
+        allowance.
+        """
+        packets: list[codec.ImmutableBytes] = []
         data, size = message.data, len(message.data)
         while message.sent < size:
             chunk = data[message.sent : message.sent + self._chunk_limit]
             length = len(chunk)
             if length > self._allowance:
                 break
-            packets += (codec.tunnel_transfer(self._number, 0 if message.sent else size, length), chunk)
+            packets += (
+                codec.tunnel_transfer(self._number, 0 if message.sent else size, length),
+                chunk,
+            )
             self._allowance -= length
             message.sent += length
         return packets
@@ -65,7 +82,9 @@ class Flow:
     # In
 
     def take(self, size: int, chunk: bytes) -> bool:
-        """Add a chunk; size is that of the whole message in its first one, else 0. Returns: whether a message is whole now.
+        """Add a chunk; size is that of the whole message in its first one, else 0. Returns.
+
+        Whether a message is whole now.
 
         Raises: ProtocolError when that can't be.
         """
@@ -101,7 +120,10 @@ class Flow:
         return message
 
     def settle(self) -> bytes:
-        """A packet that gives back the space of what was taken out; nothing while it isn't worth one. After `take` and `next`."""
+        """A packet that gives back the space of what was taken out.
+
+        Nothing while it isn't worth one. After `take` and `next`.
+        """
         needed = max(self._missing, self._chunk_limit)
         if not self._owed or (self._owed < self._lot and needed <= self._space):
             return b""

@@ -40,7 +40,10 @@ class Decorators:
 
 
 def fault_text(error: BaseException, service: str) -> str:
-    """What the caller is told of a request that failed; what wasn't meant as an answer is logged, too. Never empty."""
+    """What the caller is told of a request that failed.
+
+    What wasn't meant as an answer is logged, too. Never empty.
+    """
     if isinstance(error, Fault):
         return str(error) or "failed"
     _log.error("%s: the handler of a request failed", service, exc_info=error)

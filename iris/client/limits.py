@@ -6,11 +6,7 @@ Answers to iris-go's limits.go, whose defaults these are.
 import os
 from dataclasses import dataclass
 
-from iris.config import Limits
-
 PORT = 55_555  # of the local node, unless it was told otherwise
-MESSAGE_SIZE = Limits().message_size  # of one message of any kind; the node drops who sends a longer one
-NAME_SIZE = Limits().name_size  # of a cluster's or topic's name in UTF-8
 TUNNEL_BUFFER = 64 << 20  # of one tunnel's messages that came and weren't received yet
 PATIENCE = 5.0  # seconds that a node may be late with what it owes us
 
@@ -20,17 +16,21 @@ _MEMORY = 64 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceLimits:
-    """How many handlers of a service run at a time, and how many bytes wait for them; what comes beyond that is dropped, and logged.
+    """How many handlers of a service run at a time, and how many bytes wait for them.
 
-    With 0 threads, handlers run in the thread that reads from the node: that is the fastest, but while one runs nothing else is read,
-    so it must be quick, and can't wait for anything of its own connection. In `iris.aio` a thread is a task, and 0 isn't possible.
+    What comes beyond that is dropped, and logged.
+
+    With 0 threads, handlers run in the thread that reads from the node: that is the fastest, but
+    while one runs nothing else is read, so it must be quick, and can't wait for anything of its own
+    connection. In `iris.aio` a thread is a task, and 0 isn't possible.
     """
 
     broadcast_threads: int = _THREADS
     broadcast_memory: int = _MEMORY
     request_threads: int = _THREADS
     request_memory: int = _MEMORY
-    tunnel_threads: int = 256  # tunnels of others that are handled at a time; further ones aren't accepted
+    # tunnels of others that are handled at a time; further ones aren't accepted
+    tunnel_threads: int = 256
 
     def __post_init__(self) -> None:
         _check(self)
@@ -38,7 +38,10 @@ class ServiceLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class TopicLimits:
-    """The same for the events of one subscription. With 1 thread (or 0) they are handled in the order in which they came."""
+    """The same for the events of one subscription.
+
+    With 1 thread (or 0) they are handled in the order in which they came.
+    """
 
     event_threads: int = _THREADS
     event_memory: int = _MEMORY

@@ -1,6 +1,9 @@
-"""What waits for the reply to a request, with threads: a future, and what a thread alone needs. See `protocol.Pending`.
+"""What waits for the reply to a request, with threads: a future, and what a thread alone needs.
 
-A `concurrent.futures.Future` spends most of its time on a condition that hardly any future of `submit` ever needs.
+See `protocol.Pending`.
+
+A `concurrent.futures.Future` spends most of its time on a condition that hardly any future of
+`submit` ever needs.
 """
 
 import threading
@@ -8,7 +11,8 @@ from concurrent.futures import Future
 from concurrent.futures._base import FINISHED, RUNNING
 from typing import Any, Final
 
-_deciding: Final = threading.RLock()  # a leaf: whether a reply is completed before or after it has got a condition
+# a leaf: whether a reply is completed before or after it has got a condition
+_deciding: Final = threading.RLock()
 
 
 class _Condition:
@@ -19,14 +23,18 @@ class _Condition:
             fields = vars(reply)
             fields.setdefault("_waiters", [])
             fields.setdefault("_done_callbacks", [])
-            made: threading.Condition = fields.setdefault("_condition", threading.Condition())  # found before this from now on
+            # found before this from now on
+            made: threading.Condition = fields.setdefault("_condition", threading.Condition())
         return made
 
 
 class Reply(Future[bytes]):
-    """A future that is under way, and can't be cancelled. It has a condition from when it is waited for; until then, all is quicker.
+    """A future that is under way, and can't be cancelled.
 
-    Everything that `concurrent.futures` does with futures works with it: tests/unit/client/test_pending.py.
+    It has a condition from when it is waited for; until then, all is quicker.
+
+    Everything that `concurrent.futures` does with futures works with it:
+    tests/unit/client/test_pending.py.
     """
 
     _state, _result, _exception = RUNNING, None, None
@@ -41,7 +49,10 @@ class Reply(Future[bytes]):
         return self._state == FINISHED
 
     def result(self, timeout: float | None = None) -> bytes:
-        """The reply. Raises: what `Connection.request` would; TimeoutError when it hasn't come within `timeout` seconds."""
+        """The reply. Raises: what `Connection.request` would.
+
+        TimeoutError when it hasn't come within `timeout` seconds.
+        """
         if self._state == FINISHED and self._exception is None:
             reply: bytes = self._result  # type: ignore[assignment]
             return reply
@@ -102,7 +113,10 @@ class Answer:
         self._bell.release()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it is done, once; False when it isn't within `timeout` seconds. -1 is for ever."""
+        """Wait until it is done, once; False when it isn't within `timeout` seconds.
+
+        -1 is for ever.
+        """
         return self._bell.acquire(timeout=timeout)
 
     def result(self) -> bytes:

@@ -1,9 +1,11 @@
 """A bounded number of threads that carry out what waits for them. Shell around `backlog.py`.
 
-Answers to the thread pools of iris-go. Threads are started when they are needed, and end after a while without work.
+Answers to the thread pools of iris-go. Threads are started when they are needed, and end after a
+while without work.
 
-Waking a thread costs more than most handlers do. So one is woken at a time, and it wakes the next one only when there still is something
-to do: quick work is done by few threads without a hand-over for each item, slow work soon has all threads that it may have.
+Waking a thread costs more than most handlers do. So one is woken at a time, and it wakes the next
+one only when there still is something to do: quick work is done by few threads without a hand-over
+for each item, slow work soon has all threads that it may have.
 """
 
 import logging
@@ -12,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from iris.client.backlog import Backlog
+from iris.client.bounded_queue import BoundedQueue
 
 _IDLE = 10.0  # seconds after which a thread without work ends
 
@@ -21,15 +23,30 @@ _log = logging.getLogger(__name__)
 
 
 class Pool(Generic[T]):
-    """Runs `work` for each item, in at most `threads` threads; with 0 in that of `submit`. Its maker closes it."""
+    """Runs `work` for each item, in at most `threads` threads; with 0 in that of `submit`.
 
-    def __init__(self, work: Callable[[T], None], *, threads: int, memory: int, name: str, idle: float = _IDLE) -> None:
-        """Take items, but do nothing before `start`. memory in bytes of waiting items; idle in seconds."""
+    Its maker closes it.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[T], None],
+        *,
+        threads: int,
+        memory: int,
+        name: str,
+        idle: float = _IDLE,
+    ) -> None:
+        """Take items, but do nothing before `start`. memory in bytes of waiting items.
+
+        Idle in seconds.
+        """
         self._work, self._limit, self._name, self._idle_time = work, threads, name, idle
-        self._backlog: Backlog[T] = Backlog(memory)
+        self._backlog: BoundedQueue[T] = BoundedQueue(memory)
         self._lock = threading.Lock()  # guards all below, and _backlog
         self._threads: set[threading.Thread] = set()
-        self._idle: list[threading.Lock] = []  # one of each thread without work, which waits for its release
+        # one of each thread without work, which waits for its release
+        self._idle: list[threading.Lock] = []
         self._waking = False  # a thread is on its way to take an item
         self._running = False
         self._closed = False
@@ -66,7 +83,10 @@ class Pool(Generic[T]):
         return thread in self._threads
 
     def close(self) -> int:
-        """Begin with nothing more; what is being worked on goes on. Idempotent. Returns: how many items were dropped."""
+        """Begin with nothing more; what is being worked on goes on. Idempotent. Returns.
+
+        How many items were dropped.
+        """
         with self._lock:
             self._closed, self._running = True, False
             dropped = self._backlog.clear()
@@ -75,7 +95,10 @@ class Pool(Generic[T]):
         return dropped
 
     def join(self, timeout: float) -> bool:
-        """Wait until all threads have ended, but the caller's own; False after `timeout` seconds. After `close`."""
+        """Wait until all threads have ended, but the caller's own; False after `timeout` seconds.
+
+        After `close`.
+        """
         deadline = time.monotonic() + timeout
         with self._lock:
             others = self._threads - {threading.current_thread()}
@@ -92,7 +115,9 @@ class Pool(Generic[T]):
             self._idle.pop().release()
         elif len(self._threads) < self._limit:
             self._started += 1
-            thread = threading.Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True)
+            thread = threading.Thread(
+                target=self._run, name=f"{self._name}-{self._started}", daemon=True
+            )
             try:
                 thread.start()
             except RuntimeError:  # the system has none left
@@ -147,5 +172,6 @@ class Pool(Generic[T]):
     def _do(self, item: T) -> None:
         try:
             self._work(item)
-        except BaseException:  # an exit isn't one from here, but would leave the pool without this thread
+        # an exit isn't one from here, but would leave the pool without this thread
+        except BaseException:
             _log.exception("%s: a handler failed", self._name)

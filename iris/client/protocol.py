@@ -1,10 +1,13 @@
-"""What one attached application has asked for and gets: the client's half of the relay protocol. Core: no socket, thread or clock.
+"""What one attached application has asked for and gets: the client's half of the relay protocol.
 
-Answers to iris-go's events.go and the tables of connection.go. Both faces, `iris.client` and `iris.aio`, are shells around this: bytes come
-in through `feed`, leave through the face's `write_soon`, and what happens is told to the face or completes a future of its.
+ClientProtocol: no socket, thread or clock.
 
-Bytes are fed by one thread, calls may come from any. Tables are plain dicts: who takes an entry out, with `pop`, is the one who deals with
-it. Lock order: _lock -> the face's `write_soon`.
+Answers to iris-go's events.go and the tables of connection.go. Both faces, `iris.client` and
+`iris.aio`, are shells around this: bytes come in through `feed`, leave through the face's
+`write_soon`, and what happens is told to the face or completes a future of its.
+
+Bytes are fed by one thread, calls may come from any. Tables are plain dicts: who takes an entry
+out, with `pop`, is the one who deals with it. Lock order: _lock -> the face's `write_soon`.
 """
 
 import itertools
@@ -12,11 +15,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from iris.client import codec
-from iris.client.codec import Buffer
 from iris.client.errors import Closed, Denied, Fault, TimedOut
 from iris.errors import ProtocolError, StateError
-from iris.service.relay.schema import VERSION, Op
+from iris.relay_protocol import client_codec as codec
+from iris.relay_protocol.client_codec import Buffer
+from iris.relay_protocol.schema import VERSION, Op
 
 
 class Pending(Protocol):
@@ -39,7 +42,10 @@ class TunnelEnd(Protocol):
         """So many bytes more may be sent."""
 
     def handle_chunk(self, size: int, chunk: bytes) -> None:
-        """A part of a message came; size is the whole message's in its first part, else 0. Raises: ProtocolError."""
+        """A part of a message came; size is the whole message's in its first part, else 0. Raises.
+
+        ProtocolError.
+        """
 
     def handle_close(self, error: Closed) -> None:
         """It is over."""
@@ -55,14 +61,14 @@ T_co = TypeVar("T_co", bound=TunnelEnd, covariant=True)
 class Face(Protocol[T_co]):
     """What the core needs of the shell around it. None of these waits."""
 
-    def write_soon(self, first: codec.Steady, /, *more: codec.Steady) -> None:
+    def write_soon(self, first: codec.ImmutableBytes, /, *more: codec.ImmutableBytes) -> None:
         """Write one packet. Raises: Closed when that is in vain."""
 
     def new_tunnel(self, number: int, chunk_limit: int) -> T_co:
         """Make the end of a tunnel, which is there from now on."""
 
 
-class Intake(Protocol):
+class Dispatcher(Protocol):
     """What a service does with what comes for it. None of these waits."""
 
     def handle_broadcast(self, message: bytes) -> None:
@@ -72,20 +78,29 @@ class Intake(Protocol):
         """A request to the cluster came, to be answered within that many seconds."""
 
     def handle_offer(self, build_id: int, chunk_limit: int) -> None:
-        """Somebody wants a tunnel to the cluster: `Core.accept` takes it."""
+        """Somebody wants a tunnel to the cluster: `ClientProtocol.accept` takes it."""
 
 
-class Core(Generic[T]):
-    """One connection. Arguments that can't be right raise ValueError or TypeError; every call raises Closed once it has ended."""
+class ClientProtocol(Generic[T]):
+    """One connection. Arguments that can't be right raise ValueError or TypeError.
 
-    def __init__(self, face: Face[T], *, attached: Pending, cluster: str, tunnel_buffer: int) -> None:
-        """Wait for the answer to `greeting`; attached gets it: None, or the Denied or Closed that came instead."""
+    Every call raises Closed once it has ended.
+    """
+
+    def __init__(
+        self, face: Face[T], *, attached: Pending, cluster: str, tunnel_buffer: int
+    ) -> None:
+        """Wait for the answer to `greeting`; attached gets it.
+
+        None, or the Denied or Closed that came instead.
+        """
         self.greeting = codec.init(cluster)
         self.tunnel_buffer = tunnel_buffer  # bytes
         self.ended: Closed | None = None
-        self.intake: Intake | None = None  # of a service, to be set before the first feed()
+        self.intake: Dispatcher | None = None  # of a service, to be set before the first feed()
         self._face, self._attached = face, attached
-        self._lock = threading.Lock()  # guards changes of _subscriptions, in one go with their packets
+        # guards changes of _subscriptions, in one go with their packets
+        self._lock = threading.Lock()
         self._numbers, self._tunnel_numbers = itertools.count(), itertools.count()
         self._pending: dict[int, Pending] = {}
         self._building: dict[int, Pending] = {}
@@ -104,7 +119,8 @@ class Core(Generic[T]):
             Op.TUNNEL_TRANSFER: self._take_chunk,
             Op.TUNNEL_CLOSE: self._take_tunnel_close,
         }
-        self._handlers = handlers  # the parser lets nothing pass that isn't in there, or one of the two that `feed` knows
+        # the parser lets nothing pass that isn't in there, or one of the two that `feed` knows
+        self._handlers = handlers
 
     def feed(self, data: bytes) -> None:
         """Take what the node sent. Raises: ProtocolError when that breaks the rules."""
@@ -120,7 +136,10 @@ class Core(Generic[T]):
                 handlers[op](*fields)
 
     def end(self, error: Closed) -> bool:
-        """Nothing will come any more: whoever waits is told. Idempotent; returns whether this was the end."""
+        """Nothing will come any more: whoever waits is told. Idempotent.
+
+        Returns whether this was the end.
+        """
         with self._lock:
             if self.ended is not None:
                 return False
@@ -145,7 +164,10 @@ class Core(Generic[T]):
         self._send(codec.publish(topic, codec.payload(event)))
 
     def request(self, cluster: str, request: Buffer, timeout: float, pending: Pending) -> int:
-        """Ask one of a cluster; pending gets the reply's bytes, or a Fault, TimedOut or Closed. Returns: a number for `forget`."""
+        """Ask one of a cluster; pending gets the reply's bytes, or a Fault, TimedOut or Closed.
+
+        Returns: a number for `forget`.
+        """
         number = next(self._numbers)
         packet = codec.request(number, cluster, codec.payload(request), codec.milliseconds(timeout))
         self._pending[number] = pending
@@ -157,7 +179,10 @@ class Core(Generic[T]):
         return number
 
     def forget(self, number: int) -> bool:
-        """Nobody waits for the answer to that request any more. Returns: whether it hasn't come, and won't."""
+        """Nobody waits for the answer to that request any more. Returns.
+
+        Whether it hasn't come, and won't.
+        """
         return self._pending.pop(number, None) is not None
 
     def reply(self, number: int, reply: Buffer) -> None:
@@ -169,7 +194,10 @@ class Core(Generic[T]):
         self._write(codec.fault(number, text))
 
     def subscribe(self, topic: str, deliver: Callable[[bytes], None]) -> None:
-        """Have events of a topic delivered, which mustn't wait. Raises: StateError when they are already."""
+        """Have events of a topic delivered, which mustn't wait. Raises.
+
+        StateError when they are already.
+        """
         packet = codec.subscribe(topic)
         with self._lock:
             if topic in self._subscriptions:
@@ -188,7 +216,10 @@ class Core(Generic[T]):
             self._write(packet)
 
     def tunnel(self, cluster: str, timeout: float, pending: Pending) -> int:
-        """Build a tunnel to one of a cluster; pending gets it, or a TimedOut or Closed. Returns: a number for `forget_tunnel`."""
+        """Build a tunnel to one of a cluster; pending gets it, or a TimedOut or Closed. Returns.
+
+        A number for `forget_tunnel`.
+        """
         number = next(self._tunnel_numbers)
         packet = codec.tunnel_init(number, cluster, codec.milliseconds(timeout))
         self._building[number] = pending
@@ -200,14 +231,22 @@ class Core(Generic[T]):
         return number
 
     def forget_tunnel(self, number: int) -> bool:
-        """Nobody waits for that tunnel any more: should it come, it is closed. Returns: whether it hasn't come just now."""
+        """Nobody waits for that tunnel any more: should it come, it is closed. Returns.
+
+        Whether it hasn't come just now.
+        """
         return self._building.pop(number, None) is not None
 
     def accept(self, build_id: int, chunk_limit: int) -> T:
-        """Take a tunnel that was offered. Within `handle_offer` only, as what comes next may be for it."""
+        """Take a tunnel that was offered.
+
+        Within `handle_offer` only, as what comes next may be for it.
+        """
         number = next(self._tunnel_numbers)
         tunnel = self._tunnels[number] = self._face.new_tunnel(number, chunk_limit)
-        self._write(codec.tunnel_confirm(build_id, number) + codec.tunnel_allow(number, self.tunnel_buffer))
+        self._write(
+            codec.tunnel_confirm(build_id, number) + codec.tunnel_allow(number, self.tunnel_buffer)
+        )
         return tunnel
 
     def close_tunnel(self, number: int) -> None:
@@ -219,12 +258,12 @@ class Core(Generic[T]):
         """Leave: requests in hand may still be answered, until the node's close ends everything."""
         self._write(codec.CLOSE)
 
-    def _write(self, packet: codec.Steady) -> None:
+    def _write(self, packet: codec.ImmutableBytes) -> None:
         if self.ended is not None:
             raise self.ended.again()
         self._face.write_soon(packet)
 
-    def _send(self, packet: tuple[codec.Steady, ...]) -> None:
+    def _send(self, packet: tuple[codec.ImmutableBytes, ...]) -> None:
         if len(packet) == 1:
             self._write(packet[0])
             return
@@ -247,7 +286,7 @@ class Core(Generic[T]):
     def _take_close(self, reason: str) -> None:
         self.end(Closed(reason))
 
-    def _service(self) -> Intake:
+    def _service(self) -> Dispatcher:
         if self.intake is None:
             raise ProtocolError("the node sends what is for services only")
         return self.intake
@@ -288,7 +327,8 @@ class Core(Generic[T]):
             tunnel = self._tunnels[number] = self._face.new_tunnel(number, _checked(chunk_limit))
             try:
                 self._write(codec.tunnel_allow(number, self.tunnel_buffer))
-            finally:  # who waits is told in any case; should that have been in vain, the end comes next
+            # who waits is told in any case; should that have been in vain, the end comes next
+            finally:
                 pending.set_result(tunnel)
 
     def _take_allowance(self, number: int, space: int) -> None:

@@ -1,4 +1,6 @@
-"""Services: what a program does for others, as a member of a cluster; with threads. `iris.aio` has the same for asyncio.
+"""Services: what a program does for others, as a member of a cluster; with threads.
+
+`iris.aio` has the same for asyncio.
 
 Answers to iris-go's service.go, and to its half of events.go.
 """
@@ -6,18 +8,20 @@ Answers to iris-go's service.go, and to its half of events.go.
 from collections.abc import Callable
 from types import TracebackType
 
-from iris.client.attachment import Attachment, attach
-from iris.client.codec import Buffer, name
 from iris.client.connection import Connection
 from iris.client.errors import Closed, Fault
 from iris.client.handlers import Decorators
 from iris.client.limits import PATIENCE, PORT, ServiceLimits
-from iris.client.serving import Serving
+from iris.client.node_connection import NodeConnection, attach
+from iris.client.threaded_dispatcher import ThreadedDispatcher
 from iris.client.tunnel import Tunnel
+from iris.relay_protocol.client_codec import Buffer, name
 
 
 class Handler(Decorators):
-    """What a service does. Subclass it and define what it handles, or decorate functions with an instance's `on_…`:
+    """What a service does.
+
+    Subclass it and define what it handles, or decorate functions with an instance's `on_…`:
 
         handler = iris.Handler()
 
@@ -35,7 +39,10 @@ class Handler(Decorators):
         """Take a message to all of the cluster."""
 
     def handle_request(self, request: bytes) -> Buffer:
-        """Answer a request. An exception fails it: the caller gets its text, only that of a `Fault` if it is one."""
+        """Answer a request. An exception fails it.
+
+        The caller gets its text, only that of a `Fault` if it is one.
+        """
         raise Fault("this service takes no requests")
 
     def handle_tunnel(self, tunnel: Tunnel) -> None:
@@ -48,18 +55,26 @@ class Handler(Decorators):
 class Service:
     """A registered service, until `close` or the end of its `with` block."""
 
-    def __init__(self, attachment: Attachment, cluster: str) -> None:
+    def __init__(self, attachment: NodeConnection, cluster: str) -> None:
         self._attachment, self.cluster = attachment, cluster
         self.connection = Connection(attachment)
 
     def __enter__(self) -> "Service":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end. Returns: whether it has ended, which False denies after `timeout` seconds."""
+        """Wait for its end. Returns.
+
+        Whether it has ended, which False denies after `timeout` seconds.
+        """
         return self._attachment.wait(timeout)
 
     def close(self, timeout: float = 10.0) -> None:
@@ -75,9 +90,12 @@ def register(
     port: int = PORT,
     timeout: float = PATIENCE,
 ) -> Service:
-    """Attach to the node on this host as a member of a cluster. A mere function as the handler answers requests.
+    """Attach to the node on this host as a member of a cluster.
 
-    Raises: OSError when there is no node; Denied when it doesn't want us; TimedOut, Closed; what the handler's `init` raises.
+    A mere function as the handler answers requests.
+
+    Raises: OSError when there is no node; Denied when it doesn't want us; TimedOut, Closed; what
+    the handler's `init` raises.
     """
     if not isinstance(handler, Handler):
         function, handler = handler, Handler()
@@ -85,8 +103,8 @@ def register(
     if not cluster:
         raise ValueError("a service needs a cluster's name")
     name(cluster)
-    attachment = Attachment(attach(port, timeout), cluster, on_drop=handler.handle_drop)
-    intake = Serving(attachment, handler, limits or ServiceLimits())
+    attachment = NodeConnection(attach(port, timeout), cluster, on_drop=handler.handle_drop)
+    intake = ThreadedDispatcher(attachment, handler, limits or ServiceLimits())
     attachment.start(intake, timeout)
     service = Service(attachment, cluster)
     try:

@@ -1,6 +1,7 @@
 """One end of a tunnel, with threads. Shell around `flow.py`.
 
-Answers to iris-go's tunnel.go. Lock order: _sending -> _changed (held across no call but the core's); see attachment.py for the rest.
+Answers to iris-go's tunnel.go. Lock order: _sending -> _changed (held across no call but the
+core's); see attachment.py for the rest.
 """
 
 import contextlib
@@ -12,26 +13,29 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, overload
 
-from iris.client.codec import Buffer
 from iris.client.errors import Closed, TimedOut
 from iris.client.files import Stream, open_tunnel
 from iris.client.flow import Flow, Outgoing
 from iris.client.limits import PATIENCE
-from iris.outbox import flush_batch
+from iris.relay_protocol.client_codec import Buffer
+from iris.runtime.send_buffer import flush_batch
 
 if TYPE_CHECKING:
-    from iris.client.attachment import Attachment
+    from iris.client.node_connection import NodeConnection
 
 _log = logging.getLogger(__name__)
 
 
 class Tunnel:
-    """An ordered stream of messages, each way, to one other program; it is throttled by how fast the other one receives.
+    """An ordered stream of messages, each way, to one other program.
 
-    Any number of threads may use it. Iterating gives messages until the other end closes. Times are in seconds, None waits for ever.
+    It is throttled by how fast the other one receives.
+
+    Any number of threads may use it. Iterating gives messages until the other end closes. Times are
+    in seconds, None waits for ever.
     """
 
-    def __init__(self, attachment: "Attachment", number: int, chunk_limit: int) -> None:
+    def __init__(self, attachment: "NodeConnection", number: int, chunk_limit: int) -> None:
         self._attachment, self._number = attachment, number
         self._flow = Flow(number, chunk_limit, attachment.core.tunnel_buffer)
         self._sending = threading.Lock()  # whose turn it is to send a message
@@ -42,7 +46,12 @@ class Tunnel:
     def __enter__(self) -> "Tunnel":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -59,8 +68,8 @@ class Tunnel:
     def send(self, message: Buffer, timeout: float | None = None) -> None:
         """Send a message, which mustn't be empty; returns when the node has it all.
 
-        Raises: TimedOut when the other end didn't make room for it in time: it never gets that message then, whatever was sent of it.
-        Closed. ValueError, TypeError.
+        Raises: TimedOut when the other end didn't make room for it in time: it never gets that
+        message then, whatever was sent of it. Closed. ValueError, TypeError.
         """
         self._attachment.may_wait()
         outgoing = Outgoing(message)
@@ -72,7 +81,9 @@ class Tunnel:
                 with self._changed:
                     while not (self._error or (packets := self._flow.cut(outgoing))):
                         if not self._wait(deadline):
-                            raise TimedOut(f"{outgoing.sent} of {len(outgoing.data)} bytes could be sent")
+                            raise TimedOut(
+                                f"{outgoing.sent} of {len(outgoing.data)} bytes could be sent"
+                            )
                     if self._error is not None:
                         raise self._error.again()
                 self._attachment.write_soon(*packets)  # never more than the node allows
@@ -95,16 +106,26 @@ class Tunnel:
         return message
 
     @overload
-    def makefile(self, mode: Literal["rb"] = "rb", buffering: int = 65_536, timeout: float | None = None) -> io.BufferedReader: ...
+    def makefile(
+        self, mode: Literal["rb"] = "rb", buffering: int = 65_536, timeout: float | None = None
+    ) -> io.BufferedReader: ...
     @overload
-    def makefile(self, mode: Literal["wb"], buffering: int = 65_536, timeout: float | None = None) -> io.BufferedWriter: ...
+    def makefile(
+        self, mode: Literal["wb"], buffering: int = 65_536, timeout: float | None = None
+    ) -> io.BufferedWriter: ...
     @overload
-    def makefile(self, mode: Literal["rwb"], buffering: int = 65_536, timeout: float | None = None) -> io.BufferedRWPair: ...
-    def makefile(self, mode: str = "rb", buffering: int = 65_536, timeout: float | None = None) -> Stream:
-        """A file to read from ("rb"), write to ("wb") or both ("rwb"), which ends where the other end closes the tunnel.
+    def makefile(
+        self, mode: Literal["rwb"], buffering: int = 65_536, timeout: float | None = None
+    ) -> io.BufferedRWPair: ...
+    def makefile(
+        self, mode: str = "rb", buffering: int = 65_536, timeout: float | None = None
+    ) -> Stream:
+        """A file to read from ("rb"), write to ("wb") or both ("rwb"), which ends where the other
+        end closes the tunnel.
 
-        What is written is sent in messages of about `buffering` bytes. Closing the file sends what is left, and leaves the tunnel open.
-        The timeout is for each message. Don't mix it with `send` or `recv` in the same direction.
+        What is written is sent in messages of about `buffering` bytes. Closing the file sends what
+        is left, and leaves the tunnel open. The timeout is for each message. Don't mix it with
+        `send` or `recv` in the same direction.
         """
         return open_tunnel(self, mode, buffering, timeout)
 
@@ -114,7 +135,10 @@ class Tunnel:
         return self._error is not None
 
     def close(self, timeout: float = PATIENCE) -> None:
-        """End it, once the node has confirmed that: the other end still gets what was sent. Idempotent, never raises."""
+        """End it, once the node has confirmed that: the other end still gets what was sent.
+
+        Idempotent, never raises.
+        """
         with self._changed:
             first, self._closing = not (self._closing or self._error), True
         if first:

@@ -1,1 +1,4 @@
-"""Cryptography that is neither in OpenSSL nor in `cryptography`: cyclic groups and the station-to-station exchange."""
+"""Cryptography that is neither in OpenSSL nor in `cryptography`.
+
+Cyclic groups and the station-to-station exchange.
+"""

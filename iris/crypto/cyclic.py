@@ -1,8 +1,9 @@
 """Arithmetic in cyclic groups modulo a safe prime: exponentials for key exchanges, and new groups.
 
-Answers to Go's crypto/cyclic. Exponents are secrets, so powers come from GMP's constant time routine (through gmpy2); Python's own
-`pow` is neither constant time nor quick, and OpenSSL's Diffie-Hellman can't be had from `cryptography` at a bearable price: it proves
-the group's primality again, 1.6 s each time, whenever a peer's exponential is loaded, and is about to be removed from it.
+Answers to Go's crypto/cyclic. Exponents are secrets, so powers come from GMP's constant time
+routine (through gmpy2); Python's own `pow` is neither constant time nor quick, and OpenSSL's
+Diffie-Hellman can't be had from `cryptography` at a bearable price: it proves the group's primality
+again, 1.6 s each time, whenever a peer's exponential is loaded, and is about to be removed from it.
 """
 
 import os
@@ -34,7 +35,8 @@ class Group:
 
 
 def _power(base: int, exponent: int, modulus: int) -> int:
-    with gmpy2.context(allow_release_gil=True):  # 9 ms for 2,448 bits; other threads need not wait for it
+    # 9 ms for 2,448 bits; other threads need not wait for it
+    with gmpy2.context(allow_release_gil=True):
         return int(gmpy2.powmod_sec(base, exponent, modulus))
 
 
@@ -57,7 +59,8 @@ def exponential(group: Group, exponent: int) -> int:
 def shared_secret(group: Group, exponent: int, peer_exponential: int) -> bytes:
     """The peer's exponential to the power of our exponent, big-endian without leading zeros.
 
-    Raises: ProtocolError for an exponential outside of 2..p-2: it would make the secret known to anybody.
+    Raises: ProtocolError for an exponential outside of 2..p-2: it would make the secret known to
+    anybody.
     """
     if not 1 < peer_exponential < group.modulus - 1:
         raise ProtocolError("exponential outside of its group")
@@ -79,7 +82,11 @@ def generate_group(bits: int, entropy: Entropy = os.urandom) -> Group:
     while True:
         order = 1 << (bits - 2) | _draw(bits - 2, entropy) | 1
         modulus = 2 * order + 1
-        if gmpy2.gcd(order * modulus, _SMALL_PRIMES) == 1 and gmpy2.is_prime(order, _ROUNDS) and gmpy2.is_prime(modulus, _ROUNDS):
+        if (
+            gmpy2.gcd(order * modulus, _SMALL_PRIMES) == 1
+            and gmpy2.is_prime(order, _ROUNDS)
+            and gmpy2.is_prime(modulus, _ROUNDS)
+        ):
             break
     while not 1 < (root := _draw(bits, entropy)) < modulus - 1:
         pass

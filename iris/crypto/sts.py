@@ -1,7 +1,10 @@
-"""Station-to-station key exchange (Diffie, van Oorschot, Wiener 1992): a shared secret, and proof that both hold the same RSA key.
+"""Station-to-station key exchange (Diffie, van Oorschot, Wiener 1992).
 
-Answers to Go's crypto/sts, with the parameters of network version v0.3. What proves a side is its token: its signature of both
-exponentials, encrypted under the secret. Only numbers and bytes go in and out; how they travel is iris/proto/session's.
+A shared secret, and proof that both hold the same RSA key.
+
+Answers to Go's crypto/sts, with the parameters of network version v0.3. What proves a side is its
+token: its signature of both exponentials, encrypted under the secret. Only numbers and bytes go in
+and out; how they travel is iris/proto/session's.
 """
 
 import contextlib
@@ -68,14 +71,27 @@ STEPS = {
 
 
 class Exchange:
-    """One side of one exchange; core. The initiator calls initiate, verify, secret; the acceptor accept, finalize, secret.
+    """One side of one exchange; core. The initiator calls initiate, verify, secret.
 
-    A call out of that order raises StateError and changes nothing. Whatever is wrong with the other side's numbers or token raises
-    ProtocolError (AuthenticationError when it doesn't hold the key), and the exchange has failed for good.
+    The acceptor accept, finalize, secret.
+
+    A call out of that order raises StateError and changes nothing. Whatever is wrong with the other
+    side's numbers or token raises ProtocolError (AuthenticationError when it doesn't hold the key),
+    and the exchange has failed for good.
     """
 
-    def __init__(self, key: RSAPrivateKey, group: Group = STS_GROUP, *, exponent: int | None = None, entropy: Entropy = os.urandom) -> None:
-        """Prepare an exchange; `exponent` is for recorded ones, everybody else has it drawn from `entropy`."""
+    def __init__(
+        self,
+        key: RSAPrivateKey,
+        group: Group = STS_GROUP,
+        *,
+        exponent: int | None = None,
+        entropy: Entropy = os.urandom,
+    ) -> None:
+        """Prepare an exchange.
+
+        `exponent` is for recorded ones, everybody else has it drawn from `entropy`.
+        """
         self.state = State.CREATED
         self._key, self._group = key, group
         self._exponent = random_exponent(group, entropy) if exponent is None else exponent
@@ -117,21 +133,30 @@ class Exchange:
             self._check(token)
 
     def secret(self) -> bytes:
-        """What both sides know and nobody else, once the other side is proven; big-endian without leading zeros."""
+        """What both sides know and nobody else, once the other side is proven.
+
+        Big-endian without leading zeros.
+        """
         with self._step("secret"):
             return self._secret
 
     def _agree(self, peer_exponential: int) -> None:
-        self._peer, self._secret = peer_exponential, shared_secret(self._group, self._exponent, peer_exponential)
+        self._peer, self._secret = (
+            peer_exponential,
+            shared_secret(self._group, self._exponent, peer_exponential),
+        )
 
     def _token(self) -> bytes:
         signature = self._key.sign(to_bytes(self._own) + to_bytes(self._peer), PKCS1v15(), MD5())
         return self._crypt(signature)
 
     def _check(self, token: bytes) -> None:
-        size = (self._key.key_size + 7) // 8  # bytes; a side with the same key signs in exactly so many
+        # bytes; a side with the same key signs in exactly so many
+        size = (self._key.key_size + 7) // 8
         if len(token) != size:
-            raise AuthenticationError(f"token of {len(token)} bytes, {size} expected: not made with our key")
+            raise AuthenticationError(
+                f"token of {len(token)} bytes, {size} expected: not made with our key"
+            )
         try:
             signed = to_bytes(self._peer) + to_bytes(self._own)
             self._key.public_key().verify(self._crypt(token), signed, PKCS1v15(), MD5())
@@ -139,6 +164,9 @@ class Exchange:
             raise AuthenticationError("token does not verify: not made with our key") from exc
 
     def _crypt(self, data: bytes) -> bytes:
-        # WIRE: both tokens of an exchange are encrypted with the same key stream; Go crypto/sts, tests/golden/sts.json
-        derived = HKDF(MD5(), _KEY_SIZE + _IV_SIZE, b"crypto.sts.hkdf.salt", b"crypto.sts.hkdf.info").derive(self._secret)
+        # WIRE: both tokens of an exchange are encrypted with the same key stream; Go crypto/sts,
+        # tests/golden/sts.json
+        derived = HKDF(
+            MD5(), _KEY_SIZE + _IV_SIZE, b"crypto.sts.hkdf.salt", b"crypto.sts.hkdf.info"
+        ).derive(self._secret)
         return Cipher(AES(derived[:_KEY_SIZE]), CTR(derived[_KEY_SIZE:])).encryptor().update(data)

@@ -1,5 +1,8 @@
-"""The command-line tool on the Python binding: `irisctl`, or `python -m iris.ctl`; its manual is docs/irisctl.1.
+"""The command-line tool on the Python binding: `irisctl`, or `python -m iris.ctl`.
 
-`parser.py` is the command line; each subcommand is a module with a `run`, loaded when it is asked for. The core is in `formats.py`,
-`pace.py`, `meter.py` and `summary.py`: they compute, without a socket, thread or clock.
+Its manual is docs/irisctl.1.
+
+`parser.py` is the command line; each subcommand is a module with a `run`, loaded when it is asked
+for. The core is in `formats.py`, `pace.py`, `meter.py` and `summary.py`: they compute, without a
+socket, thread or clock.
 """

@@ -1,4 +1,7 @@
-"""`irisctl`: parse the command line, run a subcommand, and say in one line what went wrong. Exit codes: see outcome.py."""
+"""`irisctl`: parse the command line, run a subcommand, and say in one line what went wrong.
+
+Exit codes: see outcome.py.
+"""
 
 import importlib
 import os
@@ -38,10 +41,17 @@ def _run(args: Namespace) -> Exit:
 
 
 def _fill_gaps() -> None:
-    """Put something useless in the place of descriptors that are closed, before a socket gets their number, and is read and written."""
-    for name, mode, useless in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+    """Put something useless in the place of descriptors that are closed, before a socket gets their
+    number, and is read and written.
+    """
+    for name, mode, useless in (
+        ("stdin", "r", os.O_WRONLY),
+        ("stdout", "w", os.O_RDONLY),
+        ("stderr", "w", os.O_WRONLY),
+    ):
         if getattr(sys, name) is None:
-            descriptor = os.open(os.devnull, useless)  # the lowest number that is free, which is the one that is missing
+            # the lowest number that is free, which is the one that is missing
+            descriptor = os.open(os.devnull, useless)
             setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
 
 

@@ -18,7 +18,10 @@ _TIMEOUT = 5.0  # seconds for a request
 
 
 def run(args: Namespace) -> Exit:
-    """Load a cluster, or an echo service of our own, with requests; then a topic of our own with events."""
+    """Load a cluster, or an echo service of our own, with requests.
+
+    Then a topic of our own with events.
+    """
     message = bytes(args.size)
     with contextlib.ExitStack() as stack:
         if args.cluster is None:
@@ -49,7 +52,9 @@ def _ask(connection: Connection, args: Namespace, message: bytes) -> dict[str, o
             continue
         count += 1
         issued = time.monotonic()
-        connection.submit(args.cluster, message, _TIMEOUT).add_done_callback(lambda future, issued=issued: done(future, issued))  # type: ignore[misc]
+        connection.submit(args.cluster, message, _TIMEOUT).add_done_callback(
+            lambda future, issued=issued: done(future, issued)  # type: ignore[misc]
+        )
     deadline = time.monotonic() + 2 * _TIMEOUT
     for _ in range(args.jobs):
         free.acquire(timeout=max(0.0, deadline - time.monotonic()))

@@ -16,15 +16,25 @@ class CommandFailed(Exception):
     """The text says how, in its own last words if it had some."""
 
 
-def run_command(command: str, data: bytes, *, timeout: float, limit: int, environment: Mapping[str, str]) -> bytes:
+def run_command(
+    command: str, data: bytes, *, timeout: float, limit: int, environment: Mapping[str, str]
+) -> bytes:
     """Run it with data as its standard input. Returns: its standard output.
 
-    It has a session of its own: a Ctrl-C isn't meant for it, and all of a pipeline is killed when its time is over.
-    Raises: CommandFailed when its exit code isn't 0, it takes too long, or it says more than `limit` bytes.
+    It has a session of its own: a Ctrl-C isn't meant for it, and all of a pipeline is killed when
+    its time is over.
+    Raises: CommandFailed when its exit code isn't 0, it takes too long, or it says more than
+    `limit` bytes.
     """
     pipe, deadline = subprocess.PIPE, time.monotonic() + timeout
     process = subprocess.Popen(
-        ["/bin/sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True, env=environment
+        ["/bin/sh", "-c", command],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        bufsize=0,
+        start_new_session=True,
+        env=environment,
     )
     with process:
         try:
@@ -38,11 +48,20 @@ def run_command(command: str, data: bytes, *, timeout: float, limit: int, enviro
             raise
     if code != 0:
         words = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        raise CommandFailed(words or (f"the command was killed by signal {-code}" if code < 0 else f"the command's exit code is {code}"))
+        raise CommandFailed(
+            words
+            or (
+                f"the command was killed by signal {-code}"
+                if code < 0
+                else f"the command's exit code is {code}"
+            )
+        )
     return output
 
 
-def _converse(process: "subprocess.Popen[bytes]", data: bytes, deadline: float, limit: int) -> tuple[bytes, bytes]:
+def _converse(
+    process: "subprocess.Popen[bytes]", data: bytes, deadline: float, limit: int
+) -> tuple[bytes, bytes]:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -53,7 +72,10 @@ def _converse(process: "subprocess.Popen[bytes]", data: bytes, deadline: float, 
         selector.register(process.stderr, selectors.EVENT_READ)
         selector.register(process.stdin, selectors.EVENT_WRITE)
         while selector.get_map():
-            if not (ready := selector.select(max(0.0, deadline - time.monotonic()))) and time.monotonic() >= deadline:
+            if (
+                not (ready := selector.select(max(0.0, deadline - time.monotonic())))
+                and time.monotonic() >= deadline
+            ):
                 raise TimeoutError
             for key, _ in ready:
                 if key.fileobj is process.stdin:

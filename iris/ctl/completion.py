@@ -1,4 +1,7 @@
-"""Completion for shells, made from the parser: `python -m iris.ctl.completion bash|zsh`, kept in deploy/completion."""
+"""Completion for shells, made from the parser.
+
+`python -m iris.ctl.completion bash|zsh`, kept in deploy/completion.
+"""
 
 import argparse
 import sys
@@ -8,15 +11,22 @@ from iris.ctl.parser import Parser, build
 
 def commands(parser: Parser) -> dict[str, tuple[str, list[str]]]:
     """Each subcommand with what it does and its flags."""
-    sub = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    sub = next(
+        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    )
     helps = {choice.dest: choice.help or "" for choice in sub._choices_actions}
-    return {name: (helps[name], [flag for action in each._actions for flag in action.option_strings]) for name, each in sub.choices.items()}
+    return {
+        name: (helps[name], [flag for action in each._actions for flag in action.option_strings])
+        for name, each in sub.choices.items()
+    }
 
 
 def bash(parser: Parser) -> str:
     """A file for bash-completion's directory."""
     known = commands(parser)
-    cases = "\n".join(f'        {name}) words="{" ".join(flags)}" ;;' for name, (_, flags) in known.items())
+    cases = "\n".join(
+        f'        {name}) words="{" ".join(flags)}" ;;' for name, (_, flags) in known.items()
+    )
     return f"""# bash completion of irisctl; made by python -m iris.ctl.completion bash
 _irisctl() {{
     local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} words
@@ -44,7 +54,9 @@ def zsh(parser: Parser) -> str:
     """A file for a directory of zsh's fpath."""
     known = commands(parser)
     names = "\n".join(f"        '{name}:{text}'" for name, (text, _) in known.items())
-    cases = "\n".join(f"        {name}) compadd -- {' '.join(flags)} ;;" for name, (_, flags) in known.items())
+    cases = "\n".join(
+        f"        {name}) compadd -- {' '.join(flags)} ;;" for name, (_, flags) in known.items()
+    )
     return f"""#compdef irisctl
 # made by python -m iris.ctl.completion zsh
 _irisctl() {{

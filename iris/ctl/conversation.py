@@ -1,4 +1,7 @@
-"""Bytes both ways between a tunnel and something that reads and writes: standard input and output, or a socket."""
+"""Bytes both ways between a tunnel and something that reads and writes.
+
+Standard input and output, or a socket.
+"""
 
 import itertools
 import threading
@@ -24,8 +27,9 @@ class NotAllSent(IrisError):
 class Conversation:
     """Owns the thread `ctl-out-N`, which reads and sends; who calls `run` receives and writes.
 
-    A tunnel is closed for both directions at once. So when there is nothing more to read, it stays open until the other end closes it,
-    or nothing has come for `linger` seconds, if that isn't None.
+    A tunnel is closed for both directions at once. So when there is nothing more to read, it stays
+    open until the other end closes it, or nothing has come for `linger` seconds, if that isn't
+    None.
     """
 
     def __init__(
@@ -38,23 +42,36 @@ class Conversation:
         count: Callable[[int], None] = lambda size: None,
         give_up: Callable[[], None] | None = None,
     ) -> None:
-        """read gives b"" at the end; without it nothing is sent. Without write, what comes is thrown away. count gets sizes of both.
+        """read gives b"" at the end; without it nothing is sent.
 
-        give_up ends the tunnel when reading fails, and should let the other end know that not all was sent; by default it is closed.
+        Without write, what comes is thrown away. count gets sizes of both.
+
+        give_up ends the tunnel when reading fails, and should let the other end know that not all
+        was sent; by default it is closed.
         """
         self._give_up = give_up or tunnel.close
-        self._tunnel, self._read, self._write, self._linger, self._count = tunnel, read, write, linger, count
+        self._tunnel, self._read, self._write, self._linger, self._count = (
+            tunnel,
+            read,
+            write,
+            linger,
+            count,
+        )
         self._heard = time.monotonic()  # when something came last
         self._writing = False  # what came isn't written yet
         self._sending = False  # what was read isn't sent yet
         self._over = threading.Event()
         self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._send, name=f"ctl-out-{next(_numbers)}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._send, name=f"ctl-out-{next(_numbers)}", daemon=True
+        )
 
     def run(self) -> None:
-        """Receive and write until the tunnel is closed, and then join the thread, unless it still reads.
+        """Receive and write until the tunnel is closed, and then join the thread, unless it still
+        reads.
 
-        Raises: Closed when it broke; NotAllSent; what read and write raise. The tunnel isn't closed when that is write.
+        Raises: Closed when it broke; NotAllSent; what read and write raise. The tunnel isn't closed
+        when that is write.
         """
         if self._read is not None:
             self._thread.start()

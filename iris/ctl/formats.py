@@ -19,7 +19,9 @@ def render(name: str, message: bytes, **facts: Any) -> bytes:
     if name == "raw":
         return message
     if name == "text":
-        return plain(message.decode(errors="backslashreplace")).encode() + (b"" if message.endswith(b"\n") else b"\n")
+        return plain(message.decode(errors="backslashreplace")).encode() + (
+            b"" if message.endswith(b"\n") else b"\n"
+        )
     if name == "hex":
         return message.hex().encode() + b"\n"
     return json_line(**facts, **content(message))
@@ -40,4 +42,6 @@ def json_line(**facts: Any) -> bytes:
 
 def plain(text: str) -> str:
     """Text without characters that control terminals; they are shown as \\x1b and the like."""
-    return "".join(c if c in _KEPT or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c in _KEPT or c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )

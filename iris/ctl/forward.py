@@ -1,4 +1,7 @@
-"""`irisctl tunnel --listen` and `--connect`: TCP connections through tunnels, one each. Lock order: _lock is a leaf."""
+"""`irisctl tunnel --listen` and `--connect`: TCP connections through tunnels, one each. Lock order.
+
+_lock is a leaf.
+"""
 
 import contextlib
 import errno
@@ -90,8 +93,15 @@ def _reset(sock: socket.socket) -> None:
 class _Connector(Handler):
     """The far side: a TCP connection for each tunnel that comes."""
 
-    def __init__(self, address: tuple[str, int], sockets: _Sockets, linger: float, timeout: float) -> None:
-        self._address, self._sockets, self._linger, self._timeout = address, sockets, linger, timeout
+    def __init__(
+        self, address: tuple[str, int], sockets: _Sockets, linger: float, timeout: float
+    ) -> None:
+        self._address, self._sockets, self._linger, self._timeout = (
+            address,
+            sockets,
+            linger,
+            timeout,
+        )
 
     def handle_tunnel(self, tunnel: Tunnel) -> None:
         try:
@@ -114,10 +124,19 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Listener:
-    """The near side: a tunnel for each TCP connection that comes. Owns the thread `ctl-listen`, which starts `ctl-forward-N`."""
+    """The near side: a tunnel for each TCP connection that comes.
+
+    Owns the thread `ctl-listen`, which starts `ctl-forward-N`.
+    """
 
     def __init__(
-        self, listener: socket.socket, connection: Connection, cluster: str, sockets: _Sockets, linger: float, timeout: float
+        self,
+        listener: socket.socket,
+        connection: Connection,
+        cluster: str,
+        sockets: _Sockets,
+        linger: float,
+        timeout: float,
     ) -> None:
         self._listener, self._connection, self._cluster = listener, connection, cluster
         self._sockets, self._linger, self._timeout = sockets, linger, timeout
@@ -141,7 +160,9 @@ class _Listener:
                 continue
             number += 1
             try:
-                threading.Thread(target=self._forward, args=(sock,), name=f"ctl-forward-{number}", daemon=True).start()
+                threading.Thread(
+                    target=self._forward, args=(sock,), name=f"ctl-forward-{number}", daemon=True
+                ).start()
             except RuntimeError as exc:  # the system has no thread left
                 sock.close()
                 self._failed(exc)
@@ -159,7 +180,9 @@ class _Listener:
             try:
                 tunnel = self._connection.tunnel(self._cluster, self._timeout)
             except TimedOut:
-                _log.error("no member of '%s' took the tunnel within %g s", self._cluster, self._timeout)
+                _log.error(
+                    "no member of '%s' took the tunnel within %g s", self._cluster, self._timeout
+                )
                 _reset(sock)
             except Closed as exc:
                 _log.info("a connection comes too late: %s", exc)

@@ -15,7 +15,10 @@ class Meter:
         self._samples = deque([(start, 0)])
 
     def line(self, now: float, done: int, width: int) -> str:
-        """The line at a time, with the speed of the last seconds; it is shorter than the terminal's width."""
+        """The line at a time, with the speed of the last seconds.
+
+        It is shorter than the terminal's width.
+        """
         self._samples.append((now, done))
         while len(self._samples) > 2 and self._samples[1][0] <= now - _WINDOW:
             self._samples.popleft()
@@ -25,7 +28,11 @@ class Meter:
         if self._total:
             share = min(1.0, done / self._total)
             filled = int(share * _BAR)
-            parts = [f"{share:4.0%} [{'#' * filled}{'.' * (_BAR - filled)}]", f"{parts[0]} of {self._amount(self._total)}", *parts[1:]]
+            parts = [
+                f"{share:4.0%} [{'#' * filled}{'.' * (_BAR - filled)}]",
+                f"{parts[0]} of {self._amount(self._total)}",
+                *parts[1:],
+            ]
             if speed > 0 and done < self._total:
                 parts.append(f"{_duration((self._total - done) / speed)} left")
         return "  ".join(parts)[: max(0, width - 1)]

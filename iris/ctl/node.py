@@ -27,5 +27,8 @@ def _told(args: Namespace) -> Iterator[None]:
     except ConnectionRefusedError as exc:
         help = "start one with 'iris -net NAME', or with 'iris -dev' to try things out"
         raise NoNode(f"no node at port {args.port} of this host; {help}") from exc
-    except OSError as exc:  # Closed and TimedOut too: whatever it is that listens there, it is no use
-        raise NoNode(f"what listens at port {args.port} of this host is no node, or can't be used now: {exc}") from exc
+    # Closed and TimedOut too: whatever it is that listens there, it is no use
+    except OSError as exc:
+        raise NoNode(
+            f"what listens at port {args.port} of this host is no node, or can't be used now: {exc}"
+        ) from exc

@@ -26,6 +26,9 @@ class NoNode(IrisError):
 
 
 def worse(one: Exit, other: Exit) -> Exit:
-    """Of the ends of two of many messages, the one that a script has to know: a fault outweighs a timeout."""
+    """Of the ends of two of many messages, the one that a script has to know.
+
+    A fault outweighs a timeout.
+    """
     order = [Exit.OK, Exit.TIMEOUT, Exit.FAULT]
     return max(one, other, key=order.index)

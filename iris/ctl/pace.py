@@ -2,7 +2,10 @@
 
 
 class Pace:
-    """Counts on from a start, so that late ones don't slow down those after them; but what was missed isn't made up for in a burst."""
+    """Counts on from a start, so that late ones don't slow down those after them.
+
+    But what was missed isn't made up for in a burst.
+    """
 
     def __init__(self, rate: float | None) -> None:
         """rate per second, None for as fast as can be."""

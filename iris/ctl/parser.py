@@ -21,7 +21,9 @@ class Parser(argparse.ArgumentParser):
     _within = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """See ArgumentParser, of which an argument that may be missing must follow the one before it at once."""
+        """See ArgumentParser, of which an argument that may be missing must follow the one before
+        it at once.
+        """
         if self._within or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
         self._within = True
@@ -102,7 +104,9 @@ def _name(kind: str, text: str) -> str:
     try:
         length = len(text.encode())
     except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't text in this terminal's encoding") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} isn't text in this terminal's encoding"
+        ) from None
     if length > _NAME_SIZE:
         raise argparse.ArgumentTypeError(f"a name has {_NAME_SIZE} bytes at most, not {length}")
     return text
@@ -125,13 +129,16 @@ def build() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"irisctl {__version__}", help="show the version")
+    parser.add_argument(
+        "--version", action="version", version=f"irisctl {__version__}", help="show the version"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_messages(commands)
     _add_tunnel(commands)
     _add_bench(commands)
     text = "relaycheck: say whether a node or a binding speaks the relay protocol correctly"
-    commands.add_parser("check", help=text, add_help=False)  # for the list; it has a command line of its own, see __main__.py
+    # for the list; it has a command line of its own, see __main__.py
+    commands.add_parser("check", help=text, add_help=False)
     return parser
 
 
@@ -139,41 +146,90 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def _command(commands: Commands, name: str, module: str, text: str) -> Parser:
-    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+    parser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+    )
     parser.set_defaults(module=module)
-    parser.add_argument("--port", metavar="PORT", type=port, default=_PORT, help=f"the node's, on this host (default: {_PORT})")
-    parser.add_argument("--verbose", action="store_true", help="say what happens, on standard error")
+    parser.add_argument(
+        "--port",
+        metavar="PORT",
+        type=port,
+        default=_PORT,
+        help=f"the node's, on this host (default: {_PORT})",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="say what happens, on standard error"
+    )
     return parser
 
 
 def _payload(parser: Parser) -> None:
-    parser.add_argument("data", metavar="DATA", nargs="?", help="the message (default: all of standard input)")
+    parser.add_argument(
+        "data", metavar="DATA", nargs="?", help="the message (default: all of standard input)"
+    )
     parser.add_argument("--file", metavar="FILE", help="read it from there; '-' is standard input")
     parser.add_argument("--lines", action="store_true", help="each line that is read is a message")
-    parser.add_argument("--count", metavar="N", type=count, help="send it N times; with --lines at most N")
-    parser.add_argument("--rate", metavar="R", type=positive, help="send R messages per second at most")
+    parser.add_argument(
+        "--count", metavar="N", type=count, help="send it N times; with --lines at most N"
+    )
+    parser.add_argument(
+        "--rate", metavar="R", type=positive, help="send R messages per second at most"
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _format(parser: Parser, default: str) -> None:
-    parser.add_argument("--format", choices=FORMATS, help=f"how messages are printed (default: {default})")
+    parser.add_argument(
+        "--format", choices=FORMATS, help=f"how messages are printed (default: {default})"
+    )
 
 
 def _add_messages(commands: Commands) -> None:
     """What deals with single messages."""
-    request = _command(commands, "request", "request", "ask one member of a cluster, and print its reply")
+    request = _command(
+        commands, "request", "request", "ask one member of a cluster, and print its reply"
+    )
     request.add_argument("cluster", metavar="CLUSTER", type=cluster, help="who is asked")
     _payload(request)
-    request.add_argument("--timeout", metavar="S", type=positive, default=5.0, help="seconds to wait for each reply (default: 5)")
+    request.add_argument(
+        "--timeout",
+        metavar="S",
+        type=positive,
+        default=5.0,
+        help="seconds to wait for each reply (default: 5)",
+    )
     _format(request, "text on a terminal or for several, else raw")
 
-    serve = _command(commands, "serve", "serve", "be a member of a cluster until SIGINT or SIGTERM, and print its broadcasts")
+    serve = _command(
+        commands,
+        "serve",
+        "serve",
+        "be a member of a cluster until SIGINT or SIGTERM, and print its broadcasts",
+    )
     serve.add_argument("cluster", metavar="CLUSTER", type=cluster, help="whose member to be")
     how = serve.add_mutually_exclusive_group(required=True)
-    how.add_argument("--exec", metavar="CMD", help="run this in a shell for each request: standard input to standard output")
-    how.add_argument("--echo", action="store_true", help="give back each request, and what comes through tunnels")
-    serve.add_argument("--timeout", metavar="S", type=positive, default=60.0, help="seconds that CMD may take (default: 60)")
-    serve.add_argument("--jobs", metavar="N", type=count, default=8, help="how many requests to handle at a time (default: 8)")
+    how.add_argument(
+        "--exec",
+        metavar="CMD",
+        help="run this in a shell for each request: standard input to standard output",
+    )
+    how.add_argument(
+        "--echo", action="store_true", help="give back each request, and what comes through tunnels"
+    )
+    serve.add_argument(
+        "--timeout",
+        metavar="S",
+        type=positive,
+        default=60.0,
+        help="seconds that CMD may take (default: 60)",
+    )
+    serve.add_argument(
+        "--jobs",
+        metavar="N",
+        type=count,
+        default=8,
+        help="how many requests to handle at a time (default: 8)",
+    )
     serve.add_argument("--count", metavar="N", type=count, help="end after N requests")
     _format(serve, "text")
 
@@ -185,23 +241,56 @@ def _add_messages(commands: Commands) -> None:
     publish.add_argument("topic", metavar="TOPIC", type=topic, help="whose subscribers get it")
     _payload(publish)
 
-    subscribe = _command(commands, "subscribe", "subscribe", "print the events of a topic until SIGINT or SIGTERM")
+    subscribe = _command(
+        commands, "subscribe", "subscribe", "print the events of a topic until SIGINT or SIGTERM"
+    )
     subscribe.add_argument("topic", metavar="TOPIC", type=topic, help="what to subscribe to")
     subscribe.add_argument("--count", metavar="N", type=count, help="end after N events")
-    subscribe.add_argument("--timeout", metavar="S", type=positive, help="end after S seconds; code 3 if there weren't N events, or any")
+    subscribe.add_argument(
+        "--timeout",
+        metavar="S",
+        type=positive,
+        help="end after S seconds; code 3 if there weren't N events, or any",
+    )
     _format(subscribe, "text")
 
 
 def _add_tunnel(commands: Commands) -> None:
-    tunnel = _command(commands, "tunnel", "tunnel", "carry standard input and output, or TCP connections, through a tunnel")
-    tunnel.add_argument("cluster", metavar="CLUSTER", type=cluster, help="to one of whose members; or whose member to be")
+    tunnel = _command(
+        commands,
+        "tunnel",
+        "tunnel",
+        "carry standard input and output, or TCP connections, through a tunnel",
+    )
+    tunnel.add_argument(
+        "cluster",
+        metavar="CLUSTER",
+        type=cluster,
+        help="to one of whose members; or whose member to be",
+    )
     mode = tunnel.add_mutually_exclusive_group()
-    mode.add_argument("--accept", action="store_true", help="be a member, and take the first tunnel that comes")
-    mode.add_argument("--listen", metavar="[HOST:]PORT", type=address, help="listen there, and build a tunnel for each TCP connection")
-    mode.add_argument("--connect", metavar="[HOST:]PORT", type=address, help="be a member, and connect there for each tunnel")
+    mode.add_argument(
+        "--accept", action="store_true", help="be a member, and take the first tunnel that comes"
+    )
+    mode.add_argument(
+        "--listen",
+        metavar="[HOST:]PORT",
+        type=address,
+        help="listen there, and build a tunnel for each TCP connection",
+    )
+    mode.add_argument(
+        "--connect",
+        metavar="[HOST:]PORT",
+        type=address,
+        help="be a member, and connect there for each tunnel",
+    )
     way = tunnel.add_mutually_exclusive_group()
-    way.add_argument("--send", action="store_true", help="only send, and close at the end of standard input")
-    way.add_argument("--receive", action="store_true", help="only receive, and don't read standard input")
+    way.add_argument(
+        "--send", action="store_true", help="only send, and close at the end of standard input"
+    )
+    way.add_argument(
+        "--receive", action="store_true", help="only receive, and don't read standard input"
+    )
     text = "at the end of input, close when nothing came for S seconds (default: 1; with --accept, leave that to the other end)"
     tunnel.add_argument("--linger", metavar="S", type=patience, help=text)
     text = "seconds to wait for the tunnel (default: 5; with --accept, for ever)"
@@ -210,10 +299,45 @@ def _add_tunnel(commands: Commands) -> None:
 
 
 def _add_bench(commands: Commands) -> None:
-    bench = _command(commands, "bench", "bench", "measure requests to a cluster and events of a topic, with a small load")
-    bench.add_argument("cluster", metavar="CLUSTER", type=cluster, nargs="?", help="who is asked (default: an echo service of our own)")
-    bench.add_argument("--duration", metavar="S", type=duration, default=3.0, help="seconds for each of both, 60 at most (default: 3)")
-    bench.add_argument("--count", metavar="N", type=count, default=100_000, help="at most N requests and N events (default: 100000)")
-    bench.add_argument("--jobs", metavar="N", type=jobs, default=16, help="keep N under way, 1024 at most (default: 16)")
-    bench.add_argument("--size", metavar="B", type=size, default=64, help="bytes of each message, 1 MiB at most (default: 64)")
+    bench = _command(
+        commands,
+        "bench",
+        "bench",
+        "measure requests to a cluster and events of a topic, with a small load",
+    )
+    bench.add_argument(
+        "cluster",
+        metavar="CLUSTER",
+        type=cluster,
+        nargs="?",
+        help="who is asked (default: an echo service of our own)",
+    )
+    bench.add_argument(
+        "--duration",
+        metavar="S",
+        type=duration,
+        default=3.0,
+        help="seconds for each of both, 60 at most (default: 3)",
+    )
+    bench.add_argument(
+        "--count",
+        metavar="N",
+        type=count,
+        default=100_000,
+        help="at most N requests and N events (default: 100000)",
+    )
+    bench.add_argument(
+        "--jobs",
+        metavar="N",
+        type=jobs,
+        default=16,
+        help="keep N under way, 1024 at most (default: 16)",
+    )
+    bench.add_argument(
+        "--size",
+        metavar="B",
+        type=size,
+        default=64,
+        help="bytes of each message, 1 MiB at most (default: 64)",
+    )
     bench.add_argument("--json", action="store_true", help="print JSON")

@@ -9,13 +9,20 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from iris.client.limits import MESSAGE_SIZE
 from iris.ctl.outcome import UsageError
 from iris.ctl.pace import Pace
+from iris.relay_protocol.schema import MESSAGE_SIZE
 
 
-def messages(args: Namespace, clock: Callable[[], float] = time.monotonic, wait: Callable[[float], None] = time.sleep) -> Iterator[bytes]:
-    """The messages that data, file, lines, count and rate ask for, each when it is due. Raises: UsageError."""
+def messages(
+    args: Namespace,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> Iterator[bytes]:
+    """The messages that data, file, lines, count and rate ask for, each when it is due. Raises.
+
+    UsageError.
+    """
     pace, left = Pace(args.rate), args.count
     for message in _all(args):
         if left == 0:
@@ -44,7 +51,9 @@ def _all(args: Namespace) -> Iterator[bytes]:
             while line := _read(source.readline, MESSAGE_SIZE + 2):
                 yield _checked(line.removesuffix(b"\n"))
         else:
-            yield from itertools.repeat(_checked(_read(source.read, MESSAGE_SIZE + 1)), args.count or 1)
+            yield from itertools.repeat(
+                _checked(_read(source.read, MESSAGE_SIZE + 1)), args.count or 1
+            )
 
 
 def _read(read: Callable[[int], bytes], size: int) -> bytes:

@@ -1,4 +1,7 @@
-"""Shows progress on standard error while something long is under way, when that is a terminal. Shell around `meter.py`."""
+"""Shows progress on standard error while something long is under way, when that is a terminal.
+
+Shell around `meter.py`.
+"""
 
 import shutil
 import sys
@@ -17,20 +20,32 @@ class Progress:
     """Counts what is done; for `with`. Owns the thread `ctl-progress`, if it is to be seen."""
 
     def __init__(self, total: int | None, unit: str = "", *, wanted: bool) -> None:
-        """total when it is known; unit unless it's bytes; wanted by the user, and not in the way of other output."""
+        """total when it is known; unit unless it's bytes.
+
+        Wanted by the user, and not in the way of other output.
+        """
         self._lock = threading.Lock()  # guards done, and what is shown
         self.done = 0
         self._meter = Meter(total, unit, start=time.monotonic())
         self._stop = threading.Event()
         self._shown = False
-        self._thread = threading.Thread(target=self._run, name="ctl-progress", daemon=True) if wanted and sys.stderr.isatty() else None
+        self._thread = (
+            threading.Thread(target=self._run, name="ctl-progress", daemon=True)
+            if wanted and sys.stderr.isatty()
+            else None
+        )
 
     def __enter__(self) -> "Progress":
         if self._thread is not None:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stop.set()
         if self._thread is None:
             return

@@ -18,7 +18,9 @@ def run(args: Namespace) -> Exit:
     """Ask for each message in turn; the exit code is that of the worst answer."""
     several, terminal = args.lines or args.count is not None, sys.stdout.isatty()
     progress = Progress(total(args), "requests", wanted=several and not terminal and not args.quiet)
-    printer = Printer(args.format or default_format(terminal=terminal, several=several), progress.say)
+    printer = Printer(
+        args.format or default_format(terminal=terminal, several=several), progress.say
+    )
     end = Exit.OK
     with attach(args) as connection, progress:
         for number, message in enumerate(messages(args), 1):
@@ -27,7 +29,9 @@ def run(args: Namespace) -> Exit:
     return end
 
 
-def _ask(connection: Connection, args: Namespace, printer: Printer, number: int, message: bytes) -> Exit:
+def _ask(
+    connection: Connection, args: Namespace, printer: Printer, number: int, message: bytes
+) -> Exit:
     before = time.monotonic()
 
     def took() -> float:
@@ -36,7 +40,9 @@ def _ask(connection: Connection, args: Namespace, printer: Printer, number: int,
     try:
         reply = connection.request(args.cluster, message, args.timeout)
     except Fault as exc:
-        printer.failure(plain(f"'{args.cluster}' says: {exc}"), number=number, seconds=took(), fault=str(exc))
+        printer.failure(
+            plain(f"'{args.cluster}' says: {exc}"), number=number, seconds=took(), fault=str(exc)
+        )
         return Exit.FAULT
     except TimedOut:
         text = f"no answer from '{args.cluster}' within {args.timeout:g} s"

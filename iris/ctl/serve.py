@@ -7,13 +7,13 @@ import threading
 from argparse import Namespace
 
 from iris.client import Closed, Fault, Handler, ServiceLimits, Tunnel
-from iris.client.limits import MESSAGE_SIZE
 from iris.ctl.command import CommandFailed, run_command
 from iris.ctl.formats import plain
 from iris.ctl.node import join
 from iris.ctl.outcome import Exit, UsageError
 from iris.ctl.printer import Printer
 from iris.ctl.signals import until_signal, wait_for_end
+from iris.relay_protocol.schema import MESSAGE_SIZE
 
 
 def run(args: Namespace) -> Exit:
@@ -28,9 +28,15 @@ def run(args: Namespace) -> Exit:
 
 
 class _Member(Handler):
-    def __init__(self, args: Namespace, printer: Printer, ends: "queue.SimpleQueue[Exit | Exception]") -> None:
+    def __init__(
+        self, args: Namespace, printer: Printer, ends: "queue.SimpleQueue[Exit | Exception]"
+    ) -> None:
         self._args, self._printer, self._ends = args, printer, ends
-        self._environment = {**os.environ, "IRIS_CLUSTER": args.cluster, "IRIS_PORT": str(args.port)}
+        self._environment = {
+            **os.environ,
+            "IRIS_CLUSTER": args.cluster,
+            "IRIS_PORT": str(args.port),
+        }
         self._lock = threading.Lock()  # guards _answered
         self._answered = 0
         self._broadcasts = itertools.count(1)
@@ -46,13 +52,21 @@ class _Member(Handler):
 
     def _run(self, request: bytes) -> bytes:
         try:
-            return run_command(self._args.exec, request, timeout=self._args.timeout, limit=MESSAGE_SIZE, environment=self._environment)
+            return run_command(
+                self._args.exec,
+                request,
+                timeout=self._args.timeout,
+                limit=MESSAGE_SIZE,
+                environment=self._environment,
+            )
         except CommandFailed as exc:
             raise Fault(plain(str(exc))) from exc
 
     def handle_broadcast(self, message: bytes) -> None:
         try:
-            self._printer.message(message, number=next(self._broadcasts), cluster=self._args.cluster)
+            self._printer.message(
+                message, number=next(self._broadcasts), cluster=self._args.cluster
+            )
         except (OSError, UsageError) as exc:
             self._ends.put(exc)
 

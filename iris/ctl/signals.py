@@ -10,8 +10,12 @@ from iris.ctl.outcome import Exit
 
 @contextlib.contextmanager
 def until_signal() -> Iterator["queue.SimpleQueue[Exit | Exception]"]:
-    """A queue to which anybody puts a reason to end, and a signal `Exit.OK`; a second signal ends the program at once."""
-    ends: queue.SimpleQueue[Exit | Exception] = queue.SimpleQueue()  # its put is all right in a signal's handler
+    """A queue to which anybody puts a reason to end, and a signal `Exit.OK`.
+
+    A second signal ends the program at once.
+    """
+    # its put is all right in a signal's handler
+    ends: queue.SimpleQueue[Exit | Exception] = queue.SimpleQueue()
 
     def handle(number: int, frame: object) -> None:
         ends.put(Exit.OK)
@@ -26,7 +30,10 @@ def until_signal() -> Iterator["queue.SimpleQueue[Exit | Exception]"]:
 
 
 def wait_for_end(ends: "queue.SimpleQueue[Exit | Exception]", timeout: float | None = None) -> Exit:
-    """The first reason to end; `Exit.TIMEOUT` when there is none in time. Raises: the reason, if that is an exception."""
+    """The first reason to end; `Exit.TIMEOUT` when there is none in time. Raises.
+
+    The reason, if that is an exception.
+    """
     try:
         reason = ends.get(timeout=timeout)
     except queue.Empty:

@@ -27,7 +27,10 @@ def run(args: Namespace) -> Exit:
             if seen == args.count:
                 ends.put(Exit.OK)
 
-        with attach(args, on_drop=ends.put) as connection, connection.subscribe(args.topic, show, TopicLimits(event_threads=1)):
+        with (
+            attach(args, on_drop=ends.put) as connection,
+            connection.subscribe(args.topic, show, TopicLimits(event_threads=1)),
+        ):
             end = wait_for_end(ends, args.timeout)
     if end is Exit.TIMEOUT and seen >= (args.count or 1):
         return Exit.OK

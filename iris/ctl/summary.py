@@ -12,9 +12,16 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 def requests(latencies: Sequence[float], failures: int, seconds: float) -> dict[str, Any]:
     """Of requests; latencies in seconds, results in milliseconds."""
     ordered = sorted(latencies)
-    facts = {"requests": len(ordered), "failures": failures, "requests_per_second": round(len(ordered) / seconds, 1)}
+    facts = {
+        "requests": len(ordered),
+        "failures": failures,
+        "requests_per_second": round(len(ordered) / seconds, 1),
+    }
     points = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "max_ms": 1.0}
-    return {**facts, **{name: round(percentile(ordered, share) * 1_000, 3) for name, share in points.items()}}
+    return {
+        **facts,
+        **{name: round(percentile(ordered, share) * 1_000, 3) for name, share in points.items()},
+    }
 
 
 def events(sent: int, came: int, seconds: float) -> dict[str, Any]:

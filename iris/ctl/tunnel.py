@@ -27,7 +27,9 @@ def run(args: Namespace) -> Exit:
     """Build or accept a tunnel, and use it; or forward TCP until a signal comes."""
     if args.listen or args.connect:
         if args.send or args.receive:
-            raise UsageError("--send and --receive are for standard input and output; leave --listen and --connect away")
+            raise UsageError(
+                "--send and --receive are for standard input and output; leave --listen and --connect away"
+            )
         linger = _LINGER if args.linger is None else args.linger
         return forward.run(args, linger, args.timeout or _PATIENCE)
     return _accept(args) if args.accept else _build(args)
@@ -39,7 +41,9 @@ def _build(args: Namespace) -> Exit:
         tunnel = connection.tunnel(args.cluster, timeout)
     except TimedOut:
         connection.close()
-        raise TimedOut(f"no member of '{args.cluster}' took the tunnel within {timeout:g} s") from None
+        raise TimedOut(
+            f"no member of '{args.cluster}' took the tunnel within {timeout:g} s"
+        ) from None
     _log.info("a tunnel to '%s' is built", args.cluster)
     _converse(args, connection, tunnel, _LINGER if args.linger is None else args.linger)
     connection.close()
@@ -69,7 +73,9 @@ def _accept(args: Namespace) -> Exit:
         tunnel = acceptor.tunnels.get(timeout=args.timeout)
     except queue.Empty:
         service.close()
-        raise TimedOut(f"nobody built a tunnel to '{args.cluster}' within {args.timeout:g} s") from None
+        raise TimedOut(
+            f"nobody built a tunnel to '{args.cluster}' within {args.timeout:g} s"
+        ) from None
     if isinstance(tunnel, Closed):
         raise tunnel
     _log.info("a tunnel to '%s' is accepted", args.cluster)
@@ -78,13 +84,19 @@ def _accept(args: Namespace) -> Exit:
     return Exit.OK
 
 
-def _converse(args: Namespace, connection: Connection, tunnel: Tunnel, linger: float | None) -> None:
+def _converse(
+    args: Namespace, connection: Connection, tunnel: Tunnel, linger: float | None
+) -> None:
     """Raises: CutOff; NotAllSent; UsageError.
 
-    What ends this early must leave the connection open: as the process ends the node learns that it broke, and tells the other end."""
+    What ends this early must leave the connection open: as the process ends the node learns that it
+    broke, and tells the other end.
+    """
     sends, receives = not args.receive, not args.send
     in_the_way = (receives and sys.stdout.isatty()) or (sends and sys.stdin.isatty())
-    with Progress(_input_size() if sends else None, wanted=not (args.quiet or in_the_way)) as progress:
+    with Progress(
+        _input_size() if sends else None, wanted=not (args.quiet or in_the_way)
+    ) as progress:
         conversation = Conversation(
             tunnel,
             _read if sends else None,
@@ -119,6 +131,10 @@ def _input_size() -> int | None:
     """What there is to read, when that is a file."""
     try:
         status = os.fstat(0)
-        return max(0, status.st_size - os.lseek(0, 0, os.SEEK_CUR)) if stat.S_ISREG(status.st_mode) else None
+        return (
+            max(0, status.st_size - os.lseek(0, 0, os.SEEK_CUR))
+            if stat.S_ISREG(status.st_mode)
+            else None
+        )
     except OSError:  # it is closed; reading will tell
         return None

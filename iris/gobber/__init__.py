@@ -1,7 +1,8 @@
 """gob, the wire format of all traffic between nodes: types, streams and datagrams.
 
-Answers to Go's encoding/gob, and to Iris' gobber package. Leaves out what Iris' packets don't use: sending arrays, complex numbers and
-types that encode themselves other than big.Int (they are understood, and skipped).
+Answers to Go's encoding/gob, and to Iris' gobber package. Leaves out what Iris' packets don't use:
+sending arrays, complex numbers and types that encode themselves other than big.Int (they are
+understood, and skipped).
 
     types       how a type is declared
     framing     integers and messages, as schemas and as code
@@ -16,4 +17,13 @@ from iris.gobber.decoder import Decoder
 from iris.gobber.encoder import Encoder
 from iris.gobber.framing import GobError, bytes_head, encode_uint, peek_bytes, peek_uint
 
-__all__ = ["Datagrams", "Decoder", "Encoder", "GobError", "bytes_head", "encode_uint", "peek_bytes", "peek_uint"]
+__all__ = [
+    "Datagrams",
+    "Decoder",
+    "Encoder",
+    "GobError",
+    "bytes_head",
+    "encode_uint",
+    "peek_bytes",
+    "peek_uint",
+]

@@ -16,13 +16,17 @@ T = TypeVar("T")
 
 
 class Datagrams(Generic[T]):
-    """Encodes and decodes values of one declared struct, each in a datagram of its own. Decoding is for any number of threads."""
+    """Encodes and decodes values of one declared struct, each in a datagram of its own.
+
+    Decoding is for any number of threads.
+    """
 
     def __init__(self, cls: type[T]) -> None:
         if may_span(PointerTo(cls)):
             raise StateError(f"{cls.__name__} has interfaces, whose types would have to be told")
         self._encoder = Encoder()
-        self.definitions = self._encoder.encode(cls())  # what a Go node tells itself beforehand: definitions, and the zero value
+        # what a Go node tells itself beforehand: definitions, and the zero value
+        self.definitions = self._encoder.encode(cls())
         self._reader = own_reader(cls)  # type: ignore[arg-type]
 
     def encode(self, value: T) -> bytes:

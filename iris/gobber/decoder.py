@@ -1,13 +1,16 @@
 """The receiving half of a gob stream. Core: bytes in, values out.
 
-Answers to decoder.go of Go's encoding/gob. Fields are matched by name, unknown ones are skipped, missing ones stay zero; type ids are the
-sender's. Stricter than Go: sizes must be what they announce, and nothing may follow a value in its message. Whatever a sender does, it gets
-GobError and nothing else, in time and memory that the limits bound; afterwards a Decoder isn't to be used any more.
-Not for several threads at a time.
+Answers to decoder.go of Go's encoding/gob. Fields are matched by name, unknown ones are skipped,
+missing ones stay zero; type ids are the sender's. Stricter than Go: sizes must be what they
+announce, and nothing may follow a value in its message. Whatever a sender does, it gets GobError
+and nothing else, in time and memory that the limits bound; afterwards a Decoder isn't to be used
+any more. Not for several threads at a time.
 
-A value stands in one message, or in several: when an interface inside it holds a type that is new, each definition ends a message
-(Go encode.go encodeInterface). The same happens inside of an interface value, where the pieces have a size in front, but stand in one
-message. `_pieces` remembers where the next piece ends, for those who compare the end of a value with its announced size.
+A value stands in one message, or in several: when an interface inside it holds a type that is new,
+each definition ends a message (Go encode.go encodeInterface). The same happens inside of an
+interface value, where the pieces have a size in front, but stand in one message. `_pieces`
+remembers where the next piece ends, for those who compare the end of a value with its announced
+size.
 """
 
 from typing import Any, TypeVar, overload
@@ -16,7 +19,17 @@ from iris.gobber.definitions import FIRST_ID, MAX_ID, StructDef, WireType
 from iris.gobber.framing import Buffer, GobError, peek_uint, read_int, read_uint
 from iris.gobber.readers import Reader, own_reader, single_maker, struct_maker, too_deep
 from iris.gobber.skipping import skip_value
-from iris.gobber.types import Basic, BigInt, GobType, MapOf, PointerTo, SliceOf, StructOf, registered_struct, struct_info
+from iris.gobber.types import (
+    Basic,
+    BigInt,
+    GobType,
+    MapOf,
+    PointerTo,
+    SliceOf,
+    StructOf,
+    registered_struct,
+    struct_info,
+)
 
 T = TypeVar("T")
 
@@ -28,27 +41,37 @@ class _Incomplete(Exception):
 
     def __init__(self, need: int) -> None:
         super().__init__(need)
-        self.need = need  # the offset up to which there must be bytes before another attempt makes sense
+        # the offset up to which there must be bytes before another attempt makes sense
+        self.need = need
 
 
 class Decoder:
     """One per direction of a stream."""
 
     def __init__(self, *, max_size: int, max_types: int = 128, max_depth: int = 64) -> None:
-        """Arguments: bytes of one value with its definitions; definitions in the whole stream; interface values inside each other."""
+        """Arguments: bytes of one value with its definitions; definitions in the whole stream.
+
+        Interface values inside each other.
+        """
         self._max_size, self._max_types, self._max_depth = max_size, max_types, max_depth
         self._definition_bytes = max_types * DEFINITION_SIZE  # that may still come
         self.types: dict[int, WireType] = {}
-        self.field_types: dict[int, tuple[int, ...]] = {}  # type ids of the fields of the structs among them
-        self.known: dict[bytes, Reader] = {}  # contents of interfaces, by name and type id as they are sent; read by generated code
-        self._top: dict[tuple[object, bytes], Reader] = {}  # top-level values, by what is asked for and type id
+        # type ids of the fields of the structs among them
+        self.field_types: dict[int, tuple[int, ...]] = {}
+        # contents of interfaces, by name and type id as they are sent; read by generated code
+        self.known: dict[bytes, Reader] = {}
+        # top-level values, by what is asked for and type id
+        self._top: dict[tuple[object, bytes], Reader] = {}
         self._structs: dict[tuple[type, int], Reader] = {}
-        self._fresh: list[tuple[int, int]] = []  # types defined by the value under way: type id, bytes of its definition
-        self._pieces: dict[int, int] = {}  # where a piece of an interface value ends: where the next one does
+        # types defined by the value under way: type id, bytes of its definition
+        self._fresh: list[tuple[int, int]] = []
+        # where a piece of an interface value ends: where the next one does
+        self._pieces: dict[int, int] = {}
         self._start = self._end = 0  # of the value under way, and of its last message so far
         self._tail = bytearray()
         self._data: bytes | None = None  # the same as the tail, once something in it is decoded
-        self._offset = self._need = 0  # how much of the tail is consumed; how much must follow before the next attempt
+        # how much of the tail is consumed; how much must follow before the next attempt
+        self._offset = self._need = 0
 
     @overload
     def decode(self, data: Buffer, kind: type[T]) -> T: ...
@@ -69,7 +92,10 @@ class Decoder:
         return value
 
     def feed(self, data: Buffer) -> None:
-        """Take bytes of the stream. At most `max_size` of them are kept, if `next` is asked after every call."""
+        """Take bytes of the stream.
+
+        At most `max_size` of them are kept, if `next` is asked after every call.
+        """
         if self._offset:
             del self._tail[: self._offset]
             self._offset = 0
@@ -83,7 +109,10 @@ class Decoder:
     def next(self, kind: GobType) -> Any: ...
 
     def next(self, kind: Any) -> Any:
-        """Read the next value, or None when it isn't all there yet. Raises: GobError, as soon as a size is known to be too big."""
+        """Read the next value, or None when it isn't all there yet. Raises.
+
+        GobError, as soon as a size is known to be too big.
+        """
         if len(self._tail) - self._offset < self._need:
             return None
         prefix = peek_uint(self._tail, self._offset)
@@ -97,7 +126,8 @@ class Decoder:
             self._data = bytes(self._tail)
         try:
             value, end = self._read(self._data, self._offset, kind)
-        except _Incomplete as exc:  # another attempt starts from the beginning; there is one for each definition, at most
+        # another attempt starts from the beginning; there is one for each definition, at most
+        except _Incomplete as exc:
             self._need = exc.need - self._offset
             for number, size in self._fresh:
                 del self.types[number]
@@ -139,7 +169,10 @@ class Decoder:
         return value, end
 
     def _open(self, data: bytes, offset: int) -> int:
-        """Enter the message at `offset`. Returns: where its content starts. Raises: GobError for its size; _Incomplete."""
+        """Enter the message at `offset`. Returns: where its content starts. Raises.
+
+        GobError for its size; _Incomplete.
+        """
         prefix = peek_uint(data, offset)
         if prefix is None:
             raise _Incomplete(offset + 1 if offset >= len(data) else offset + 0x101 - data[offset])
@@ -168,7 +201,9 @@ class Decoder:
             raise GobError(f"definition of type {number}")
         if len(self.types) >= self._max_types:
             raise GobError(f"more than {self._max_types} definitions")
-        definition, size = own_reader(WireType)(data[offset : offset + self._definition_bytes], 0, self, 0)
+        definition, size = own_reader(WireType)(
+            data[offset : offset + self._definition_bytes], 0, self, 0
+        )
         if len(definition.parts()) != 1:
             raise GobError(f"type {number} of {len(definition.parts())} kinds")
         self.types[number] = definition
@@ -179,7 +214,10 @@ class Decoder:
         return offset + size
 
     def interface(self, data: bytes, offset: int, depth: int) -> tuple[Any, int]:
-        """Read an interface value that isn't nil. Called by generated code for whatever isn't in `known`."""
+        """Read an interface value that isn't nil.
+
+        Called by generated code for whatever isn't in `known`.
+        """
         if not depth:
             raise too_deep()
         start = offset
@@ -199,7 +237,10 @@ class Decoder:
         return value, end
 
     def concrete_type(self, data: bytes, offset: int) -> tuple[int, int, int]:
-        """Read the type id of an interface value, after any definitions. Returns: (type id, where it starts, where it ends)."""
+        """Read the type id of an interface value, after any definitions. Returns.
+
+        (type id, where it starts, where it ends).
+        """
         while True:
             start = offset
             number, offset = read_int(data, offset)
@@ -213,7 +254,10 @@ class Decoder:
                 self._pieces[end] = offset + size
 
     def check_end(self, end: int, offset: int) -> None:
-        """Compare the announced `end` of an interface value with where it did end: behind its last piece. Raises: GobError."""
+        """Compare the announced `end` of an interface value with where it did end.
+
+        Behind its last piece. Raises: GobError.
+        """
         while end != offset:
             following = self._pieces.pop(end, None)
             if following is None:
@@ -232,7 +276,10 @@ class Decoder:
         return single_maker(kind)(None, (), *self._bind(kind, number))
 
     def _struct(self, cls: type, number: int) -> Reader:
-        """The decoder of a sender's type as our class. Raises: GobError unless it is a struct, and its fields go together with ours."""
+        """The decoder of a sender's type as our class. Raises.
+
+        GobError unless it is a struct, and its fields go together with ours.
+        """
         reader = self._structs.get((cls, number))
         if reader is not None:
             return reader
@@ -248,11 +295,16 @@ class Decoder:
         for column, field in zip(columns, definition.struct.fields, strict=True):
             if column >= 0:
                 nested += self._bind(fields[column].type, field.id)
-        reader = self._structs[cls, number] = struct_maker(cls, columns)(cls, self.field_types[number], *nested)
+        reader = self._structs[cls, number] = struct_maker(cls, columns)(
+            cls, self.field_types[number], *nested
+        )
         return reader
 
     def _bind(self, type_: GobType, number: int) -> list[Reader]:
-        """Check that a sender's type goes together with ours. Returns: the decoders of the structs in it, in order of use."""
+        """Check that a sender's type goes together with ours. Returns.
+
+        The decoders of the structs in it, in order of use.
+        """
         if isinstance(type_, Basic):
             if type_.id == number:
                 return []
@@ -265,7 +317,9 @@ class Decoder:
                 case SliceOf(elem) if definition.slice is not None:
                     return self._bind(elem, definition.slice.elem)
                 case MapOf(key, elem) if definition.map is not None:
-                    return self._bind(key, definition.map.key) + self._bind(elem, definition.map.elem)
+                    return self._bind(key, definition.map.key) + self._bind(
+                        elem, definition.map.elem
+                    )
         raise GobError(f"type {number} where {type_} belongs")
 
 

@@ -1,6 +1,9 @@
-"""How a stream tells its types: Go's wireType and its parts, and the numbers that an encoder gives to types. Core.
+"""How a stream tells its types.
 
-Answers to type.go of Go's encoding/gob. Go numbers types once per process; here every encoder does, as a fresh process would.
+Go's wireType and its parts, and the numbers that an encoder gives to types. Core.
+
+Answers to type.go of Go's encoding/gob. Go numbers types once per process; here every encoder does,
+as a fresh process would.
 """
 
 from collections.abc import Iterator
@@ -20,7 +23,8 @@ from iris.gobber.types import (
     struct_info,
 )
 
-FIRST_ID = 64  # below are the types that need no definition; a Go encoder's first own one is the next
+# below are the types that need no definition; a Go encoder's first own one is the next
+FIRST_ID = 64
 MAX_ID = (1 << 31) - 1
 
 
@@ -103,7 +107,15 @@ class WireType:
 
     def parts(self) -> list[ArrayDef | SliceDef | StructDef | MapDef | OpaqueDef]:
         """Those that are there."""
-        every = (self.array, self.slice, self.struct, self.map, self.gob_encoder, self.binary_marshaler, self.text_marshaler)
+        every = (
+            self.array,
+            self.slice,
+            self.struct,
+            self.map,
+            self.gob_encoder,
+            self.binary_marshaler,
+            self.text_marshaler,
+        )
         return [part for part in every if part is not None]
 
 
@@ -116,7 +128,10 @@ _GO = {"bytes": "[]uint8", "float": "float64", "interface": "interface {}"}
 
 
 def _spelled(type_: GobType) -> str:
-    """How Go spells a type, nearly: widths of integers, and packages of what isn't registered, aren't known here and don't matter."""
+    """How Go spells a type, nearly.
+
+    Widths of integers, and packages of what isn't registered, aren't known here and don't matter.
+    """
     match type_:
         case Basic(name):
             return _GO.get(name, name)
@@ -165,7 +180,10 @@ class Numbering:
         return type_.id if isinstance(type_, Basic) else self._ids[_key(type_)][0]
 
     def introduce(self, type_: GobType) -> Iterator[tuple[int, WireType]]:
-        """The definitions that must be sent before a value of this type, in Go's order: (number, definition)."""
+        """The definitions that must be sent before a value of this type, in Go's order.
+
+        (number, definition).
+        """
         key = _key(type_)
         if isinstance(type_, Basic) or key in self._sent:
             return
@@ -180,8 +198,9 @@ class Numbering:
         return self._last
 
     def _assign(self, type_: GobType, name: str) -> None:
-        # WIRE: Go type.go newTypeObject; a struct has a lower number than its fields, a slice or map a higher one than its elements,
-        # and the name in a definition depends on where a type was met first. tests/golden/headers.json
+        # WIRE: Go type.go newTypeObject; a struct has a lower number than its fields, a slice or
+        # map a higher one than its elements, and the name in a definition depends on where a type
+        # was met first. tests/golden/headers.json
         key = _key(type_)
         if isinstance(type_, Basic) or key in self._ids:
             return
@@ -192,7 +211,8 @@ class Numbering:
                     self._assign(field.type, _named(field.type) or _spelled(field.type))
                 return
             case SliceOf(elem):
-                self._assign(elem, _named(elem) if isinstance(elem, StructOf) else "")  # a pointer has no name
+                # a pointer has no name
+                self._assign(elem, _named(elem) if isinstance(elem, StructOf) else "")
             case MapOf(map_key, elem):
                 self._assign(map_key, "")
                 self._assign(elem, "")
@@ -207,8 +227,11 @@ class Numbering:
             case MapOf(key, elem):
                 return WireType(map=MapDef(common, self.id(key), self.id(elem)))
             case PointerTo(cls) | StructOf(cls):
-                fields = [FieldDef(field.name, self.id(field.type)) for field in struct_info(cls).fields]
+                fields = [
+                    FieldDef(field.name, self.id(field.type)) for field in struct_info(cls).fields
+                ]
                 return WireType(struct=StructDef(common, fields))
-        # WIRE: Go type.go buildTypeInfo; the pointer type *big.Int takes a number of its own, which stands in the definition,
-        # while values refer to the number of big.Int. tests/golden/bootstrap.json
+        # WIRE: Go type.go buildTypeInfo; the pointer type *big.Int takes a number of its own, which
+        # stands in the definition, while values refer to the number of big.Int.
+        # tests/golden/bootstrap.json
         return WireType(gob_encoder=OpaqueDef(CommonType("", self._next())))

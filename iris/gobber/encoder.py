@@ -1,6 +1,7 @@
 """The sending half of a gob stream. Core: values in, bytes out.
 
-Answers to encoder.go of Go's encoding/gob, down to the order of definitions. Not for several threads at a time.
+Answers to encoder.go of Go's encoding/gob, down to the order of definitions. Not for several
+threads at a time.
 """
 
 import functools
@@ -25,16 +26,18 @@ class Encoder:
     """One per direction of a stream: each type's definition goes out once, before its first use."""
 
     def __init__(self) -> None:
-        self.known: dict[type, tuple[bytes, Writer]] = {}  # contents of interfaces: name and type id; read by generated code
+        # contents of interfaces: name and type id; read by generated code
+        self.known: dict[type, tuple[bytes, Writer]] = {}
         self._top: dict[type | GobType, tuple[bytes, Writer]] = {}  # top-level values: type id
         self._types = Numbering()
-        self._before: Numbering | None = None  # what was sent before the value under way, when that brings definitions
+        # what was sent before the value under way, when that brings definitions
+        self._before: Numbering | None = None
 
     def encode(self, value: object, type: GobType | None = None) -> bytes:
         """Write a whole top-level value, after the definitions that this stream hasn't seen.
 
-        `value` is a declared struct, or of any `type` that is given. Raises: StateError for a value that isn't what was declared;
-        then nothing counts as sent.
+        `value` is a declared struct, or of any `type` that is given. Raises: StateError for a value
+        that isn't what was declared; then nothing counts as sent.
         """
         kind = value.__class__ if type is None else type
         entry = self._top.get(kind)
@@ -44,7 +47,14 @@ class Encoder:
                 entry = self._introduce_top(kind, sent)
             out = bytearray(entry[0])
             entry[1](value, out, sent, self)
-        except (ArithmeticError, AttributeError, LookupError, StateError, TypeError, ValueError) as exc:
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            StateError,
+            TypeError,
+            ValueError,
+        ) as exc:
             self._take_back()
             raise StateError(f"{kind} can't be encoded: {exc}") from exc
         self._before = None
@@ -53,10 +63,12 @@ class Encoder:
         return bytes(sent)
 
     def introduce(self, cls: type, out: bytearray, outer: bytearray) -> tuple[bytes, Writer]:
-        """Begin an interface value of a type that is new there: append its name and type id to `out`. Called by generated code.
+        """Begin an interface value of a type that is new there.
 
-        WIRE: Go encode.go encodeInterface; a definition ends the message that is being gathered in `out`, and stands at its end.
-        tests/golden/headers.json
+        Append its name and type id to `out`. Called by generated code.
+
+        WIRE: Go encode.go encodeInterface; a definition ends the message that is being gathered in
+        `out`, and stands at its end. tests/golden/headers.json
         """
         name = registered_name(cls)
         out += name

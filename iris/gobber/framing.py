@@ -1,10 +1,12 @@
 """Gob integers, and the frame of a gob message: size, signed type id, body. Core.
 
-Answers to encodeUint, encodeInt, decodeUintReader and writeMessage of Go's encoding/gob. The schemas (`GobUint`, `GobInt`, `MESSAGE`,
-`BYTES_MESSAGE`) are the declaration of what is on the wire; the functions beside them say the same, fast, and
-tests/property/test_gobber_framing.py holds them together.
+Answers to encodeUint, encodeInt, decodeUintReader and writeMessage of Go's encoding/gob. The
+schemas (`GobUint`, `GobInt`, `MESSAGE`, `BYTES_MESSAGE`) are the declaration of what is on the
+wire; the functions beside them say the same, fast, and tests/property/test_gobber_framing.py holds
+them together.
 
-Stricter than Go, which takes integers that are longer than necessary (it never writes any): here they are malformed.
+Stricter than Go, which takes integers that are longer than necessary (it never writes any): here
+they are malformed.
 """
 
 from typing import Any
@@ -16,7 +18,8 @@ from iris.errors import ProtocolError, StateError
 
 Buffer = bytes | bytearray | memoryview
 
-BYTES_ID = b"\x0a\x00"  # type id 5 as a signed integer, and the zero before every top-level value that is no struct
+# type id 5 as a signed integer, and the zero before every top-level value that is no struct
+BYTES_ID = b"\x0a\x00"
 
 # the smallest value that may follow each first byte; none may follow a count over 8
 LEAST = (*(0,) * 0x80, *(1 << 1024,) * 0x78, *(1 << 8 * width for width in range(7, 0, -1)), 0x80)
@@ -36,7 +39,8 @@ def bad_integer() -> GobError:
 def long_uint(data: Buffer, offset: int, first: int) -> tuple[int, int]:
     """Read the rest of an unsigned integer whose first byte, before `offset`, was `first` >= 0x80.
 
-    Returns: (value, offset behind it). Raises: GobError for a count over 8, too few bytes, or more bytes than necessary.
+    Returns: (value, offset behind it). Raises: GobError for a count over 8, too few bytes, or more
+    bytes than necessary.
     """
     end = offset + 0x100 - first
     value = int.from_bytes(data[offset:end], "big")
@@ -46,13 +50,19 @@ def long_uint(data: Buffer, offset: int, first: int) -> tuple[int, int]:
 
 
 def read_uint(data: Buffer, offset: int) -> tuple[int, int]:
-    """Read an unsigned integer: (value, offset behind it). Raises: GobError; IndexError when nothing is there."""
+    """Read an unsigned integer: (value, offset behind it). Raises: GobError.
+
+    IndexError when nothing is there.
+    """
     first = data[offset]
     return (first, offset + 1) if first < 0x80 else long_uint(data, offset + 1, first)
 
 
 def read_int(data: Buffer, offset: int) -> tuple[int, int]:
-    """Read a signed integer, whose low bit says whether the others are to be inverted. As `read_uint`."""
+    """Read a signed integer, whose low bit says whether the others are to be inverted.
+
+    As `read_uint`.
+    """
     value, offset = read_uint(data, offset)
     return (value >> 1) ^ -(value & 1), offset
 
@@ -60,7 +70,8 @@ def read_int(data: Buffer, offset: int) -> tuple[int, int]:
 def peek_uint(data: Buffer, offset: int = 0) -> tuple[int, int] | None:
     """Read the unsigned integer at `offset`, of which more bytes may still be on their way.
 
-    Shape: one byte below 0x80; else a negated count, 0xFF (1) .. 0xF8 (8), then that many big-endian bytes.
+    Shape: one byte below 0x80; else a negated count, 0xFF (1) .. 0xF8 (8), then that many
+    big-endian bytes.
     Returns: (value, width in bytes), or None when `data` ends too early.
     Raises: GobError for a count over 8, and for a value that needs fewer bytes.
     Source: Go encoding/gob doc.go, "Encoding Details".
@@ -88,17 +99,23 @@ def encode_uint(value: int) -> bytes:
 
 def encode_int(value: int) -> bytes:
     """Write a signed integer. Raises: StateError outside of -2**63 .. 2**63 - 1."""
-    return encode_uint((value << 1) ^ (value >> 63))  # beyond that range, this has more than 64 bits
+    # beyond that range, this has more than 64 bits
+    return encode_uint((value << 1) ^ (value >> 63))
 
 
 def bytes_head(size: int) -> bytes:
-    """What stands before a top-level []byte of `size` bytes: all of the message but the bytes themselves."""
+    """What stands before a top-level []byte of `size` bytes.
+
+    All of the message but the bytes themselves.
+    """
     count = encode_uint(size)
     return encode_uint(len(BYTES_ID) + len(count) + size) + BYTES_ID + count
 
 
 def peek_bytes(data: Buffer, offset: int = 0, *, max_size: int) -> tuple[int, int] | None:
-    """Find the top-level []byte message at `offset`: (where its bytes start, where they end), which may be beyond the end of `data`.
+    """Find the top-level []byte message at `offset`.
+
+    (where its bytes start, where they end), which may be beyond the end of `data`.
 
     Returns: None when not even its head is there.
     Raises: GobError for any other message, sizes that contradict, more than `max_size` bytes.
@@ -146,7 +163,9 @@ class _GobUint(construct.Construct):  # type: ignore[misc]
             construct.stream_write(stream, bytes((obj,)), 1, path)
         else:
             digits = obj.to_bytes(8, "big").lstrip(b"\0")
-            construct.stream_write(stream, bytes((0x100 - len(digits),)) + digits, 1 + len(digits), path)
+            construct.stream_write(
+                stream, bytes((0x100 - len(digits),)) + digits, 1 + len(digits), path
+            )
         return obj
 
 
@@ -163,5 +182,11 @@ class _GobInt(construct.Adapter):  # type: ignore[misc]
 GobUint = _GobUint()
 GobInt = _GobInt(GobUint)
 MESSAGE = Prefixed(GobUint, Struct("type_id" / GobInt, "body" / GreedyBytes))
-BYTES_MESSAGE = Prefixed(GobUint, FocusedSeq("data", Const(BYTES_ID), "data" / Prefixed(GobUint, GreedyBytes), construct.Terminated))
-SchemaError = ConstructError  # what a schema raises for malformed input, where the code raises GobError
+BYTES_MESSAGE = Prefixed(
+    GobUint,
+    FocusedSeq(
+        "data", Const(BYTES_ID), "data" / Prefixed(GobUint, GreedyBytes), construct.Terminated
+    ),
+)
+# what a schema raises for malformed input, where the code raises GobError
+SchemaError = ConstructError

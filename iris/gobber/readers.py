@@ -1,12 +1,16 @@
-"""Compiled decoders: one generated function per (the fields as a sender orders them, our class). Core.
+"""Compiled decoders: one generated function per (the fields as a sender orders them, our class).
 
-Answers to decode.go of Go's encoding/gob. A function reads the value at `p` of the bytes `b` and returns it with the offset behind it.
-It runs through the sender's fields in order; for the fields `A uint` and `B []byte` it reads:
+Core.
+
+Answers to decode.go of Go's encoding/gob. A function reads the value at `p` of the bytes `b` and
+returns it with the offset behind it. It runs through the sender's fields in order; for the fields
+`A uint` and `B []byte` it reads:
 
     def read(b, p, stream, depth):
         v_a = 0; v_b = b""
         delta = b[p]; p += 1
-        field = delta                      # the number of the field that is next, counted from 1; a delta of 0 leaves it behind
+        field = delta                      # the number of the field that is next, counted from 1; a
+        delta of 0 leaves it behind
         if field == 1:
             v_a = b[p]; p += 1
             if v_a > 127: ...                  # the bytes that follow
@@ -18,9 +22,10 @@ It runs through the sender's fields in order; for the fields `A uint` and `B []b
         value = new(cls); value.a = v_a; value.b = v_b
         return value, p
 
-Bounds: lengths of bytes and strings are not compared with what is left where they are read. A slice never yields more than is there,
-`b[p]` beyond the end is an IndexError, and every element takes a byte; the Decoder turns IndexError into GobError, and compares the end of
-each value with its announced size. So no value costs more than in proportion to the bytes that are there.
+Bounds: lengths of bytes and strings are not compared with what is left where they are read. A slice
+never yields more than is there, `b[p]` beyond the end is an IndexError, and every element takes a
+byte; the Decoder turns IndexError into GobError, and compares the end of each value with its
+announced size. So no value costs more than in proportion to the bytes that are there.
 """
 
 import functools
@@ -54,7 +59,10 @@ Reader = Callable[
 
 
 def big_int(data: bytes, offset: int, size: int) -> int:
-    """Read a *big.Int of `size` bytes. Raises: GobError for another version, leading zeros, a negative zero; IndexError beyond the end."""
+    """Read a *big.Int of `size` bytes. Raises.
+
+    GobError for another version, leading zeros, a negative zero; IndexError beyond the end.
+    """
     if size == 0:  # a nil pointer where one must stand, as in a slice
         return 0
     head = data[offset]
@@ -110,7 +118,11 @@ def may_span(type_: GobType) -> bool:
 
 
 class _Source:
-    """Lines of one function. What it needs of a stream, the decoders of nested structs, are arguments of its maker, in order of use."""
+    """Lines of one function.
+
+    What it needs of a stream, the decoders of nested structs, are arguments of its maker, in order
+    of use.
+    """
 
     def __init__(self) -> None:
         self.nested: list[str] = []
@@ -159,7 +171,11 @@ class _Source:
                 return [f"{x}, p = {self.nested[-1]}(b, p, stream, depth)"]
             case SliceOf(elem):
                 item = self.name("item")
-                return [*self._count_of(type_), f"{x} = []", *self._loop([*self.get(elem, item), f"{x}.append({item})"])]
+                return [
+                    *self._count_of(type_),
+                    f"{x} = []",
+                    *self._loop([*self.get(elem, item), f"{x}.append({item})"]),
+                ]
             case MapOf(key, elem):
                 label, item = self.name("label"), self.name("item")
                 body = [*self.get(key, label), *self.get(elem, item), f"{x}[{label}] = {item}"]
@@ -175,7 +191,8 @@ class _Source:
         return ["for _ in range(count):", *_indent(body)]
 
     def _interface(self, x: str) -> list[str]:
-        # the key of `known` is name and type id as they stand there; whatever else comes is left to Decoder.interface
+        # the key of `known` is name and type id as they stand there; whatever else comes is left to
+        # Decoder.interface
         return [
             "name = b[p]",
             f"if name == 0: {x} = None; p += 1",
@@ -197,7 +214,11 @@ class _Source:
         ]
 
     def compile(self, lines: list[str]) -> Callable[..., Reader]:
-        """Make the maker: given the nested structs' decoders and the numbers of skipped fields' types, it returns the decoder."""
+        """Make the maker.
+
+        Given the nested structs' decoders and the numbers of skipped fields' types, it returns the
+        decoder.
+        """
         names: dict[str, Any] = {
             "LEAST": LEAST,
             "bad_integer": bad_integer,
@@ -211,7 +232,17 @@ class _Source:
             "too_many": too_many,
         }
         head = f"def make(cls, skipped, {', '.join(self.nested)}):"
-        exec("\n".join([head, "    def read(b, p, stream, depth):", *_indent(_indent(lines)), "    return read"]), names)
+        exec(
+            "\n".join(
+                [
+                    head,
+                    "    def read(b, p, stream, depth):",
+                    *_indent(_indent(lines)),
+                    "    return read",
+                ]
+            ),
+            names,
+        )
         maker: Callable[..., Reader] = names["make"]
         return maker
 
@@ -233,8 +264,9 @@ def _zero(type_: GobType, x: str) -> str:
 def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
     """The maker of decoders of a declared struct from a sender's fields.
 
-    columns: for each field of the sender, the number of ours that it fills, or -1. The maker takes the class, the sender's type id of every
-    field (only those that are skipped are used), and the decoders of nested structs in the sender's order.
+    columns: for each field of the sender, the number of ours that it fills, or -1. The maker takes
+    the class, the sender's type id of every field (only those that are skipped are used), and the
+    decoders of nested structs in the sender's order.
     """
     fields = struct_info(cls).fields
     source = _Source()
@@ -246,13 +278,25 @@ def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
         column = columns[number]
         number += 1
         if column >= 0:
-            lines += [f"if field == {number}:", *_indent(source.get(fields[column].type, f"v{column}") + advance)]
+            lines += [
+                f"if field == {number}:",
+                *_indent(source.get(fields[column].type, f"v{column}") + advance),
+            ]
             continue
         while number < len(columns) and columns[number] < 0:
             number += 1
-        lines += [f"while delta and field <= {number}:", "    p = stream.skip(b, p, skipped[field - 1])", *_indent(advance)]
-    # a struct by value that wasn't sent is its zero value; it is made only then, since no two values may share it
-    absent = [f"if v{at} is None: v{at} = zero{at}()" for at, field in enumerate(fields) if isinstance(field.type, StructOf)]
+        lines += [
+            f"while delta and field <= {number}:",
+            "    p = stream.skip(b, p, skipped[field - 1])",
+            *_indent(advance),
+        ]
+    # a struct by value that wasn't sent is its zero value; it is made only then, since no two
+    # values may share it
+    absent = [
+        f"if v{at} is None: v{at} = zero{at}()"
+        for at, field in enumerate(fields)
+        if isinstance(field.type, StructOf)
+    ]
     zeros = [_zero(field.type, f"v{at}") for at, field in enumerate(fields)]
     lines = [*zeros, *lines, "if delta: raise no_such_field()", *absent, "value = cls.__new__(cls)"]
     lines += [f"value.{field.attribute} = v{at}" for at, field in enumerate(fields)]
@@ -267,13 +311,21 @@ def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
 def single_maker(type_: GobType) -> Callable[..., Reader]:
     """The maker of decoders of a top-level value that is no struct."""
     source = _Source()
-    lines = ["if b[p]: raise not_single()", "p += 1", *source.get(type_, "value"), "return value, p"]
+    lines = [
+        "if b[p]: raise not_single()",
+        "p += 1",
+        *source.get(type_, "value"),
+        "return value, p",
+    ]
     return source.compile(lines)
 
 
 @functools.cache
 def own_reader(cls: type) -> Reader:
-    """The decoder of a declared struct as we define it ourselves, with the fields in our order; without interfaces inside."""
+    """The decoder of a declared struct as we define it ourselves, with the fields in our order.
+
+    Without interfaces inside.
+    """
     fields = struct_info(cls).fields
     nested = [own_reader(inner) for field in fields for inner in structs_in(field.type)]
     return struct_maker(cls, tuple(range(len(fields))))(cls, (), *nested)

@@ -1,12 +1,18 @@
-"""A base for structs that are made by the thousand, and so aren't dataclasses: compiled, those would stay Python's."""
+"""A base for structs that are made by the thousand, and so aren't dataclasses.
 
-from iris.compiling import mypyc_attr
+Compiled, those would stay Python's.
+"""
+
 from iris.gobber.types import struct_info
+from iris.runtime.compiling import mypyc_attr
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Record:
-    """Compared and shown field by field, like a dataclass. Subclasses have an `__init__` of their own, and are told of by `declare`."""
+    """Compared and shown field by field, like a dataclass.
+
+    Subclasses have an `__init__` of their own, and are told of by `declare`.
+    """
 
     __slots__ = ()
 

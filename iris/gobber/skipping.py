@@ -1,7 +1,8 @@
 """Leaving out values that we have no place for, of any gob type. Core.
 
-Answers to the ignore* half of decode.go of Go's encoding/gob. Types may be recursive, as a Go list or tree is: what is open is kept on a
-stack of our own, so depth costs memory in proportion to the bytes that are there, and no recursion.
+Answers to the ignore* half of decode.go of Go's encoding/gob. Types may be recursive, as a Go list
+or tree is: what is open is kept on a stack of our own, so depth costs memory in proportion to the
+bytes that are there, and no recursion.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +23,9 @@ class _Open:
 
     __slots__ = ("end", "is_struct", "left", "types")
 
-    def __init__(self, types: tuple[int, ...], *, left: int | None = None, end: int | None = None) -> None:
+    def __init__(
+        self, types: tuple[int, ...], *, left: int | None = None, end: int | None = None
+    ) -> None:
         self.types = types  # of a struct's fields; of elements, taken in turn
         self.is_struct = left is None
         self.left = left or 0  # elements to come; the struct's last field, counted from 1
@@ -30,7 +33,10 @@ class _Open:
 
 
 def skip_value(stream: "Decoder", data: bytes, offset: int, number: int) -> int:
-    """Find the end of the value of type `number` at `offset`. Raises: GobError; IndexError beyond the end of `data`."""
+    """Find the end of the value of type `number` at `offset`. Raises: GobError.
+
+    IndexError beyond the end of `data`.
+    """
     unfinished: list[_Open] = []
     while True:
         offset, opened = _skip_one(stream, data, offset, number)
@@ -89,7 +95,8 @@ def _skip_interface_head(stream: "Decoder", data: bytes, offset: int) -> tuple[i
     size, offset = read_uint(data, offset)
     end = offset + size
     definition = stream.types.get(number)
-    if definition is None or definition.struct is None:  # WIRE: as at top level, a zero before a value that is no struct
+    # WIRE: as at top level, a zero before a value that is no struct
+    if definition is None or definition.struct is None:
         if data[offset]:
             raise GobError("no zero before a single value")
         offset += 1

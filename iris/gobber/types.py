@@ -1,6 +1,7 @@
 """How a gob type is declared: Go's names and kinds beside Python's dataclass fields.
 
-Answers to the reflection half of Go's encoding/gob (type.go). A struct is declared once, as a dataclass:
+Answers to the reflection half of Go's encoding/gob (type.go). A struct is declared once, as a
+dataclass:
 
     @struct("report", registered="*scribe.report")
     @dataclass(slots=True)
@@ -8,7 +9,8 @@ Answers to the reflection half of Go's encoding/gob (type.go). A struct is decla
         tops: list[int] = gob("Tops", SliceOf(BIG_INT))
         caps: list[int] = gob("Caps", SliceOf(INT))
 
-Zero values are Go's: 0, False, "", b"", an empty list; None for a nil map, pointer, big.Int or interface.
+Zero values are Go's: 0, False, "", b"", an empty list; None for a nil map, pointer, big.Int or
+interface.
 """
 
 import dataclasses
@@ -109,11 +111,16 @@ def gob(name: str, type_: GobType) -> Any:
         return dataclasses.field(default_factory=list, metadata=metadata)
     if isinstance(type_, StructOf):
         return dataclasses.field(default_factory=type_.struct, metadata=metadata)
-    return dataclasses.field(default=type_.zero if isinstance(type_, Basic) else None, metadata=metadata)
+    return dataclasses.field(
+        default=type_.zero if isinstance(type_, Basic) else None, metadata=metadata
+    )
 
 
 def struct(name: str, *, registered: str | None = None) -> Callable[[type[T]], type[T]]:
-    """Declare a dataclass as Go's struct `name`; with `registered`, interface values may hold a pointer to it."""
+    """Declare a dataclass as Go's struct `name`.
+
+    With `registered`, interface values may hold a pointer to it.
+    """
 
     def decorate(cls: type[T]) -> type[T]:
         fields = {field.name: field.metadata["gob"] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -124,8 +131,12 @@ def struct(name: str, *, registered: str | None = None) -> Callable[[type[T]], t
 
 
 def declare(cls: type, name: str, registered: str | None, /, **fields: tuple[str, GobType]) -> None:
-    """Declare any class as Go's struct `name`, by the Go name and gob type of each attribute, in Go's order."""
-    _STRUCTS[cls] = StructInfo(name, registered, tuple(Field(attribute, *field) for attribute, field in fields.items()))
+    """Declare any class as Go's struct `name`, by the Go name and gob type of each attribute, in
+    Go's order.
+    """
+    _STRUCTS[cls] = StructInfo(
+        name, registered, tuple(Field(attribute, *field) for attribute, field in fields.items())
+    )
     if registered is not None:
         if registered in _REGISTERED:
             raise StateError(f"{registered} is declared twice")
@@ -141,5 +152,8 @@ def struct_info(cls: type) -> StructInfo:
 
 
 def registered_struct(name: str) -> type | None:
-    """Find the struct that an interface value of this registered name holds; None when nobody declared it."""
+    """Find the struct that an interface value of this registered name holds.
+
+    None when nobody declared it.
+    """
     return _REGISTERED.get(name)

@@ -1,7 +1,8 @@
 """Compiled encoders: one generated function per type, which appends a value to a bytearray. Core.
 
-Answers to encode.go of Go's encoding/gob. The generated code is straight-line: a field that is zero costs one test. For a struct
-with the fields `A uint` and `B []byte` it reads (`last` is the number of the last field sent, counted from 1):
+Answers to encode.go of Go's encoding/gob. The generated code is straight-line: a field that is zero
+costs one test. For a struct with the fields `A uint` and `B []byte` it reads (`last` is the number
+of the last field sent, counted from 1):
 
     def write(v, out, outer, stream):
         last = 0
@@ -16,8 +17,8 @@ with the fields `A uint` and `B []byte` it reads (`last` is the number of the la
             ...
         out.append(0)
 
-`outer` is what `out` will be appended to, with its size in front. An interface value whose type is new sends what is in `out`
-there at once, followed by the definitions (`Encoder.introduce`).
+`outer` is what `out` will be appended to, with its size in front. An interface value whose type is
+new sends what is in `out` there at once, followed by the definitions (`Encoder.introduce`).
 """
 
 import functools
@@ -50,11 +51,14 @@ Writer = Callable[[Any, bytearray, bytearray, Any], None]  # (value, out, outer,
 def encode_big(value: int) -> bytes:
     """Write a *big.Int with its size: version 1 and the sign in one byte, then the magnitude."""
     magnitude = abs(value)
-    data = bytes((0x03 if value < 0 else 0x02,)) + magnitude.to_bytes((magnitude.bit_length() + 7) >> 3, "big")
+    data = bytes((0x03 if value < 0 else 0x02,)) + magnitude.to_bytes(
+        (magnitude.bit_length() + 7) >> 3, "big"
+    )
     return encode_uint(len(data)) + data
 
 
-known_big = functools.lru_cache(maxsize=16_384)(encode_big)  # for node ids and topics, and nothing longer: peers choose what passes through
+# for node ids and topics, and nothing longer: peers choose what passes through
+known_big = functools.lru_cache(maxsize=16_384)(encode_big)
 _LONG = 1 << 64
 
 
@@ -98,12 +102,19 @@ class _Source:
         if type_ == UINT:
             return self.uint(x)
         if type_ == INT:
-            return [f"if -64 <= {x} < 64: out.append(({x} << 1) ^ ({x} >> 63))", f"else: out += encode_uint(({x} << 1) ^ ({x} >> 63))"]
+            return [
+                f"if -64 <= {x} < 64: out.append(({x} << 1) ^ ({x} >> 63))",
+                f"else: out += encode_uint(({x} << 1) ^ ({x} >> 63))",
+            ]
         if type_ == FLOAT:
             return [f"out += encode_float({x})"]
         if type_ in (BYTES, STRING):
             data, size = self.name("data"), self.name("size")
-            text = f'{data} = {x}.encode("utf-8", "surrogateescape")' if type_ == STRING else f"{data} = {x}"
+            text = (
+                f'{data} = {x}.encode("utf-8", "surrogateescape")'
+                if type_ == STRING
+                else f"{data} = {x}"
+            )
             return [text, f"{size} = len({data})", *self.uint(size), f"out += {data}"]
         if type_ == INTERFACE:
             return self._interface(x)
@@ -118,7 +129,12 @@ class _Source:
                 return [f"{self.name('write', struct_writer(cls))}({x}, out, outer, stream)"]
             case SliceOf(elem):
                 size, item = self.name("size"), self.name("item")
-                return [f"{size} = len({x})", *self.uint(size), f"for {item} in {x}:", *_indent(self.put(elem, item))]
+                return [
+                    f"{size} = len({x})",
+                    *self.uint(size),
+                    f"for {item} in {x}:",
+                    *_indent(self.put(elem, item)),
+                ]
             case MapOf(key, elem):
                 size, label, item = self.name("size"), self.name("label"), self.name("item")
                 items = self.name("items")
@@ -160,7 +176,11 @@ def struct_writer(cls: type) -> Writer:
     source = _Source()
     lines = ["last = 0"]
     for number, field in enumerate(fields, 1):
-        delta = [f"delta = {number} - last", *source.uint("delta")] if len(fields) > 127 else [f"out.append({number} - last)"]
+        delta = (
+            [f"delta = {number} - last", *source.uint("delta")]
+            if len(fields) > 127
+            else [f"out.append({number} - last)"]
+        )
         send = [*delta, f"last = {number}", *source.put(field.type, "x")]
         lines.append(f"x = v.{field.attribute}")
         if isinstance(field.type, StructOf):

@@ -1,4 +1,6 @@
-"""Plays a node for a binding's program, once for each scenario, and judges what it says and how it ends. Shell."""
+"""Plays a node for a binding's program, once for each scenario, and judges what it says and how it
+ends. Shell.
+"""
 
 import os
 import re
@@ -9,24 +11,31 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
+from iris.relaycheck.fake_node import Theatre
 from iris.relaycheck.report import Check, Report
 from iris.relaycheck.scenarios import SCENARIOS, JudgedSeat, Scenario
-from iris.relaycheck.theatre import Theatre
 
 _AT_A_TIME = 3  # programs, if each may have a port of its own
 _SHOWN = 2_000  # bytes of a program's last words
 
 
-def check_binding(command: Sequence[str], port: int = 0, only: str = "", *, timeout: float = 30.0) -> Report:
-    """Run the command for all scenarios whose ids match; port 0 lets each have one of its own; timeout is in seconds.
+def check_binding(
+    command: Sequence[str], port: int = 0, only: str = "", *, timeout: float = 30.0
+) -> Report:
+    """Run the command for all scenarios whose ids match; port 0 lets each have one of its own.
 
-    Raises: OSError when the port is taken or there is no such command, ValueError when there is no such scenario.
+    Timeout is in seconds.
+
+    Raises: OSError when the port is taken or there is no such command, ValueError when there is no
+    such scenario.
     """
     chosen = [each for each in SCENARIOS.values() if re.search(only, each.id)]
     if not chosen:
         raise ValueError(f"no scenario has an id like '{only}'")
     with ThreadPoolExecutor(1 if port else _AT_A_TIME, "scenario") as pool:
-        return Report("binding", list(pool.map(lambda each: _try(each, command, port, timeout), chosen)))
+        return Report(
+            "binding", list(pool.map(lambda each: _try(each, command, port, timeout), chosen))
+        )
 
 
 def _try(scenario: Scenario, command: Sequence[str], port: int, timeout: float) -> Check:
@@ -73,5 +82,7 @@ def _run(scenario: Scenario, command: Sequence[str], theatre: Theatre, timeout: 
             return [f"the program doesn't end within {timeout:g} s"]
         if scenario.succeeds and code:
             output.seek(max(0, output.seek(0, os.SEEK_END) - _SHOWN))
-            return [f"the program ends with {code}: {output.read().decode(errors='replace').strip()}"]
+            return [
+                f"the program ends with {code}: {output.read().decode(errors='replace').strip()}"
+            ]
     return []

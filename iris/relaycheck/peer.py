@@ -1,4 +1,7 @@
-"""A binding that says what it is told to, and judges what the node answers: what the cases of `relaycheck node` are made of. Shell."""
+"""A binding that says what it is told to, and judges what the node answers.
+
+What the cases of `relaycheck node` are made of. Shell.
+"""
 
 import contextlib
 import socket
@@ -7,10 +10,10 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
-from iris.relaycheck.judge import Judge
+from iris.relay_protocol.schema import VERSION, Op
+from iris.relaycheck.checker import Judge
 from iris.relaycheck.reader import GENEROUS, Packet
 from iris.relaycheck.rules import Side, Violation
-from iris.service.relay.schema import VERSION, Op
 
 PATIENCE = 5.0  # seconds for what must come
 SILENCE = 0.25  # seconds for what mustn't
@@ -25,9 +28,18 @@ class Failure(Exception):
 
 
 class Peer:
-    """A connection to the node. Allowances are added up in `granted`, by tunnel; everything else waits to be heard."""
+    """A connection to the node. Allowances are added up in `granted`, by tunnel.
 
-    def __init__(self, number: int, address: tuple[str, int], report: Callable[[Violation], None], clock: Callable[[], float]) -> None:
+    Everything else waits to be heard.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        address: tuple[str, int],
+        report: Callable[[Violation], None],
+        clock: Callable[[], float],
+    ) -> None:
         self._report, self._clock = report, clock
         self._heard: deque[Packet] = deque()
         self.granted: Counter[int] = Counter()
@@ -120,11 +132,23 @@ class Peer:
         """The next packet, which must be this one. Returns: its body."""
         packet = self.listen(timeout)
         if packet is None:
-            raise Failure(f"no {op.name} comes" + (", but the end" if self.over else f" within {timeout} s"))
-        wrong = {name: packet.body.get(name) for name, value in fields.items() if packet.body.get(name) != value}
+            raise Failure(
+                f"no {op.name} comes" + (", but the end" if self.over else f" within {timeout} s")
+            )
+        wrong = {
+            name: packet.body.get(name)
+            for name, value in fields.items()
+            if packet.body.get(name) != value
+        }
         if packet.op is not op or wrong:
-            shown = {name: value if len(str(value)) < 80 else f"{len(value)} bytes" for name, value in packet.body.items() if name != "_io"}
-            raise Failure(f"{op.name} {fields if len(str(fields)) < 200 else ''} should come, not {packet.op.name} {shown}")
+            shown = {
+                name: value if len(str(value)) < 80 else f"{len(value)} bytes"
+                for name, value in packet.body.items()
+                if name != "_io"
+            }
+            raise Failure(
+                f"{op.name} {fields if len(str(fields)) < 200 else ''} should come, not {packet.op.name} {shown}"
+            )
         return packet.body
 
     def expect_event(self, topic: str, event: bytes) -> None:
@@ -144,7 +168,10 @@ class Peer:
             raise Failure("the node hangs up")
 
     def refused(self) -> None:
-        """The node must end this connection, with a reason if it's attached; whatever it says before doesn't matter."""
+        """The node must end this connection, with a reason if it's attached.
+
+        Whatever it says before doesn't matter.
+        """
         reason: str | None = None
         while (packet := self.listen()) is not None:
             if packet.op is Op.CLOSE:
@@ -163,7 +190,10 @@ class Peer:
             raise Failure("the node doesn't hang up")
 
     def sync(self) -> None:
-        """The node must be through with all that was said to it: it answers a request that nobody can."""
+        """The node must be through with all that was said to it.
+
+        It answers a request that nobody can.
+        """
         self.say(Op.REQUEST, id=1 << 40, cluster="relaycheck: nobody", request=b"", timeout=0)
         self.expect(Op.REPLY, id=1 << 40, timed_out=True)
 
@@ -185,7 +215,12 @@ class Peer:
     def transfer(self, number: int, message: bytes) -> None:
         """Send a message in chunks, within the allowance that is there."""
         for at in range(0, len(message), LIMIT):
-            self.say(Op.TUNNEL_TRANSFER, id=number, size=0 if at else len(message), chunk=message[at : at + LIMIT])
+            self.say(
+                Op.TUNNEL_TRANSFER,
+                id=number,
+                size=0 if at else len(message),
+                chunk=message[at : at + LIMIT],
+            )
 
     def receive(self, number: int, message: bytes) -> None:
         """That message must come, in chunks."""

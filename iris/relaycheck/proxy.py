@@ -1,7 +1,10 @@
-"""Stands between bindings and a node, lets everything through unchanged, and judges both sides. Shell.
+"""Stands between bindings and a node, lets everything through unchanged, and judges both sides.
 
-A thread per direction and connection passes pieces on at once, so that suites that are hard on timing can be run; another one judges them.
-Each piece joins the queue before it is passed on, so that the judge sees a question before its answer.
+Shell.
+
+A thread per direction and connection passes pieces on at once, so that suites that are hard on
+timing can be run; another one judges them. Each piece joins the queue before it is passed on, so
+that the judge sees a question before its answer.
 """
 
 import contextlib
@@ -15,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 
 from iris.errors import CloseTimeout
-from iris.relaycheck.judge import Judge
+from iris.relaycheck.checker import Judge
 from iris.relaycheck.reader import Packet
 from iris.relaycheck.report import Report, by_rule
 from iris.relaycheck.rules import Side, Violation
@@ -31,15 +34,25 @@ _PATIENCE = 60.0  # seconds, at the end, for the judging of what has come
 class Proxy:
     """Owns its listening sockets and all connections through it; its maker closes it."""
 
-    def __init__(self, listen: int, node: int, *, host: str = "127.0.0.1", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        listen: int,
+        node: int,
+        *,
+        host: str = "127.0.0.1",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Listen on the port `listen` (0: a free one) of both loopback addresses. Raises: OSError."""
         self._node, self._clock = (host, node), clock
         self._listeners = [socket.create_server(("127.0.0.1", listen), backlog=512)]
         self.port: int = self._listeners[0].getsockname()[1]
         if socket.has_ipv6:
             with contextlib.suppress(OSError):  # there is none on this machine
-                self._listeners.append(socket.create_server(("::1", self.port), family=socket.AF_INET6, backlog=512))
-        self._changed = threading.Condition()  # guards all below, but what only the judging thread touches
+                self._listeners.append(
+                    socket.create_server(("::1", self.port), family=socket.AF_INET6, backlog=512)
+                )
+        # guards all below, but what only the judging thread touches
+        self._changed = threading.Condition()
         self._connections = 0
         self._live: set[_Connection] = set()
         self._violations: list[Violation] = []
@@ -52,7 +65,12 @@ class Proxy:
         self._judging = threading.Thread(target=self._judge, name="judge", daemon=True)
         self._judging.start()
         self._threads = [
-            threading.Thread(target=self._accept, args=(listener,), name=f"accept-{listener.getsockname()[0]}", daemon=True)
+            threading.Thread(
+                target=self._accept,
+                args=(listener,),
+                name=f"accept-{listener.getsockname()[0]}",
+                daemon=True,
+            )
             for listener in self._listeners
         ]
         for thread in self._threads:
@@ -127,7 +145,9 @@ class Proxy:
             return self._changed.wait_for(lambda: self._connections > 0 and not self._live, timeout)
 
     def close(self, timeout: float = 1.0) -> Report:
-        """Take no connections any more, cut those that are left, and say what was found. What they owe by then isn't judged.
+        """Take no connections any more, cut those that are left, and say what was found.
+
+        What they owe by then isn't judged.
 
         Raises: CloseTimeout when the judging takes too long; RuntimeError when it failed.
         """
@@ -155,7 +175,14 @@ class Proxy:
 class _Connection:
     """Owns two sockets, and a thread for each direction."""
 
-    def __init__(self, proxy: Proxy, number: int, client: socket.socket, node: socket.socket, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        proxy: Proxy,
+        number: int,
+        client: socket.socket,
+        node: socket.socket,
+        clock: Callable[[], float],
+    ) -> None:
         self._proxy, self._clock = proxy, clock
         self._sockets = {Side.CLIENT: client, Side.NODE: node}
         for sock in self._sockets.values():
@@ -168,7 +195,12 @@ class _Connection:
 
     def start(self) -> None:
         for side in Side:
-            threading.Thread(target=self._pump, args=(side,), name=f"proxy-{self._number}-{side.value}", daemon=True).start()
+            threading.Thread(
+                target=self._pump,
+                args=(side,),
+                name=f"proxy-{self._number}-{side.value}",
+                daemon=True,
+            ).start()
 
     def cut(self) -> None:
         with self._lock:

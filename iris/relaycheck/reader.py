@@ -1,6 +1,8 @@
-"""Cuts a direction of a connection into packets, as the schemas declare them, and says where each one is. Core.
+"""Cuts a direction of a connection into packets, as the schemas declare them, and says where each
+one is. Core.
 
-The sizes are generous: what is judged is the protocol, and which sizes a node takes is its own concern.
+The sizes are generous: what is judged is the protocol, and which sizes a node takes is its own
+concern.
 """
 
 from collections.abc import Iterator
@@ -10,10 +12,12 @@ from typing import Any
 from construct import ConstructError, MappingError, StreamError
 
 from iris.config import MIB, Limits, RelayConfig
+from iris.relay_protocol.schema import Op, protocol
 from iris.relaycheck.rules import Side
-from iris.service.relay.schema import Op, protocol
 
-GENEROUS = protocol(Limits(message_size=256 * MIB, name_size=1 * MIB), RelayConfig(chunk_limit=256 * MIB))
+GENEROUS = protocol(
+    Limits(message_size=256 * MIB, name_size=1 * MIB), RelayConfig(chunk_limit=256 * MIB)
+)
 
 _SCHEMAS = {Side.CLIENT: GENEROUS.from_client, Side.NODE: GENEROUS.from_node}
 _OPS = {
@@ -43,7 +47,10 @@ class Malformed(Exception):
 
 
 class _Stream:
-    """What construct reads from. It remembers how much would have to be there for a read that failed."""
+    """What construct reads from.
+
+    It remembers how much would have to be there for a read that failed.
+    """
 
     def __init__(self, data: bytearray, at: int) -> None:
         self._data, self.at, self.wanted = data, at, 0
@@ -107,7 +114,9 @@ class Reader:
             return None, stream.wanted
         except (ConstructError, UnicodeDecodeError) as exc:
             raise Malformed(_rule(exc), str(exc).splitlines()[0], offset, self._shown(at)) from None
-        return Packet(self._side, offset, packet.op, packet.body, self._shown(at, stream.at)), stream.at
+        return Packet(
+            self._side, offset, packet.op, packet.body, self._shown(at, stream.at)
+        ), stream.at
 
     def _shown(self, at: int, end: int | None = None) -> bytes:
         return bytes(self._buffer[at : min(at + _SHOWN, len(self._buffer) if end is None else end)])
@@ -119,6 +128,10 @@ def _rule(error: Exception) -> str:
         return "open.magic"
     if isinstance(error, MappingError):
         return "value.bool"
-    if isinstance(error, UnicodeDecodeError) or "codec" in text or type(error).__name__ == "StringError":
+    if (
+        isinstance(error, UnicodeDecodeError)
+        or "codec" in text
+        or type(error).__name__ == "StringError"
+    ):
         return "value.utf8"
     return "value.length" if "limit" in text else "value.varint"

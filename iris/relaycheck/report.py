@@ -49,16 +49,29 @@ class Report:
         lines = []
         if self.packets:
             names = sorted({name for _, name in self.packets})
-            lines += [f"{self.connections} connections", "", f"{'packet':<18}{'client':>10}{'node':>10}"]
-            lines += [f"{name:<18}{self.packets['client', name]:>10}{self.packets['node', name]:>10}" for name in names]
+            lines += [
+                f"{self.connections} connections",
+                "",
+                f"{'packet':<18}{'client':>10}{'node':>10}",
+            ]
+            lines += [
+                f"{name:<18}{self.packets['client', name]:>10}{self.packets['node', name]:>10}"
+                for name in names
+            ]
             lines.append("")
         width = max((len(check.id) for check in self.checks), default=0) + 2
         for check in self.checks:
             if self.mode != "proxy" or not check.passed:
-                lines.append(f"{'ok  ' if check.passed else 'FAIL'} {check.id:<{width}}{check.words}")
+                lines.append(
+                    f"{'ok  ' if check.passed else 'FAIL'} {check.id:<{width}}{check.words}"
+                )
                 lines += [f"       {line}" for line in check.lines]
         failed = sum(not check.passed for check in self.checks)
-        lines.append(f"{len(self.checks)} checked, {failed} violated" if failed else f"{len(self.checks)} checked, nothing violated")
+        lines.append(
+            f"{len(self.checks)} checked, {failed} violated"
+            if failed
+            else f"{len(self.checks)} checked, nothing violated"
+        )
         return "\n".join(lines) + "\n"
 
     def json(self) -> str:
@@ -68,7 +81,10 @@ class Report:
                 "mode": self.mode,
                 "passed": self.passed,
                 "connections": self.connections,
-                "packets": [{"side": side, "packet": name, "count": count} for (side, name), count in sorted(self.packets.items())],
+                "packets": [
+                    {"side": side, "packet": name, "count": count}
+                    for (side, name), count in sorted(self.packets.items())
+                ],
                 "checks": [
                     {
                         "id": check.id,
@@ -76,7 +92,10 @@ class Report:
                         "passed": check.passed,
                         "seconds": round(check.seconds, 3),
                         "problems": check.problems,
-                        "violations": [{**asdict(each), "side": each.side.value, "data": each.data.hex()} for each in check.violations],
+                        "violations": [
+                            {**asdict(each), "side": each.side.value, "data": each.data.hex()}
+                            for each in check.violations
+                        ],
                     }
                     for check in self.checks
                 ],
@@ -98,10 +117,16 @@ class Report:
         )
         for check in self.checks:
             case = ElementTree.SubElement(
-                suite, "testcase", classname=f"relaycheck.{self.mode}", name=f"{check.id}: {check.words}", time=f"{check.seconds:.3f}"
+                suite,
+                "testcase",
+                classname=f"relaycheck.{self.mode}",
+                name=f"{check.id}: {check.words}",
+                time=f"{check.seconds:.3f}",
             )
             if not check.passed:
-                failure = ElementTree.SubElement(case, "failure", message=_printable(check.lines[0]))
+                failure = ElementTree.SubElement(
+                    case, "failure", message=_printable(check.lines[0])
+                )
                 failure.text = _printable("\n".join(check.lines))
         root = ElementTree.Element("testsuites", tests=str(len(self.checks)), failures=failures)
         root.append(suite)

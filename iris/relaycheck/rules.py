@@ -1,4 +1,7 @@
-"""The rules that are judged on every connection, each with its id. Core. docs/relay-protocol.md lists the same."""
+"""The rules that are judged on every connection, each with its id. Core.
+
+docs/relay-protocol.md lists the same.
+"""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +21,10 @@ class Side(Enum):
 
 @dataclass(frozen=True)
 class Violation:
-    """A broken rule, and where: `offset` counts bytes of what that side said, `data` is the packet's beginning."""
+    """A broken rule, and where.
+
+    `offset` counts bytes of what that side said, `data` is the packet's beginning.
+    """
 
     connection: int
     side: Side
@@ -29,7 +35,9 @@ class Violation:
 
     def __str__(self) -> str:
         where = f"connection {self.connection}, {self.side.value}, offset {self.offset}"
-        return f"{where}: {self.rule}: {self.text}" + (f" [{self.data.hex(' ')}]" if self.data else "")
+        return f"{where}: {self.rule}: {self.text}" + (
+            f" [{self.data.hex(' ')}]" if self.data else ""
+        )
 
 
 RULES = {

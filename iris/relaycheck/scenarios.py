@@ -1,6 +1,9 @@
-"""What `relaycheck binding` does to a binding's program: a node that is right, slow, broken or gone. Core.
+"""What `relaycheck binding` does to a binding's program.
 
-A scenario is a kind of `Seat`. Whatever the node does wrong on purpose, the client has to be right; in some scenarios it has to hang up.
+A node that is right, slow, broken or gone. Core.
+
+A scenario is a kind of `Seat`. Whatever the node does wrong on purpose, the client has to be right;
+in some scenarios it has to hang up.
 """
 
 from abc import ABC, abstractmethod
@@ -8,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iris.relaycheck.judge import Judge
+from iris.relay_protocol.schema import Op
+from iris.relaycheck.checker import Judge
+from iris.relaycheck.fake_session import Seat, StandIn
 from iris.relaycheck.peer import LIMIT
 from iris.relaycheck.reader import GENEROUS
 from iris.relaycheck.rules import Side, Violation
-from iris.relaycheck.standin import Seat, StandIn
-from iris.service.relay.schema import Op
 
 PROMPT = 5.0  # seconds within which a client hangs up on a node that is wrong
 
@@ -23,7 +26,9 @@ class JudgedSeat(Seat):
 
     clock: Callable[[], float]
 
-    def __init__(self, node: StandIn, number: int, send: Callable[[bytes], None], hang_up: Callable[[], None]) -> None:
+    def __init__(
+        self, node: StandIn, number: int, send: Callable[[bytes], None], hang_up: Callable[[], None]
+    ) -> None:
         super().__init__(node, number, self._judged, self._hang_up)
         self._really_send, self._really_hang_up = send, hang_up
         self._judge = Judge(number)
@@ -81,7 +86,9 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def _add(id: str, words: str, seat: type[JudgedSeat] = JudgedSeat, *, succeeds: bool = False, **how: Any) -> None:
+def _add(
+    id: str, words: str, seat: type[JudgedSeat] = JudgedSeat, *, succeeds: bool = False, **how: Any
+) -> None:
     SCENARIOS[id] = Scenario(id, words, seat, succeeds, **how)
 
 
@@ -209,7 +216,11 @@ class _Offering(JudgedSeat):
     def on_tunnel_confirm(self, body: Any) -> None:
         offer = self.offers.get(body.build_id)
         super().on_tunnel_confirm(body)
-        if offer is not None and offer.seat is None and (end := self.tunnels.get(body.id)) is not None:
+        if (
+            offer is not None
+            and offer.seat is None
+            and (end := self.tunnels.get(body.id)) is not None
+        ):
             if body.build_id == 2:
                 end.waiting.append((7, b"message"))
                 self.node.after(0.05, lambda: self._leave(end))
@@ -248,7 +259,11 @@ class _Asking(JudgedSeat):
 
     def problem(self) -> str | None:
         """Why the client's end isn't right."""
-        return f"connection {self.number} owes an answer to requests" if self._late else super().problem()
+        return (
+            f"connection {self.number} owes an answer to requests"
+            if self._late
+            else super().problem()
+        )
 
 
 class _Starving(JudgedSeat):
@@ -278,10 +293,14 @@ class _Ungranted(JudgedSeat):
 
 class _TimingOut(JudgedSeat):
     def on_request(self, body: Any) -> None:
-        self.node.after(body.timeout / 1_000, lambda: self.write(Op.REPLY, id=body.id, timed_out=True))
+        self.node.after(
+            body.timeout / 1_000, lambda: self.write(Op.REPLY, id=body.id, timed_out=True)
+        )
 
     def on_tunnel_init(self, body: Any) -> None:
-        self.node.after(body.timeout / 1_000, lambda: self.write(Op.TUNNEL_CONFIRM, id=body.id, timed_out=True))
+        self.node.after(
+            body.timeout / 1_000, lambda: self.write(Op.TUNNEL_CONFIRM, id=body.id, timed_out=True)
+        )
 
 
 class _Failing(JudgedSeat):
@@ -297,19 +316,48 @@ class _TunnelDropping(JudgedSeat):
 
 
 _add("binding.plain", "with a node that is right the program succeeds", succeeds=True)
-_add("binding.bytewise", "the same, when what the node says comes byte by byte", succeeds=True, pieces=_bytewise)
+_add(
+    "binding.bytewise",
+    "the same, when what the node says comes byte by byte",
+    succeeds=True,
+    pieces=_bytewise,
+)
 _add("binding.joined", "the same, when many packets come in one piece", succeeds=True, delay=0.02)
 _add("binding.reorder", "replies may come in any order", _Reordering, succeeds=True)
-_add("binding.late-events", "events of a topic that was just unsubscribed are ignored", _LateEvents, succeeds=True)
-_add("binding.offers", "a service confirms tunnels that come unasked, and bears with their end", _Offering, succeeds=True)
-_add("binding.requests", "a service takes broadcasts and requests of the node's", _Asking, succeeds=True)
-_add("binding.starved", "a program waits for allowance that comes late and little by little", _Starving, succeeds=True)
+_add(
+    "binding.late-events",
+    "events of a topic that was just unsubscribed are ignored",
+    _LateEvents,
+    succeeds=True,
+)
+_add(
+    "binding.offers",
+    "a service confirms tunnels that come unasked, and bears with their end",
+    _Offering,
+    succeeds=True,
+)
+_add(
+    "binding.requests",
+    "a service takes broadcasts and requests of the node's",
+    _Asking,
+    succeeds=True,
+)
+_add(
+    "binding.starved",
+    "a program waits for allowance that comes late and little by little",
+    _Starving,
+    succeeds=True,
+)
 _add("binding.ungranted", "without an allowance no data is sent", _Ungranted)
 _add("binding.deny", "who is denied hangs up", _Denying)
 _add("binding.version", "a node of another version is hung up on", _OtherVersion)
 _add("binding.magic", "a node with another magic is hung up on", _OtherMagic)
 _add("binding.silent", "a node that hangs up instead of answering leaves nobody waiting", _Silent)
-_add("binding.drop-packet", "a node that is gone in the middle of a packet leaves nobody waiting", _Dropping)
+_add(
+    "binding.drop-packet",
+    "a node that is gone in the middle of a packet leaves nobody waiting",
+    _Dropping,
+)
 _add("binding.drop", "a node that is gone without a close leaves nobody waiting", _Vanishing)
 _add("binding.close", "a node that closes is hung up on", _Closing)
 _add("binding.opcode", "a node that says an unknown opcode is hung up on", _Opcode)

@@ -56,7 +56,8 @@ class Tunnel:
             yield "chunk.limit", f"a chunk of {length} bytes, limit {self.chunk_limit}"
         if side is Side.NODE and not length:
             yield "chunk.empty", "an empty chunk"
-        begun = way.left > 0  # one that was abandoned counts: its bytes are given back only when the next begins
+        # one that was abandoned counts: its bytes are given back only when the next begins
+        begun = way.left > 0
         if size:
             way.left = size
         elif length and not way.left:

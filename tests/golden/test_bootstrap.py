@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 from iris.gobber import Datagrams, Decoder
-from iris.proto.bootstrap.wire import Message
+from iris.proto.wire.bootstrap import Message
 
 VECTORS = json.loads((Path(__file__).parent / "bootstrap.json").read_text())
 
 
 def message(case: dict[str, Any]) -> Message:
     magic = bytes.fromhex(case["magic"])
-    return Message(case["version"], magic, int(case["node_id"]), case["overlay_port"], case["request"])
+    return Message(
+        case["version"], magic, int(case["node_id"]), case["overlay_port"], case["request"]
+    )
 
 
 @pytest.mark.parametrize("case", VECTORS["cases"])

@@ -1,4 +1,7 @@
-"""Everything that three Go nodes said to each other, from joining to leaving: our types hold it, and carry it unchanged."""
+"""Everything that three Go nodes said to each other, from joining to leaving.
+
+Our types hold it, and carry it unchanged.
+"""
 
 import base64
 import json
@@ -8,11 +11,11 @@ from typing import Any
 
 from iris.gobber import Decoder, Encoder
 from iris.gobber.types import BIG_INT, BYTES, GobType, PointerTo, registered_struct, struct_info
-from iris.proto.iris import wire as _iris  # noqa: F401  # registers its types, as do the others
-from iris.proto.pastry import wire as _pastry  # noqa: F401
-from iris.proto.scribe import wire as _scribe  # noqa: F401
-from iris.proto.session import wire as _session  # noqa: F401
-from iris.proto.wire import (
+from iris.proto.wire import clusters as _clusters  # noqa: F401  # registers its types, as do the others
+from iris.proto.wire import ring as _ring  # noqa: F401
+from iris.proto.wire import session as _session  # noqa: F401
+from iris.proto.wire import trees as _trees  # noqa: F401
+from iris.proto.wire.link import (
     ClosePacket,  # noqa: F401
     Header,
 )
@@ -23,7 +26,11 @@ TRACE = Path(__file__).with_name("cluster_trace.jsonl")
 def build(struct: type, fields: dict[str, Any]) -> object:
     """Make the recorded struct; a name that our type lacks is an error."""
     known = {field.name: field for field in struct_info(struct).fields}
-    values = {known[name].attribute: convert(known[name].type, value) for name, value in fields.items() if name != "type"}
+    values = {
+        known[name].attribute: convert(known[name].type, value)
+        for name, value in fields.items()
+        if name != "type"
+    }
     return struct(**values)
 
 
@@ -45,7 +52,9 @@ def test_every_message_of_the_trace_survives_our_codec() -> None:
     seen = 0
     for line in TRACE.read_text().splitlines():
         recorded = json.loads(line)
-        direction = f"{recorded['node']} {recorded['local']} {recorded['remote']} {recorded['what']}"
+        direction = (
+            f"{recorded['node']} {recorded['local']} {recorded['remote']} {recorded['what']}"
+        )
         header = Header(convert(BYTES, recorded["meta"]))
         assert decoders[direction].decode(encoders[direction].encode(header), Header) == header
         seen += 1

@@ -1,4 +1,7 @@
-"""Headers of every kind, as one Go encoder wrote them in a row: read to the same values, and written to the same bytes."""
+"""Headers of every kind, as one Go encoder wrote them in a row.
+
+Read to the same values, and written to the same bytes.
+"""
 
 import json
 from pathlib import Path
@@ -6,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from iris.gobber import Decoder, Encoder
-from iris.proto.session.wire import AuthChallenge, AuthResponse, InitRequest, LinkRequest
-from iris.proto.wire import Header
+from iris.proto.wire.link import Header
+from iris.proto.wire.session import AuthChallenge, AuthResponse, InitRequest, LinkRequest
 from tests.support.headers import header
 
 CASES = json.loads((Path(__file__).parent / "headers.json").read_text())["cases"]
@@ -17,7 +20,9 @@ STS = json.loads((Path(__file__).parent / "sts.json").read_text())
 
 def test_headers_are_read_to_the_recorded_values() -> None:
     decoder = Decoder(max_size=16_384)
-    assert [decoder.decode(bytes.fromhex(case["gob"]), Header) for case in CASES] == [header(case) for case in CASES]
+    assert [decoder.decode(bytes.fromhex(case["gob"]), Header) for case in CASES] == [
+        header(case) for case in CASES
+    ]
 
 
 def test_headers_are_written_as_go_writes_them() -> None:
@@ -40,7 +45,10 @@ def test_headers_may_arrive_in_pieces_of_any_size(size: int) -> None:
 def test_handshake_of_a_session_is_read_with_the_senders_numbers() -> None:
     to_server, to_client = Decoder(max_size=16_384), Decoder(max_size=16_384)
     first, second, third = (bytes.fromhex(packet["bytes"]) for packet in SESSION["handshake"][:3])
-    request, challenge = to_server.decode(first, InitRequest), to_client.decode(second, AuthChallenge)
+    request, challenge = (
+        to_server.decode(first, InitRequest),
+        to_client.decode(second, AuthChallenge),
+    )
     response = to_server.decode(third, AuthResponse)
     assert request.link is None
     assert request.auth is not None
@@ -48,7 +56,9 @@ def test_handshake_of_a_session_is_read_with_the_senders_numbers() -> None:
     assert request.auth.exp == pow(generator, int(SESSION["client_exponent"], 16), group)
     assert challenge.exp == pow(generator, int(SESSION["server_exponent"], 16), group)
     assert len(challenge.token) == len(response.token) == 256
-    data = Decoder(max_size=16_384).decode(bytes.fromhex(SESSION["handshake"][4]["bytes"]), InitRequest)
+    data = Decoder(max_size=16_384).decode(
+        bytes.fromhex(SESSION["handshake"][4]["bytes"]), InitRequest
+    )
     assert data == InitRequest(link=LinkRequest(0x4D65822107FCFD52))
 
 

@@ -1,9 +1,12 @@
-"""The clients of relay_transcript.json, replayed byte by byte against our relay: it must answer as the Go node did, packet by packet.
+"""The clients of relay_transcript.json, replayed byte by byte against our relay.
 
-What the protocol leaves free isn't compared: how streams are cut into segments; how allowances are cut, and where among other packets they
-come (their sums must be the same); what the two connections get at the same moment, which depends on who is asked first when a tunnel is
-built (the Go node tells the caller of success first, which is one of its defects). Where the recording has a pause before a client speaks,
-all that was received by then must have come here as well.
+It must answer as the Go node did, packet by packet.
+
+What the protocol leaves free isn't compared: how streams are cut into segments; how allowances are
+cut, and where among other packets they come (their sums must be the same); what the two connections
+get at the same moment, which depends on who is asked first when a tunnel is built (the Go node
+tells the caller of success first, which is one of its defects). Where the recording has a pause
+before a client speaks, all that was received by then must have come here as well.
 """
 
 import json
@@ -17,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from iris.config import Config
-from iris.keys import generate_key
-from iris.netif import interfaces
+from iris.crypto.keys import generate_key
 from iris.node import Node
-from iris.service.relay.schema import DEFAULT, Op
+from iris.relay_protocol.schema import DEFAULT, Op
+from iris.runtime.interfaces import interfaces
 from tests.support.client import Raw
 from tests.support.relay_node import running_relay
 
@@ -32,7 +35,10 @@ Packet = tuple[Any, ...]
 
 @dataclass
 class Step:
-    """Something that a client sends, gets (allowances left out) or sees: `closed` is the end of the stream, by whoever."""
+    """Something that a client sends, gets (allowances left out) or sees.
+
+    `closed` is the end of the stream, by whoever.
+    """
 
     at: int
     send: bytes = b""
@@ -60,7 +66,12 @@ def recorded(conn: int) -> tuple[list[Step], Counter[int]]:
             for op, *rest in packets:
                 if op == Op.TUNNEL_ALLOW:
                     allowed[rest[0]] += rest[1]
-            steps.append(Step(event["t_ms"], get=tuple(packet for packet in packets if packet[0] != Op.TUNNEL_ALLOW)))
+            steps.append(
+                Step(
+                    event["t_ms"],
+                    get=tuple(packet for packet in packets if packet[0] != Op.TUNNEL_ALLOW),
+                )
+            )
     return steps, allowed
 
 
@@ -86,7 +97,9 @@ class Replay:
     def run(self) -> None:
         for conn in (1, 2):
             self.steps[conn], self.allowed[conn] = recorded(conn)
-        threads = [threading.Thread(target=self.guarded, args=(self.client, conn)) for conn in self.steps]
+        threads = [
+            threading.Thread(target=self.guarded, args=(self.client, conn)) for conn in self.steps
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -118,9 +131,13 @@ class Replay:
         assert allowed == self.allowed[conn]
 
     def wait_for_others(self, step: Step) -> None:
-        before = [other for steps in self.steps.values() for other in steps if other.at <= step.at - PAUSE]
+        before = [
+            other for steps in self.steps.values() for other in steps if other.at <= step.at - PAUSE
+        ]
         with self.changed:
-            assert self.changed.wait_for(lambda: all(other.done for other in before), PATIENCE), "something recorded doesn't come"
+            assert self.changed.wait_for(lambda: all(other.done for other in before), PATIENCE), (
+                "something recorded doesn't come"
+            )
 
 
 def test_the_recorded_clients_get_what_they_got_from_the_go_node() -> None:
@@ -141,8 +158,15 @@ def test_they_get_it_from_a_whole_node() -> None:
 def test_the_schemas_write_what_they_read_from_the_recording() -> None:
     for conn in (1, 2):
         events = json.loads(Path(__file__).with_name("relay_transcript.json").read_text())["events"]
-        for direction, schema in (("client->relay", DEFAULT.from_client), ("relay->client", DEFAULT.from_node)):
-            data = b"".join(bytes.fromhex(e.get("bytes", "")) for e in events if (e["conn"], e["dir"]) == (conn, direction))
+        for direction, schema in (
+            ("client->relay", DEFAULT.from_client),
+            ("relay->client", DEFAULT.from_node),
+        ):
+            data = b"".join(
+                bytes.fromhex(e.get("bytes", ""))
+                for e in events
+                if (e["conn"], e["dir"]) == (conn, direction)
+            )
             stream, written = BytesIO(data), b""
             while stream.tell() < len(data):
                 written += schema.build(schema.parse_stream(stream))

@@ -1,13 +1,16 @@
-"""What our trees say to each other has the same shape as what Go nodes say: which fields are there for which op, and no others."""
+"""What our trees say to each other has the same shape as what Go nodes say.
+
+Which fields are there for which op, and no others.
+"""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from iris.proto.message import Message
-from iris.proto.pastry.space import resolve
-from iris.proto.scribe.wire import Header, Op
+from iris.proto.wire.message import Message
+from iris.proto.wire.node_id import resolve
+from iris.proto.wire.trees import Header, Op
 from tests.support.ring import Ring
 
 GOLDEN = Path(__file__).parent
@@ -28,10 +31,13 @@ def scribe_headers(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def go_shapes() -> set[Shape]:
-    recorded = [json.loads(line) for line in (GOLDEN / "cluster_trace.jsonl").read_text().splitlines()]
+    recorded = [
+        json.loads(line) for line in (GOLDEN / "cluster_trace.jsonl").read_text().splitlines()
+    ]
     recorded.append(json.loads((GOLDEN / "headers.json").read_text()))
     return {
-        (header.get("op", 0), frozenset(name for name in FIELDS if header.get(name) is not None)) for header in scribe_headers(recorded)
+        (header.get("op", 0), frozenset(name for name in FIELDS if header.get(name) is not None))
+        for header in scribe_headers(recorded)
     }
 
 
@@ -51,7 +57,10 @@ def our_shapes() -> set[Shape]:
     two.scribe.unsubscribe("t")
     ring.beat()
     headers = [header for *_, header in ring.log if isinstance(header, Header)]
-    return {(int(header.op), frozenset(name for name in FIELDS if getattr(header, name) is not None)) for header in headers}
+    return {
+        (int(header.op), frozenset(name for name in FIELDS if getattr(header, name) is not None))
+        for header in headers
+    }
 
 
 def test_headers_have_the_fields_that_a_go_node_fills() -> None:

@@ -1,7 +1,9 @@
-"""A recorded session between two Go nodes, taken in the client's and in the server's place with the exponents that were used.
+"""A recorded session between two Go nodes, taken in the client's and in the server's place with the
+exponents that were used.
 
-Both ends ran in one process and shared the numbering of gob types; one test does the same, and every byte must be the recorded one. In the
-others, what we send has other type numbers, and is compared after decoding.
+Both ends ran in one process and shared the numbering of gob types; one test does the same, and
+every byte must be the recorded one. In the others, what we send has other type numbers, and is
+compared after decoding.
 """
 
 import json
@@ -22,29 +24,47 @@ from iris.crypto.sts import Exchange
 from iris.gobber import Decoder, Encoder
 from iris.gobber.definitions import Numbering, WireType
 from iris.gobber.types import BIG_INT, GobType
-from iris.proto.heads import HeadEncoder
-from iris.proto.iris.wire import AuthPacket, DataHeader
-from iris.proto.iris.wire import Header as IrisHeader
-from iris.proto.message import Message, Payload
-from iris.proto.packet import Bounds, LinkCodec, PacketSplitter, derive_links
-from iris.proto.pastry.wire import Header as PastryHeader
-from iris.proto.pastry.wire import InitPacket, State
-from iris.proto.scribe.wire import Header as ScribeHeader
-from iris.proto.scribe.wire import Report
-from iris.proto.session.handshake import Settings, authenticate_client, authenticate_server, link_client, link_server
-from iris.proto.session.wire import AuthChallenge, AuthRequest, AuthResponse, InitRequest, LinkRequest
+from iris.proto.link.classic import Bounds, LinkCodec, PacketSplitter, derive_links
+from iris.proto.link.header_templates import HeadEncoder
+from iris.proto.session.classic import (
+    Settings,
+    authenticate_client,
+    authenticate_server,
+    link_client,
+    link_server,
+)
+from iris.proto.wire.clusters import AuthPacket, DataHeader
+from iris.proto.wire.clusters import Header as IrisHeader
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.ring import Header as PastryHeader
+from iris.proto.wire.ring import InitPacket, State
+from iris.proto.wire.session import (
+    AuthChallenge,
+    AuthRequest,
+    AuthResponse,
+    InitRequest,
+    LinkRequest,
+)
+from iris.proto.wire.trees import Header as ScribeHeader
+from iris.proto.wire.trees import Report
 from tests.support.sockets import tcp_pair
 
 RECORD = json.loads((Path(__file__).parent / "session.json").read_text())
 KEY = cast(RSAPrivateKey, load_pem_private_key(RECORD["rsa_private_key_pem"].encode(), None))
-SETTINGS = Settings(config=SessionConfig(), limits=replace(Limits(), unproven_size=128 * 1024), clock=lambda: 0.0)
+SETTINGS = Settings(
+    config=SessionConfig(), limits=replace(Limits(), unproven_size=128 * 1024), clock=lambda: 0.0
+)
 BOUNDS = Bounds(head=1 << 20, payload=1 << 20)
 SEND = {"client": "client->server", "server": "server->client"}
 OTHER = {"client": "server", "server": "client"}
 
 
 def handshake(conn: str, sender: str) -> list[bytes]:
-    return [bytes.fromhex(step["bytes"]) for step in RECORD["handshake"] if step["conn"] == conn and step["dir"] == SEND[sender]]
+    return [
+        bytes.fromhex(step["bytes"])
+        for step in RECORD["handshake"]
+        if step["conn"] == conn and step["dir"] == SEND[sender]
+    ]
 
 
 def exponent(side: str) -> int:
@@ -70,7 +90,10 @@ def secret() -> bytes:
 
 def codecs(side: str) -> dict[str, LinkCodec]:
     links = derive_links(secret(), server=side == "server")
-    return {conn: LinkCodec(keys, bounds=BOUNDS, max_types=128) for conn, keys in zip(("ctrl", "data"), links, strict=True)}
+    return {
+        conn: LinkCodec(keys, bounds=BOUNDS, max_types=128)
+        for conn, keys in zip(("ctrl", "data"), links, strict=True)
+    }
 
 
 def meta(fields: dict[str, Any] | None) -> Any:
@@ -92,10 +115,21 @@ def meta(fields: dict[str, Any] | None) -> Any:
         case "scribe.header":
             report = None
             if "report" in fields:
-                report = Report([int(top) for top in fields["report"]["tops"]], fields["report"]["caps"])
-            return ScribeHeader(meta(fields.get("meta")), fields["op"], big("sender"), big("topic"), big("prev"), report)
+                report = Report(
+                    [int(top) for top in fields["report"]["tops"]], fields["report"]["caps"]
+                )
+            return ScribeHeader(
+                meta(fields.get("meta")),
+                fields["op"],
+                big("sender"),
+                big("topic"),
+                big("prev"),
+                report,
+            )
         case "iris.header":
-            attributes = {name.removesuffix("_ns"): value for name, value in fields.items() if name != "type"}
+            attributes = {
+                name.removesuffix("_ns"): value for name, value in fields.items() if name != "type"
+            }
             if "tun_key" in attributes:
                 attributes["tun_key"] = bytes.fromhex(attributes["tun_key"])
             return IrisHeader(**attributes)
@@ -129,11 +163,15 @@ def test_client_says_what_the_recorded_client_said() -> None:
         sent = theirs.recv(65_536)
         request, response = handshake("ctrl", "client")
         assert sent.startswith(request)
-        assert list(decode(sent, InitRequest, AuthResponse)) == list(decode(request + response, InitRequest, AuthResponse))
+        assert list(decode(sent, InitRequest, AuthResponse)) == list(
+            decode(request + response, InitRequest, AuthResponse)
+        )
         sent = theirs_data.recv(65_536)
         request, _ = handshake("data", "client")
         assert sent.startswith(request)
-        assert received(sent.removeprefix(request), codecs("server")["data"]) == [LinkRequest(recorded_id())]
+        assert received(sent.removeprefix(request), codecs("server")["data"]) == [
+            LinkRequest(recorded_id())
+        ]
         check_messages({"ctrl": (control, theirs), "data": (data, theirs_data)}, "server")
 
 
@@ -145,7 +183,9 @@ def test_server_says_what_the_recorded_server_said() -> None:
         stream, data_stream = SETTINGS.stream(ours, 5.0), SETTINGS.stream(ours_data, 5.0)
         request = stream.recv(InitRequest)
         assert request.auth is not None
-        agreed = authenticate_server(stream, request.auth, Exchange(KEY, exponent=exponent("server")))
+        agreed = authenticate_server(
+            stream, request.auth, Exchange(KEY, exponent=exponent("server"))
+        )
         assert data_stream.recv(InitRequest) == InitRequest(link=LinkRequest(recorded_id()))
         control, data = link_server(stream, agreed, recorded_id(), lambda: data_stream, SETTINGS)
         assert agreed == secret()
@@ -184,12 +224,21 @@ def check_message(message: Message, record: dict[str, Any]) -> None:
 @pytest.mark.parametrize("conn", ["ctrl", "data"])
 def test_recorded_heads_are_sealed_to_the_recorded_bytes(conn: str, sender: str) -> None:
     """Given the same gob, every packet is the same: key stream, running MAC and framing."""
-    keys = dict(zip(("ctrl", "data"), derive_links(secret(), server=sender == "server"), strict=True))[conn].outgoing
+    keys = dict(
+        zip(("ctrl", "data"), derive_links(secret(), server=sender == "server"), strict=True)
+    )[conn].outgoing
     decrypt = Cipher(AES(keys.key), CTR(keys.iv)).decryptor().update
     splitter, codec = PacketSplitter(BOUNDS), codecs(sender)[conn]
-    steps = handshake(conn, sender)[-1:] if (conn, sender) != ("ctrl", "client") else []  # the client's control link begins with a message
-    packets = steps + [bytes.fromhex(r["bytes"]) for r in RECORD["messages"] if (r["conn"], r["dir"]) == (conn, SEND[sender])]
-    keyed = [{}] * len(steps) + [r for r in RECORD["messages"] if (r["conn"], r["dir"]) == (conn, SEND[sender])]
+    # the client's control link begins with a message
+    steps = handshake(conn, sender)[-1:] if (conn, sender) != ("ctrl", "client") else []
+    packets = steps + [
+        bytes.fromhex(r["bytes"])
+        for r in RECORD["messages"]
+        if (r["conn"], r["dir"]) == (conn, SEND[sender])
+    ]
+    keyed = [{}] * len(steps) + [
+        r for r in RECORD["messages"] if (r["conn"], r["dir"]) == (conn, SEND[sender])
+    ]
     assert len(packets) > 4
     for packet, record in zip(packets, keyed, strict=True):
         splitter.feed(packet)
@@ -199,17 +248,24 @@ def test_recorded_heads_are_sealed_to_the_recorded_bytes(conn: str, sender: str)
         codec._encode = lambda meta, key, iv, plain=plain: plain  # type: ignore[misc]
         payload = None
         if "key" in record:
-            payload = Payload.sealed(bytes.fromhex(record["sent_payload"]), bytes.fromhex(record["key"]), bytes.fromhex(record["iv"]))
+            payload = Payload.sealed(
+                bytes.fromhex(record["sent_payload"]),
+                bytes.fromhex(record["key"]),
+                bytes.fromhex(record["iv"]),
+            )
         assert b"".join(codec.seal(Message(None, payload))) == packet
 
 
 class SharedNumbering(Numbering):
-    """Types are numbered in the order in which any stream of the process met them, as in the recording."""
+    """Types are numbered in the order in which any stream of the process met them, as in the
+    recording.
+    """
 
     def __init__(self, process: "SharedNumbering | None" = None) -> None:
         super().__init__()
         self.process = process or self
-        self.pointer: WireType | None = None  # the definition of *big.Int, which takes a number when it is first made
+        # the definition of *big.Int, which takes a number when it is first made
+        self.pointer: WireType | None = None
         if process is not None:
             self._ids = process._ids
 
@@ -258,6 +314,12 @@ def test_with_the_numbers_of_the_recording_every_byte_of_the_session_is_the_same
     for record in RECORD["messages"]:
         payload = None
         if "key" in record:
-            payload = Payload.sealed(bytes.fromhex(record["sent_payload"]), bytes.fromhex(record["key"]), bytes.fromhex(record["iv"]))
+            payload = Payload.sealed(
+                bytes.fromhex(record["sent_payload"]),
+                bytes.fromhex(record["key"]),
+                bytes.fromhex(record["iv"]),
+            )
         codec = (client if record["dir"] == SEND["client"] else server)[record["conn"]]
-        assert b"".join(codec.seal(Message(meta(record["meta"]), payload))).hex() == record["bytes"], record["what"]
+        assert (
+            b"".join(codec.seal(Message(meta(record["meta"]), payload))).hex() == record["bytes"]
+        ), record["what"]

@@ -1,4 +1,7 @@
-"""Exchanges run by the Go reference, recorded with their exponents: we must say exactly the same, from either side."""
+"""Exchanges run by the Go reference, recorded with their exponents.
+
+We must say exactly the same, from either side.
+"""
 
 import json
 from pathlib import Path
@@ -10,8 +13,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from iris.crypto.sts import STS_GROUP, Exchange
 
 VECTORS = json.loads((Path(__file__).parent / "sts.json").read_text())
-CASES = [{name: int(value, 16) for name, value in case.items() if "token" not in name} for case in VECTORS["cases"]]
-TOKENS = [{name: bytes.fromhex(value) for name, value in case.items() if "token" in name} for case in VECTORS["cases"]]
+CASES = [
+    {name: int(value, 16) for name, value in case.items() if "token" not in name}
+    for case in VECTORS["cases"]
+]
+TOKENS = [
+    {name: bytes.fromhex(value) for name, value in case.items() if "token" in name}
+    for case in VECTORS["cases"]
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +36,27 @@ def test_group_is_the_references() -> None:
 
 
 @pytest.mark.parametrize(("case", "tokens"), list(zip(CASES, TOKENS, strict=True)))
-def test_initiator_says_what_was_recorded(key: RSAPrivateKey, case: dict[str, int], tokens: dict[str, bytes]) -> None:
+def test_initiator_says_what_was_recorded(
+    key: RSAPrivateKey, case: dict[str, int], tokens: dict[str, bytes]
+) -> None:
     initiator = Exchange(key, exponent=case["initiator_exponent"])
     assert initiator.initiate() == case["initiator_exponential"]
-    assert initiator.verify(case["acceptor_exponential"], tokens["acceptor_token"]) == tokens["initiator_token"]
+    assert (
+        initiator.verify(case["acceptor_exponential"], tokens["acceptor_token"])
+        == tokens["initiator_token"]
+    )
     assert int.from_bytes(initiator.secret()) == case["secret"]
 
 
 @pytest.mark.parametrize(("case", "tokens"), list(zip(CASES, TOKENS, strict=True)))
-def test_acceptor_says_what_was_recorded(key: RSAPrivateKey, case: dict[str, int], tokens: dict[str, bytes]) -> None:
+def test_acceptor_says_what_was_recorded(
+    key: RSAPrivateKey, case: dict[str, int], tokens: dict[str, bytes]
+) -> None:
     acceptor = Exchange(key, exponent=case["acceptor_exponent"])
-    assert acceptor.accept(case["initiator_exponential"]) == (case["acceptor_exponential"], tokens["acceptor_token"])
+    assert acceptor.accept(case["initiator_exponential"]) == (
+        case["acceptor_exponential"],
+        tokens["acceptor_token"],
+    )
     acceptor.finalize(tokens["initiator_token"])
     assert int.from_bytes(acceptor.secret()) == case["secret"]
     assert acceptor.secret()[0] != 0

@@ -1,4 +1,7 @@
-"""The original's Go binding against our node: its own test suite, compiled (`go test -c`), which IRIS_BINDING names."""
+"""The original's Go binding against our node.
+
+Its own test suite, compiled (`go test -c`), which IRIS_BINDING names.
+"""
 
 import os
 import re
@@ -6,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from iris.bench.lab import Lab
 from tests.support.cluster import hosts, start
+from tests.support.lab import Lab
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.timeout(240)]
 
@@ -20,7 +23,9 @@ def suite() -> str:
     return path
 
 
-def test_the_go_bindings_own_suite_passes_three_times_in_a_row(lab: Lab, key_file: Path, suite: str) -> None:
+def test_the_go_bindings_own_suite_passes_three_times_in_a_row(
+    lab: Lab, key_file: Path, suite: str
+) -> None:
     node = start(lab, key_file, hosts(lab, 1)[0])  # the suite wants port 55555
     for _ in range(3):
         output = node.host.run(suite, "-test.v", timeout=70.0)

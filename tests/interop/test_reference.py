@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from iris.bench.lab import Lab, wait_for
 from tests.support.cluster import Node, answers, exercise, hosts, reach, start, start_reference
+from tests.support.lab import Lab, wait_for
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.timeout(180)]
 
@@ -41,12 +41,16 @@ def test_tunnels_carry_sixteen_mebibytes_both_ways(mixed: list[Node]) -> None:
             message = random.Random(1).randbytes(LENGTH)
             for source, target in ((tunnel, other), (other, tunnel)):
                 source.send(message)
-                assert hashlib.sha256(target.recv(30.0)).digest() == hashlib.sha256(message).digest()
+                assert (
+                    hashlib.sha256(target.recv(30.0)).digest() == hashlib.sha256(message).digest()
+                )
             tunnel.close()
             assert other.wait_closed() == ""
 
 
-def test_an_application_that_vanishes_is_a_close_to_the_other_kind_of_node(mixed: list[Node]) -> None:
+def test_an_application_that_vanishes_is_a_close_to_the_other_kind_of_node(
+    mixed: list[Node],
+) -> None:
     go, ours = mixed[0], mixed[2]
     message = random.Random(2).randbytes(1 << 20)
     with ours.client("left") as ours_there, go.client("left-too") as go_there:
@@ -75,7 +79,9 @@ def test_a_killed_node_cuts_the_tunnels_of_the_others(mixed: list[Node]) -> None
             client.vanish()
 
 
-def test_a_killed_go_node_is_missed_and_taken_back(lab: Lab, key_file: Path, mixed: list[Node]) -> None:
+def test_a_killed_go_node_is_missed_and_taken_back(
+    lab: Lab, key_file: Path, mixed: list[Node]
+) -> None:
     victim, others = mixed[1], [mixed[0], *mixed[2:]]
     victim.process.kill()
     reach(others, 30.0)
@@ -86,10 +92,14 @@ def test_a_killed_go_node_is_missed_and_taken_back(lab: Lab, key_file: Path, mix
             stack.enter_context(node.client(f"again-{node.name}", on_request=lambda data: data))
         for one, other in itertools.product((*others, revived), repeat=2):
             client = stack.enter_context(one.client())
-            wait_for(lambda client=client, other=other: answers(client, f"again-{other.name}"), 10.0)
+            wait_for(
+                lambda client=client, other=other: answers(client, f"again-{other.name}"), 10.0
+            )
 
 
-def test_our_node_comes_and_goes_among_go_nodes(lab: Lab, key_file: Path, mixed: list[Node]) -> None:
+def test_our_node_comes_and_goes_among_go_nodes(
+    lab: Lab, key_file: Path, mixed: list[Node]
+) -> None:
     assert mixed[3].process.stop() == 0
     reach(mixed[:3], 30.0)
     mixed[2].process.kill()

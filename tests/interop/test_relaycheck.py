@@ -1,4 +1,7 @@
-"""relaycheck with the original's programs: the Go node by node mode, the Go binding's own suite through the proxy to our node."""
+"""relaycheck with the original's programs.
+
+The Go node by node mode, the Go binding's own suite through the proxy to our node.
+"""
 
 import json
 import os
@@ -8,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from iris.bench.lab import Host, Lab, wait_for
 from iris.relaycheck import cases
-from iris.relaycheck.bench import CASES
+from iris.relaycheck.harness import CASES
 from tests.support.cluster import hosts, start, start_reference
+from tests.support.lab import Host, Lab, wait_for
 from tests.support.node import ROOT
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.timeout(180)]
@@ -29,15 +32,30 @@ def relaycheck(host: Host, *args: str) -> dict[str, object]:
 
 
 FATAL = r"length$|broadcast.name|split.(bytes|joined)"  # cases that end a Go node
-GROUPS = {"value": "6", "tunnel|allow|abandon": "1", "open|close|vanish|request|broadcast|topic|split": "1"}  # to try at a time
+# to try at a time
+GROUPS = {
+    "value": "6",
+    "tunnel|allow|abandon": "1",
+    "open|close|vanish|request|broadcast|topic|split": "1",
+}
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_the_go_node_violates_what_is_known_and_nothing_else(lab: Lab, key_file: Path, group: str) -> None:
+def test_the_go_node_violates_what_is_known_and_nothing_else(
+    lab: Lab, key_file: Path, group: str
+) -> None:
     host = hosts(lab, 1)[0]
     start_reference(lab, key_file, host)
-    skip = "|".join([FATAL, *([] if group == "value" else ["node.value"]), *(["node.tunnel", "allow"] if "split" in group else ["split"])])
-    checks = relaycheck(host, "node", "--jobs", GROUPS[group], "--only", f"node.({group})", "--skip", skip)["checks"]
+    skip = "|".join(
+        [
+            FATAL,
+            *([] if group == "value" else ["node.value"]),
+            *(["node.tunnel", "allow"] if "split" in group else ["split"]),
+        ]
+    )
+    checks = relaycheck(
+        host, "node", "--jobs", GROUPS[group], "--only", f"node.({group})", "--skip", skip
+    )["checks"]
     assert isinstance(checks, list)
     failed = {check["id"] for check in checks if not check["passed"]}
     assert failed
@@ -70,16 +88,28 @@ def test_our_node_passes_in_a_network_of_go_nodes(lab: Lab, key_file: Path) -> N
     assert [check["id"] for check in checks if not check["passed"]] == []
 
 
-def test_the_go_bindings_own_suite_through_the_proxy_breaks_no_rule_of_ours(lab: Lab, key_file: Path) -> None:
+def test_the_go_bindings_own_suite_through_the_proxy_breaks_no_rule_of_ours(
+    lab: Lab, key_file: Path
+) -> None:
     suite = os.environ.get("IRIS_BINDING")
     if not suite:
         pytest.skip("IRIS_BINDING doesn't name the Go binding's compiled test suite")
     host = hosts(lab, 1)[0]
     start(lab, key_file, host, port=55556)
-    proxy = host.python(TOOL, "proxy", "--listen", "55555", "--node", "55556", "--json", log="proxy")  # the suite wants port 55555
+    # the suite wants port 55555
+    proxy = host.python(
+        TOOL, "proxy", "--listen", "55555", "--node", "55556", "--json", log="proxy"
+    )
     wait_for(lambda: "between" in proxy.text(), 10.0, "the proxy")
-    for _ in range(4):  # some of its tests allow for a few milliseconds, and the proxy takes some of them
-        run = subprocess.run(host.command([suite, "-test.v"]), capture_output=True, text=True, timeout=100.0, check=False)
+    # some of its tests allow for a few milliseconds, and the proxy takes some of them
+    for _ in range(4):
+        run = subprocess.run(
+            host.command([suite, "-test.v"]),
+            capture_output=True,
+            text=True,
+            timeout=100.0,
+            check=False,
+        )
         if passed := len(re.findall(r"^--- PASS", run.stdout, re.MULTILINE)) == 18:
             break
     assert passed, run.stdout

@@ -1,4 +1,7 @@
-"""The node that programs attach to here: one of ours on loopback, or whatever takes applications at port IRIS_NODE_PORT."""
+"""The node that programs attach to here.
+
+One of ours on loopback, or whatever takes applications at port IRIS_NODE_PORT.
+"""
 
 import os
 from collections.abc import Iterator

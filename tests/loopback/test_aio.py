@@ -50,7 +50,9 @@ async def test_requests(port: int) -> None:
     async with iris.aio.register("all", Everything(), port=port), iris.aio.connect(port) as client:
         assert await client.request("all", b"hello", 5.0) == b"hello"
         assert await client.request("all", b"ask all", 5.0) == b"heard you"
-        replies = await asyncio.gather(*(client.request("all", str(i).encode(), 10.0) for i in range(1_000)))
+        replies = await asyncio.gather(
+            *(client.request("all", str(i).encode(), 10.0) for i in range(1_000))
+        )
         assert replies == [str(i).encode() for i in range(1_000)]
         with pytest.raises(iris.Fault, match=r"^I'd rather not$"):
             await client.request("all", b"refuse", 5.0)
@@ -66,7 +68,10 @@ async def test_requests(port: int) -> None:
 @in_loop
 async def test_broadcasts_and_events(port: int) -> None:
     member, events = Everything(), asyncio.Queue[bytes]()
-    async with iris.aio.register("news", member, port=port) as service, iris.aio.connect(port) as client:
+    async with (
+        iris.aio.register("news", member, port=port) as service,
+        iris.aio.connect(port) as client,
+    ):
         await client.broadcast("news", b"to all")
         assert await asyncio.wait_for(member.broadcasts.get(), PATIENCE) == b"to all"
         async with await service.connection.subscribe("weather", events.put):
@@ -154,7 +159,9 @@ async def test_a_stream_that_is_cut_off_is_told_from_a_whole_one(port: int) -> N
                 assert await asyncio.wait_for(ends.get(), PATIENCE) == ""
             else:
                 client.abort()
-                assert (await asyncio.wait_for(ends.get(), PATIENCE)).startswith("the other application has vanished")
+                assert (await asyncio.wait_for(ends.get(), PATIENCE)).startswith(
+                    "the other application has vanished"
+                )
             await client.close()
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from iris.bench.lab import ROOT
+from tests.support.lab import ROOT
 
 
 def command(role: str, **options: Any) -> list[str]:
-    return [sys.executable, "-m", "iris.bench.bindings", role, json.dumps(options)]
+    return [sys.executable, "-m", "tools.bench.bindings", role, json.dumps(options)]
 
 
 @pytest.mark.parametrize("face", ["threads", "aio"])
@@ -20,12 +20,19 @@ def command(role: str, **options: Any) -> list[str]:
 def test_a_face_is_measured(port: int, face: str, in_flight: int) -> None:
     what = {"port": port, "cluster": f"bench-{face}-{in_flight}", "size": 64}
     times = {"in_flight": in_flight, "warm_up": 0.05, "seconds": 0.2, "pids": {"me": os.getpid()}}
-    with subprocess.Popen(command(f"serve-{face}", **what), cwd=ROOT, stdout=subprocess.PIPE, text=True) as service:
+    with subprocess.Popen(
+        command(f"serve-{face}", **what), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as service:
         try:
             assert service.stdout is not None
             assert service.stdout.readline() == "ready\n"
             run = subprocess.run(
-                command(f"ask-{face}", **what, **times), cwd=ROOT, capture_output=True, text=True, timeout=30.0, check=False
+                command(f"ask-{face}", **what, **times),
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=30.0,
+                check=False,
             )
         finally:
             service.terminate()
@@ -39,7 +46,9 @@ def test_a_face_is_measured(port: int, face: str, in_flight: int) -> None:
 
 def test_a_node_that_is_not_there_is_told_as_json() -> None:
     run = subprocess.run(
-        command("ask-threads", port=1, cluster="x", size=1, in_flight=1, warm_up=0, seconds=1, pids={}),
+        command(
+            "ask-threads", port=1, cluster="x", size=1, in_flight=1, warm_up=0, seconds=1, pids={}
+        ),
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -1,4 +1,7 @@
-"""What `tools/bench` makes of a node that loses, doubles or withholds messages: never a figure that looks right."""
+"""What `tools/bench` makes of a node that loses, doubles or withholds messages.
+
+Never a figure that looks right.
+"""
 
 import contextlib
 import os
@@ -9,11 +12,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from construct import ConstructError
 
-from iris.bench import asking, events
-from iris.bench.board import Board
-from iris.bench.tally import BLOCK, Stream
-from iris.bench.wire import CLOSE, CLOSED, WELCOME, Failure, init, payload
-from iris.service.relay.schema import DEFAULT, Op
+from iris.relay_protocol.schema import DEFAULT, Op
+from tools.bench import asking, events
+from tools.bench.board import Board
+from tools.bench.tally import BLOCK, Stream
+from tools.bench.wire import CLOSE, CLOSED, WELCOME, Failure, init, payload
 
 SUM = sum(range(BLOCK))
 STREAM = Stream("publish", "news", 64)
@@ -25,7 +28,8 @@ def accepting(talk: Callable[[socket.socket], None]) -> Iterator[int]:
 
     def run() -> None:
         sock, _ = server.accept()
-        with sock, contextlib.suppress(OSError, ConstructError):  # the driver hangs up when it has seen enough
+        # the driver hangs up when it has seen enough
+        with sock, contextlib.suppress(OSError, ConstructError):
             assert sock.recv(len(init("")), socket.MSG_WAITALL) == init("")
             sock.sendall(WELCOME)
             talk(sock)
@@ -37,8 +41,12 @@ def accepting(talk: Callable[[socket.socket], None]) -> Iterator[int]:
         thread.join(5.0)
 
 
-def send(deliver: Callable[[int], tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """Send to a node that says of each block, by its number from 0 up, how many events of which sum it delivers."""
+def send(
+    deliver: Callable[[int], tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, object]:
+    """Send to a node that says of each block, by its number from 0 up, how many events of which sum
+    it delivers.
+    """
     monkeypatch.setattr(events, "_GIVE_UP", 0.3)
     fd, (ack, told) = Board.new(), os.pipe()
     board = Board(fd)
@@ -101,7 +109,9 @@ def ask(answer: Callable[[int, int], bytes]) -> dict[str, object]:
 
 
 def reply(number: int, **body: object) -> bytes:
-    return DEFAULT.node(Op.REPLY, id=number, **{"timed_out": False, "success": True, "result": payload(64), **body})
+    return DEFAULT.node(
+        Op.REPLY, id=number, **{"timed_out": False, "success": True, "result": payload(64), **body}
+    )
 
 
 def test_a_node_that_answers_all_is_measured() -> None:
@@ -112,7 +122,12 @@ def test_a_node_that_answers_all_is_measured() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"timed_out": True}, {"success": False, "result": "no"}, {"result": payload(64)[::-1]}, {"result": b""}],
+    [
+        {"timed_out": True},
+        {"success": False, "result": "no"},
+        {"result": payload(64)[::-1]},
+        {"result": b""},
+    ],
     ids=["timeout", "fault", "payload", "empty"],
 )
 def test_one_wrong_answer_is_a_failure(wrong: dict[str, object]) -> None:
@@ -126,6 +141,6 @@ def test_an_answer_that_comes_twice_is_a_failure() -> None:
 
 
 def test_an_answer_that_never_comes_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iris.bench.line.STALL", 1.0)
+    monkeypatch.setattr("tools.bench.line.STALL", 1.0)
     with pytest.raises(Failure, match="nothing came"):
         ask(lambda count, number: b"" if count >= 30 else reply(number))

@@ -29,7 +29,9 @@ def ctl(port: int) -> Ctl:
 
     def run(*args: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
         command = [sys.executable, "-m", "iris.ctl", *args, "--port", str(port)]
-        return subprocess.run(command, input=stdin, capture_output=True, cwd=ROOT, timeout=20, check=False)
+        return subprocess.run(
+            command, input=stdin, capture_output=True, cwd=ROOT, timeout=20, check=False
+        )
 
     return run
 
@@ -39,7 +41,9 @@ def start(port: int, tmp_path: Path) -> Iterator[Start]:
     """Start irisctl, attached when this returns; what it says on standard error is in its `log`."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def run(*args: str, stdin: int = subprocess.DEVNULL, attached: str = "attached") -> "subprocess.Popen[bytes]":
+    def run(
+        *args: str, stdin: int = subprocess.DEVNULL, attached: str = "attached"
+    ) -> "subprocess.Popen[bytes]":
         log = tmp_path / f"ctl-{len(started)}.log"
         with log.open("wb") as errors:
             process = subprocess.Popen(
@@ -58,14 +62,19 @@ def start(port: int, tmp_path: Path) -> Iterator[Start]:
             process.stdout.close()
 
 
-def end(process: "subprocess.Popen[bytes]", number: signal.Signals = signal.SIGTERM) -> tuple[int, bytes]:
+def end(
+    process: "subprocess.Popen[bytes]", number: signal.Signals = signal.SIGTERM
+) -> tuple[int, bytes]:
     process.send_signal(number)
     output, _ = process.communicate(timeout=10)
     return process.returncode, output
 
 
 def test_requests_are_answered_by_echo_and_by_a_command(ctl: Ctl, start: Start) -> None:
-    echo, upper = start("serve", "echo", "--echo"), start("serve", "upper", "--exec", "tr a-z A-Z; printf ' for %s' $IRIS_CLUSTER")
+    echo, upper = (
+        start("serve", "echo", "--echo"),
+        start("serve", "upper", "--exec", "tr a-z A-Z; printf ' for %s' $IRIS_CLUSTER"),
+    )
     data = os.urandom(100_000)
     done = ctl("request", "echo", stdin=data)
     assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
@@ -79,14 +88,31 @@ def test_requests_are_answered_by_echo_and_by_a_command(ctl: Ctl, start: Start) 
 
 
 def test_what_goes_wrong_has_an_exit_code(ctl: Ctl, start: Start) -> None:
-    service = start("serve", "moody", "--exec", 'read word; echo "$word"; [ "$word" = good ] || { printf \'no\\033[0m\' >&2; exit 1; }')
+    service = start(
+        "serve",
+        "moody",
+        "--exec",
+        'read word; echo "$word"; [ "$word" = good ] || { printf \'no\\033[0m\' >&2; exit 1; }',
+    )
     done = ctl("request", "moody", "bad")
-    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"irisctl: 'moody' says: no\\x1b[0m\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1,
+        b"",
+        b"irisctl: 'moody' says: no\\x1b[0m\n",
+    )
     done = ctl("request", "nobody", "x", "--timeout", "0.2")
-    assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"irisctl: no answer from 'nobody' within 0.2 s\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        3,
+        b"",
+        b"irisctl: no answer from 'nobody' within 0.2 s\n",
+    )
     done = ctl("request", "moody", "--lines", "--format", "json", stdin=b"good\nbad\ngood\n")
     assert done.returncode == 1
-    assert [json.loads(line).get("fault", "") for line in done.stdout.splitlines()] == ["", "no\\x1b[0m", ""]
+    assert [json.loads(line).get("fault", "") for line in done.stdout.splitlines()] == [
+        "",
+        "no\\x1b[0m",
+        "",
+    ]
     assert ctl("request", "x", "--file", "/nonexistent").returncode == 2
     service.kill()
 
@@ -117,7 +143,12 @@ def test_members_print_broadcasts(ctl: Ctl, start: Start) -> None:
 def test_events_are_printed_until_there_are_enough(ctl: Ctl, start: Start) -> None:
     subscriber = start("subscribe", "news", "--count", "3")
     time.sleep(0.2)  # subscriptions may lag
-    assert ctl("publish", "news", "--lines", "--rate", "50", stdin=b"one\ntwo\nthree\nfour\n").returncode == 0
+    assert (
+        ctl(
+            "publish", "news", "--lines", "--rate", "50", stdin=b"one\ntwo\nthree\nfour\n"
+        ).returncode
+        == 0
+    )
     assert subscriber.communicate(timeout=10)[0] == b"one\ntwo\nthree\n"
     assert subscriber.returncode == 0
 
@@ -146,22 +177,37 @@ def test_a_reader_that_has_enough_ends_it(ctl: Ctl, start: Start) -> None:
 
 
 def shell(port: int, script: str) -> "subprocess.CompletedProcess[bytes]":
-    script = script.replace("irisctl", f"{sys.executable} -m iris.ctl").replace("PORT", f"--port {port}")
-    return subprocess.run(["/bin/sh", "-c", script], capture_output=True, cwd=ROOT, timeout=20, check=False)
+    script = script.replace("irisctl", f"{sys.executable} -m iris.ctl").replace(
+        "PORT", f"--port {port}"
+    )
+    return subprocess.run(
+        ["/bin/sh", "-c", script], capture_output=True, cwd=ROOT, timeout=20, check=False
+    )
 
 
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("irisctl request echo x PORT >/dev/full", "can't write standard output: No space left on device"),
+        (
+            "irisctl request echo x PORT >/dev/full",
+            "can't write standard output: No space left on device",
+        ),
         ("irisctl request echo x PORT >&-", "can't write standard output: Bad file descriptor"),
         ("irisctl request echo PORT <&-", "can't read what is to be sent: Bad file descriptor"),
         ("irisctl tunnel echo PORT <&-", "can't read standard input: Bad file descriptor"),
-        ("echo x | irisctl tunnel echo PORT --linger 10 >/dev/full", "can't write standard output: No space left on device"),
-        ("irisctl bench echo PORT --count 1 >/dev/full", "can't write standard output: No space left on device"),
+        (
+            "echo x | irisctl tunnel echo PORT --linger 10 >/dev/full",
+            "can't write standard output: No space left on device",
+        ),
+        (
+            "irisctl bench echo PORT --count 1 >/dev/full",
+            "can't write standard output: No space left on device",
+        ),
     ],
 )
-def test_what_cant_be_read_or_written_is_told_in_one_line(start: Start, port: int, script: str, words: str) -> None:
+def test_what_cant_be_read_or_written_is_told_in_one_line(
+    start: Start, port: int, script: str, words: str
+) -> None:
     start("serve", "echo", "--echo")
     done = shell(port, script)
     assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", f"irisctl: {words}\n")
@@ -169,7 +215,16 @@ def test_what_cant_be_read_or_written_is_told_in_one_line(start: Start, port: in
 
 def test_a_subscriber_that_cant_write_ends(ctl: Ctl, port: int, tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log, open("/dev/full", "wb") as full:
-        command = [sys.executable, "-m", "iris.ctl", "subscribe", "full", "--port", str(port), "--verbose"]
+        command = [
+            sys.executable,
+            "-m",
+            "iris.ctl",
+            "subscribe",
+            "full",
+            "--port",
+            str(port),
+            "--verbose",
+        ]
         subscriber = subprocess.Popen(command, cwd=ROOT, stdout=full, stderr=log)
     wait_for_line(subscriber, tmp_path / "log", "attached")
     time.sleep(0.2)
@@ -188,7 +243,16 @@ def test_a_lost_node_is_exit_code_4(tmp_path: Path) -> None:
     node = program("-m", "iris", "-dev", "-port", str(port), log=tmp_path / "node.log")
     try:
         wait_for_line(node, tmp_path / "node.log", "applications attach")
-        command = [sys.executable, "-m", "iris.ctl", "subscribe", "news", "--verbose", "--port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            "iris.ctl",
+            "subscribe",
+            "news",
+            "--verbose",
+            "--port",
+            str(port),
+        ]
         with (tmp_path / "ctl.log").open("wb") as log:
             subscriber = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         wait_for_line(subscriber, tmp_path / "ctl.log", "attached")
@@ -203,6 +267,12 @@ def test_a_lost_node_is_exit_code_4(tmp_path: Path) -> None:
 def test_a_load_is_measured_within_its_bounds(ctl: Ctl) -> None:
     done = ctl("bench", "--count", "200", "--duration", "5", "--json")
     facts = json.loads(done.stdout)
-    assert (done.returncode, facts["requests"], facts["failures"], facts["published"], facts["received"]) == (0, 200, 0, 200, 200)
+    assert (
+        done.returncode,
+        facts["requests"],
+        facts["failures"],
+        facts["published"],
+        facts["received"],
+    ) == (0, 200, 0, 200, 200)
     assert 0 < facts["p50_ms"] <= facts["p99_ms"] <= facts["max_ms"]
     assert b"requests per second" in ctl("bench", "--duration", "0.2").stdout

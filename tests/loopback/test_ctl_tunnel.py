@@ -1,4 +1,7 @@
-"""irisctl's tunnels: files and conversations through pipes, TCP connections, and what is seen of them on a terminal."""
+"""irisctl's tunnels.
+
+Files and conversations through pipes, TCP connections, and what is seen of them on a terminal.
+"""
 
 import contextlib
 import hashlib
@@ -36,11 +39,15 @@ def start(port: int, tmp_path: Path) -> Iterator[Start]:
     """Start irisctl, ready when this returns."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def run(*args: str, ready: str = "attached", stdin: object = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
+    def run(
+        *args: str, ready: str = "attached", stdin: object = subprocess.DEVNULL
+    ) -> "subprocess.Popen[bytes]":
         log = tmp_path / f"ctl-{len(started)}.log"
         command = [sys.executable, "-m", "iris.ctl", *args, "--port", str(port), "--verbose"]
         with log.open("wb") as errors:
-            process = subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=errors)  # type: ignore[call-overload]
+            process = subprocess.Popen(
+                command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=errors
+            )  # type: ignore[call-overload]
         started.append(process)
         wait_for_line(process, log, ready)
         return process
@@ -55,7 +62,9 @@ def start(port: int, tmp_path: Path) -> Iterator[Start]:
 
 def run(port: int, *args: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, "-m", "iris.ctl", "tunnel", *args, "--port", str(port)]
-    return subprocess.run(command, input=stdin, capture_output=True, cwd=ROOT, timeout=20, check=False)
+    return subprocess.run(
+        command, input=stdin, capture_output=True, cwd=ROOT, timeout=20, check=False
+    )
 
 
 def test_a_file_goes_through_a_tunnel(start: Start, port: int) -> None:
@@ -87,9 +96,15 @@ def test_an_answer_after_the_end_of_input_is_waited_for(start: Start, port: int)
 
 def test_nobody_there_is_a_timeout(port: int) -> None:
     done = run(port, "nobody", "--timeout", "0.2")
-    assert (done.returncode, done.stderr) == (3, b"irisctl: no member of 'nobody' took the tunnel within 0.2 s\n")
+    assert (done.returncode, done.stderr) == (
+        3,
+        b"irisctl: no member of 'nobody' took the tunnel within 0.2 s\n",
+    )
     done = run(port, "lonely", "--accept", "--timeout", "0.2")
-    assert (done.returncode, done.stderr) == (3, b"irisctl: nobody built a tunnel to 'lonely' within 0.2 s\n")
+    assert (done.returncode, done.stderr) == (
+        3,
+        b"irisctl: nobody built a tunnel to 'lonely' within 0.2 s\n",
+    )
 
 
 def test_an_end_before_all_was_sent_is_a_fault(start: Start, port: int) -> None:
@@ -97,7 +112,10 @@ def test_an_end_before_all_was_sent_is_a_fault(start: Start, port: int) -> None:
     picky.on_tunnel(lambda tunnel: tunnel.recv())
     with iris.register("picky", picky, port=port):
         done = run(port, "picky", "--send", stdin=bytes(200_000_000))
-    assert (done.returncode, done.stderr) == (1, b"irisctl: the other end closed the tunnel before it got all\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"irisctl: the other end closed the tunnel before it got all\n",
+    )
 
 
 def test_a_receiver_whose_output_nobody_reads_cuts_the_tunnel_off(start: Start, port: int) -> None:
@@ -110,12 +128,23 @@ def test_a_receiver_whose_output_nobody_reads_cuts_the_tunnel_off(start: Start, 
 
 
 def receiver(port: int, cluster: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "iris.ctl", "tunnel", cluster, "--receive", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "iris.ctl",
+        "tunnel",
+        cluster,
+        "--receive",
+        "--port",
+        str(port),
+    ]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_sender_that_is_killed_is_told_from_one_that_is_done(start: Start, port: int, number: signal.Signals) -> None:
+def test_a_sender_that_is_killed_is_told_from_one_that_is_done(
+    start: Start, port: int, number: signal.Signals
+) -> None:
     sender = start("tunnel", "crash", "--accept", "--send", stdin=subprocess.PIPE)
     with receiver(port, "crash") as other:
         assert sender.stdin is not None
@@ -129,7 +158,9 @@ def test_a_sender_that_is_killed_is_told_from_one_that_is_done(start: Start, por
         sender.stdin.close()
 
 
-def test_a_sender_that_cant_read_any_more_is_told_from_one_that_is_done(start: Start, port: int, tmp_path: Path) -> None:
+def test_a_sender_that_cant_read_any_more_is_told_from_one_that_is_done(
+    start: Start, port: int, tmp_path: Path
+) -> None:
     with (tmp_path / "out").open("wb") as unreadable:
         sender = start("tunnel", "broken", "--accept", "--send", stdin=unreadable)
         with receiver(port, "broken") as other:
@@ -141,7 +172,9 @@ def test_a_sender_that_cant_read_any_more_is_told_from_one_that_is_done(start: S
 def test_a_receiver_that_is_killed_is_a_fault(start: Start, port: int) -> None:
     sink = start("tunnel", "sink", "--accept", "--receive")
     command = [sys.executable, "-m", "iris.ctl", "tunnel", "sink", "--send", "--port", str(port)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as sender:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as sender:
         assert sender.stdin is not None
         assert sink.stdout is not None
         sender.stdin.write(b"x")
@@ -220,7 +253,9 @@ class Terminal:
         self._master, slave = pty.openpty()
         files = {"stdin": slave, "stdout": slave, "stderr": slave, **others}
         environment = {**os.environ, "COLUMNS": "100"}
-        self.process = subprocess.Popen([sys.executable, "-m", "iris.ctl", *args], cwd=ROOT, env=environment, **files)  # type: ignore[call-overload]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "iris.ctl", *args], cwd=ROOT, env=environment, **files
+        )  # type: ignore[call-overload]
         os.close(slave)
 
     def type(self, text: bytes) -> None:
@@ -258,7 +293,9 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
         each.close()
 
 
-def test_a_conversation_on_a_terminal(start: Start, port: int, terminal: Callable[..., Terminal]) -> None:
+def test_a_conversation_on_a_terminal(
+    start: Start, port: int, terminal: Callable[..., Terminal]
+) -> None:
     start("serve", "echo", "--echo")
     talk = terminal("tunnel", "echo", "--port", str(port), "--linger", "0.3")
     talk.type(b"hello there\n")
@@ -269,13 +306,17 @@ def test_a_conversation_on_a_terminal(start: Start, port: int, terminal: Callabl
     assert talk.process.wait(10) == 0
 
 
-def test_control_characters_are_shown_harmless_on_a_terminal(start: Start, port: int, terminal: Callable[..., Terminal]) -> None:
+def test_control_characters_are_shown_harmless_on_a_terminal(
+    start: Start, port: int, terminal: Callable[..., Terminal]
+) -> None:
     start("serve", "tricky", "--exec", "printf '\\033]0;title\\007'")
     asked = terminal("request", "tricky", "x", "--port", str(port))
     assert asked.text() == b"\\x1b]0;title\\x07\r\n"
 
 
-def test_progress_is_shown_on_a_terminal_only(start: Start, port: int, terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+def test_progress_is_shown_on_a_terminal_only(
+    start: Start, port: int, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
     data = tmp_path / "data"
     with data.open("wb") as file:
         file.truncate(80 << 20)
@@ -297,14 +338,19 @@ def test_progress_is_shown_on_a_terminal_only(start: Start, port: int, terminal:
     assert digest.digest() == hashlib.sha256(bytes(80 << 20)).digest()
 
 
-def test_requests_show_progress_when_they_take_long(start: Start, port: int, terminal: Callable[..., Terminal]) -> None:
+def test_requests_show_progress_when_they_take_long(
+    start: Start, port: int, terminal: Callable[..., Terminal]
+) -> None:
     start("serve", "echo", "--echo")
     args = ("request", "echo", "x", "--count", "7", "--rate", "5", "--port", str(port))
     asked = terminal(*args, stdout=subprocess.DEVNULL)
     assert b"100% [####################]  7 requests of 7 requests" in asked.text()
-    failing = terminal("request", "nobody", "x", *args[3:], "--timeout", "0.5", stdout=subprocess.DEVNULL)
+    failing = terminal(
+        "request", "nobody", "x", *args[3:], "--timeout", "0.5", stdout=subprocess.DEVNULL
+    )
     shown = failing.text()
-    assert b"\r\x1b[Kirisctl: no answer from 'nobody' within 0.5 s\r\n" in shown  # in the progress's place, not behind it
+    # in the progress's place, not behind it
+    assert b"\r\x1b[Kirisctl: no answer from 'nobody' within 0.5 s\r\n" in shown
     assert failing.process.wait(10) == 3
     silent = terminal(*args, "--quiet", stdout=subprocess.DEVNULL)
     assert silent.text() == b""

@@ -45,7 +45,9 @@ def test_the_echo_service_answers_who_asks(port: int, start: Start, tmp_path: Pa
     assert log.read_text().splitlines()[1:] == ["asked: hello there", "left the cluster"]
 
 
-def test_asking_a_cluster_that_nobody_is_in_fails_in_words(port: int, start: Start, tmp_path: Path) -> None:
+def test_asking_a_cluster_that_nobody_is_in_fails_in_words(
+    port: int, start: Start, tmp_path: Path
+) -> None:
     asker = start("examples/ask.py", str(port), "nobody", "hello", log=tmp_path / "ask.log")
     assert asker.wait(20.0) == 1
     assert (tmp_path / "ask.log").read_text() == "nobody in 'nobody' answered\n"
@@ -53,9 +55,13 @@ def test_asking_a_cluster_that_nobody_is_in_fails_in_words(port: int, start: Sta
 
 def test_two_chat_in_a_room(port: int, start: Start, tmp_path: Path) -> None:
     logs = {name: tmp_path / f"{name}.log" for name in ("ann", "bob")}
-    ann = start("examples/chat.py", str(port), "kitchen", "ann", log=logs["ann"], stdin=subprocess.PIPE)
+    ann = start(
+        "examples/chat.py", str(port), "kitchen", "ann", log=logs["ann"], stdin=subprocess.PIPE
+    )
     wait_for_line(ann, logs["ann"], "ann is here")
-    bob = start("examples/chat.py", str(port), "kitchen", "bob", log=logs["bob"], stdin=subprocess.PIPE)
+    bob = start(
+        "examples/chat.py", str(port), "kitchen", "bob", log=logs["bob"], stdin=subprocess.PIPE
+    )
     wait_for_line(ann, logs["ann"], "bob is here")
     for chatter, line in ((ann, b"hello\n"), (bob, "grüß dich\n".encode())):
         assert chatter.stdin is not None
@@ -90,11 +96,25 @@ def test_a_file_comes_as_it_was(port: int, start: Start, tmp_path: Path) -> None
     log = tmp_path / "shop.log"
     shop = start("examples/file_transfer.py", str(port), "serve", str(tmp_path / "shop"), log=log)
     wait_for_line(shop, log, "giving")
-    buyer = start("examples/file_transfer.py", str(port), "get", "thing", str(tmp_path / "mine"), log=tmp_path / "buyer.log")
+    buyer = start(
+        "examples/file_transfer.py",
+        str(port),
+        "get",
+        "thing",
+        str(tmp_path / "mine"),
+        log=tmp_path / "buyer.log",
+    )
     assert buyer.wait(30.0) == 0
     assert (tmp_path / "mine").read_bytes() == content
     wait_for_line(shop, log, "gave thing away")
-    buyer = start("examples/file_transfer.py", str(port), "get", "../shop.log", str(tmp_path / "no"), log=tmp_path / "buyer.log")
+    buyer = start(
+        "examples/file_transfer.py",
+        str(port),
+        "get",
+        "../shop.log",
+        str(tmp_path / "no"),
+        log=tmp_path / "buyer.log",
+    )
     assert buyer.wait(30.0) == 1
     assert "nobody has a file ../shop.log" in (tmp_path / "buyer.log").read_text()
     assert stop(shop) == 0

@@ -86,7 +86,10 @@ def test_many_threads_share_a_connection(port: int) -> None:
 
 def test_a_broadcast_reaches_all_members(port: int) -> None:
     members = [Everything(), Everything()]
-    with iris.register("both", members[0], port=port), iris.register("both", members[1], port=port) as service:
+    with (
+        iris.register("both", members[0], port=port),
+        iris.register("both", members[1], port=port) as service,
+    ):
         service.connection.broadcast("both", b"news")
         assert [member.broadcasts.get(timeout=PATIENCE) for member in members] == [b"news"] * 2
 
@@ -109,7 +112,11 @@ def test_events_come_while_there_is_a_subscription(port: int) -> None:
 
 
 def test_tunnels_carry_messages_of_any_size_both_ways(port: int) -> None:
-    with iris.register("back", Everything(), port=port), iris.connect(port) as client, client.tunnel("back", 5.0) as tunnel:
+    with (
+        iris.register("back", Everything(), port=port),
+        iris.connect(port) as client,
+        client.tunnel("back", 5.0) as tunnel,
+    ):
         for size in (1, 65_535, 65_536, 65_537, 300_000, 16 << 20):
             message = bytes(range(256)) * (size // 256 + 1)
             tunnel.send(message[:size], PATIENCE)
@@ -128,7 +135,11 @@ def test_messages_given_up_halfway_are_forgotten(port: int) -> None:
         assert go_on.wait(PATIENCE)
         got.extend(tunnel)
 
-    with iris.register("slow", handler, port=port), iris.connect(port) as client, client.tunnel("slow", 5.0) as tunnel:
+    with (
+        iris.register("slow", handler, port=port),
+        iris.connect(port) as client,
+        client.tunnel("slow", 5.0) as tunnel,
+    ):
         given_up = 0
         for _ in range(6):
             try:
@@ -153,7 +164,11 @@ def test_a_file_goes_through_a_tunnel(port: int) -> None:
             lines.put(file.readlines())
 
     sent = [f"line {i}\n".encode() for i in range(50_000)]
-    with iris.register("lines", handler, port=port), iris.connect(port) as client, client.tunnel("lines", 5.0) as tunnel:
+    with (
+        iris.register("lines", handler, port=port),
+        iris.connect(port) as client,
+        client.tunnel("lines", 5.0) as tunnel,
+    ):
         with tunnel.makefile("wb") as file:
             file.writelines(sent)
         tunnel.close()
@@ -197,7 +212,12 @@ def test_a_lost_node_is_told_to_everybody(tmp_path: Path) -> None:
     assert dropped.wait(PATIENCE)
     assert service.wait(PATIENCE)
     assert len(handler.dropped) == 1
-    for call in (lambda: client.request("lonely", b"", 1.0), lambda: tunnel.send(b"x"), tunnel.recv, lambda: client.publish("t", b"")):
+    for call in (
+        lambda: client.request("lonely", b"", 1.0),
+        lambda: tunnel.send(b"x"),
+        tunnel.recv,
+        lambda: client.publish("t", b""),
+    ):
         with pytest.raises(iris.Closed):
             call()
     client.close()

@@ -15,7 +15,12 @@ from tests.support.node import ROOT, free_port, running_node
 
 def relaycheck(*args: str, timeout: float = 60.0) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, ROOT / "tools" / "relaycheck", *args], capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT
+        [sys.executable, ROOT / "tools" / "relaycheck", *args],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=ROOT,
     )
 
 
@@ -31,7 +36,9 @@ def test_our_node_passes_every_case(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("face", ["exercise.py", "exercise_aio.py"])
 def test_our_binding_passes_every_scenario(face: str) -> None:
-    run = relaycheck("binding", "--json", "--", sys.executable, str(ROOT / "tests" / "support" / face), "{port}")
+    run = relaycheck(
+        "binding", "--json", "--", sys.executable, str(ROOT / "tests" / "support" / face), "{port}"
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     assert len(json.loads(run.stdout)["checks"]) == len(SCENARIOS)
 
@@ -41,12 +48,23 @@ def test_the_bindings_suite_through_the_proxy_breaks_no_rule(tmp_path: Path) -> 
         listen = free_port()
         flags = ["proxy", "--listen", str(listen), "--node", str(port), "--json"]
         with (tmp_path / "report.json").open("wb") as output:
-            proxy = subprocess.Popen([sys.executable, ROOT / "tools" / "relaycheck", *flags], stdout=output, stderr=subprocess.PIPE)
+            proxy = subprocess.Popen(
+                [sys.executable, ROOT / "tools" / "relaycheck", *flags],
+                stdout=output,
+                stderr=subprocess.PIPE,
+            )
         try:
             assert proxy.stderr is not None
             assert b"between" in proxy.stderr.readline()
             suite = subprocess.run(
-                [sys.executable, "-m", "pytest", "-q", "tests/loopback/test_patterns.py", "tests/loopback/test_aio.py"],
+                [
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "tests/loopback/test_patterns.py",
+                    "tests/loopback/test_aio.py",
+                ],
                 cwd=ROOT,
                 env={**os.environ, "IRIS_NODE_PORT": str(listen)},
                 capture_output=True,
@@ -72,7 +90,13 @@ def test_without_a_node_it_says_so_with_exit_code_2() -> None:
 
 @pytest.mark.parametrize(
     "args",
-    [["node", "--port", "99999"], ["nothing"], ["node", "--only", "no such case"], ["binding"], ["binding", "--", "/no/such/program"]],
+    [
+        ["node", "--port", "99999"],
+        ["nothing"],
+        ["node", "--only", "no such case"],
+        ["binding"],
+        ["binding", "--", "/no/such/program"],
+    ],
 )
 def test_usage_is_exit_code_2(tmp_path: Path, args: list[str]) -> None:
     with running_node(tmp_path / "node.log") as port:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from iris.bench.lab import Host, Lab, wait_for
 from iris.config import BootstrapConfig
-from iris.netif import Interface
-from iris.proto.bootstrap.bootstrap import Bootstrapper
 from iris.proto.bootstrap.greeting import Greeting
+from iris.proto.bootstrap.subnet import Bootstrapper
+from iris.runtime.interfaces import Interface
 from tests.support.cluster import start_reference
+from tests.support.lab import Host, Lab, wait_for
 
 pytestmark = pytest.mark.netns
 
@@ -26,7 +26,9 @@ Found = tuple[int, tuple[str, int], bool]
 class Node:
     """A bootstrapper on a host, with what it found."""
 
-    def __init__(self, host: Host, node_id: int, config: BootstrapConfig, interface: Interface | None = None) -> None:
+    def __init__(
+        self, host: Host, node_id: int, config: BootstrapConfig, interface: Interface | None = None
+    ) -> None:
         self.found: queue.SimpleQueue[Found] = queue.SimpleQueue()
         self.node_id = node_id
         with host.inside():
@@ -45,7 +47,11 @@ class Node:
         """Wait for it; seconds that it took. Raises: TimeoutError."""
         start = time.monotonic()
         wanted = (other.node_id, (other.boot.address[0], 1_000 + other.node_id), is_response)
-        wait_for(lambda: not self.found.empty() and self.found.get() == wanted, timeout, f"that {self.node_id} finds {other.node_id}")
+        wait_for(
+            lambda: not self.found.empty() and self.found.get() == wanted,
+            timeout,
+            f"that {self.node_id} finds {other.node_id}",
+        )
         return time.monotonic() - start
 
 
@@ -53,7 +59,9 @@ class Nodes:
     def __init__(self, lab: Lab, stack: ExitStack) -> None:
         self.lab, self._stack, self._count = lab, stack, 0
 
-    def start(self, host: Host, config: BootstrapConfig | None = None, interface: Interface | None = None) -> Node:
+    def start(
+        self, host: Host, config: BootstrapConfig | None = None, interface: Interface | None = None
+    ) -> Node:
         self._count += 1
         node = Node(host, self._count, config or BootstrapConfig(), interface)
         self._stack.callback(node.boot.close)
@@ -84,7 +92,9 @@ def test_a_request_to_a_late_node_makes_both_report_each_other(nodes: Nodes) -> 
 def test_all_of_several_nodes_on_several_hosts_meet(nodes: Nodes) -> None:
     hosts = [nodes.lab.host(f"h{i}", f"10.77.0.{i}/27") for i in (7, 19, 30)]
     several = [nodes.start(host) for host in hosts for _ in range(2)]
-    expected = {(node.node_id, other.node_id) for node in several for other in several if node is not other}
+    expected = {
+        (node.node_id, other.node_id) for node in several for other in several if node is not other
+    }
     found: set[tuple[int, int]] = set()
 
     def all_found() -> bool:
@@ -96,7 +106,9 @@ def test_all_of_several_nodes_on_several_hosts_meet(nodes: Nodes) -> None:
     wait_for(all_found, 5.0, "that all find all")
 
 
-def test_the_halves_of_a_network_meet_again_soon_after_it_is_whole_even_in_slow_mode(nodes: Nodes) -> None:
+def test_the_halves_of_a_network_meet_again_soon_after_it_is_whole_even_in_slow_mode(
+    nodes: Nodes,
+) -> None:
     hosts = [nodes.lab.host("alice", "10.77.0.1/16"), nodes.lab.host("bob", "10.77.0.2/16")]
     config = BootstrapConfig(burst_hosts=8, scan=1_000.0)  # at random they would never meet
     alice, bob = nodes.start(hosts[0], config), nodes.start(hosts[1], config)
@@ -148,7 +160,9 @@ def test_requests_are_answered_while_the_search_waits_for_silent_hosts(nodes: No
     assert alice.boot.counts.unsent_responses == 0
 
 
-@pytest.mark.parametrize(("address", "reason"), [("10.77.0.1/31", "no other hosts"), ("8.8.8.1/24", "public")])
+@pytest.mark.parametrize(
+    ("address", "reason"), [("10.77.0.1/31", "no other hosts"), ("8.8.8.1/24", "public")]
+)
 def test_where_searching_is_impossible_or_rude_a_node_only_answers(
     nodes: Nodes, caplog: pytest.LogCaptureFixture, address: str, reason: str
 ) -> None:

@@ -1,4 +1,7 @@
-"""Several hosts in real time: finding each other, the four patterns between all, and what must not be lost when hosts come and go."""
+"""Several hosts in real time.
+
+Finding each other, the four patterns between all, and what must not be lost when hosts come and go.
+"""
 
 import contextlib
 import statistics
@@ -9,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from iris.bench.lab import Lab, wait_for
 from tests.support.cluster import Node, answers, exercise, failures, hosts, load, reach, start
+from tests.support.lab import Lab, wait_for
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(150)]
 
@@ -18,7 +21,9 @@ BEATS = 9.0  # seconds of silence until a peer is dead
 SILENCE = BEATS + 6.0  # until everybody has drawn the consequences
 
 
-def test_seven_nodes_on_six_hosts_carry_all_patterns_between_every_pair(lab: Lab, key_file: Path) -> None:
+def test_seven_nodes_on_six_hosts_carry_all_patterns_between_every_pair(
+    lab: Lab, key_file: Path
+) -> None:
     machines = hosts(lab, 6)
     nodes = [start(lab, key_file, host) for host in machines]
     nodes.append(start(lab, key_file, machines[-1], port=55556))
@@ -35,7 +40,11 @@ def test_three_hosts_share_the_requests_of_a_cluster(lab: Lab, key_file: Path) -
     served: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         for node in nodes[1:]:
-            stack.enter_context(node.client("work", on_request=lambda data, name=node.name: served.update([name]) or data))
+            stack.enter_context(
+                node.client(
+                    "work", on_request=lambda data, name=node.name: served.update([name]) or data
+                )
+            )
         client = stack.enter_context(nodes[0].client())
         wait_for(lambda: answers(client, "work") and len(served) == 3, 10.0, "a share for each")
         time.sleep(2.0)  # capacities are told every beat
@@ -56,7 +65,9 @@ def test_three_hosts_share_the_requests_of_a_cluster(lab: Lab, key_file: Path) -
     [lambda node: node.process.kill(), lambda node: node.host.unplug()],
     ids=["killed, which TCP tells", "silent, which nobody tells"],
 )
-def test_a_dead_host_costs_no_more_than_the_beats_allow(lab: Lab, key_file: Path, die: Callable[[Node], None]) -> None:
+def test_a_dead_host_costs_no_more_than_the_beats_allow(
+    lab: Lab, key_file: Path, die: Callable[[Node], None]
+) -> None:
     nodes = [start(lab, key_file, host) for host in hosts(lab, 4)]
     reach(nodes)
     with contextlib.ExitStack() as stack:
@@ -72,7 +83,11 @@ def test_a_dead_host_costs_no_more_than_the_beats_allow(lab: Lab, key_file: Path
             time.sleep(SILENCE + 2.0)
         lost = failures(issued)
         nodes[2].process.kill()
-    print(f"lost {len(lost)} of {len(issued)}, from {min(lost) - died:.2f} to {max(lost) - died:.2f} s" if lost else "lost none")
+    print(
+        f"lost {len(lost)} of {len(issued)}, from {min(lost) - died:.2f} to {max(lost) - died:.2f} s"
+        if lost
+        else "lost none"
+    )
     assert all(died - 1.5 <= at <= died + SILENCE for at in lost), [at - died for at in lost]
     assert len(issued) - len(lost) > 800
 
@@ -88,7 +103,10 @@ def test_a_gracefully_stopped_host_loses_no_request(lab: Lab, key_file: Path, le
         for client in clients:
             wait_for(lambda client=client: answers(client, "work"), 10.0)
         time.sleep(1.5)
-        with load(clients[0], "work", rate=700.0, timeout=5.0) as first, load(clients[1], "work", rate=700.0, timeout=5.0) as second:
+        with (
+            load(clients[0], "work", rate=700.0, timeout=5.0) as first,
+            load(clients[1], "work", rate=700.0, timeout=5.0) as second,
+        ):
             wait_for(lambda: len(first) + len(second) >= 1_000, 20.0)
             assert nodes[leaver].process.stop() == 0
             wait_for(lambda: len(first) + len(second) >= 5_000, 30.0)
@@ -111,7 +129,9 @@ def test_a_partitioned_pair_heals(lab: Lab, key_file: Path) -> None:
         wait_for(lambda: answers(client, "there") and answers(visitor, "here"), 20.0, "the healing")
 
 
-def test_a_late_host_answers_others_within_a_second_and_a_half_of_its_start(lab: Lab, key_file: Path) -> None:
+def test_a_late_host_answers_others_within_a_second_and_a_half_of_its_start(
+    lab: Lab, key_file: Path
+) -> None:
     early = [start(lab, key_file, lab.host(f"h{i}", f"10.77.0.{i}/24")) for i in (20, 240)]
     reach(early)
     took = []
@@ -123,10 +143,15 @@ def test_a_late_host_answers_others_within_a_second_and_a_half_of_its_start(lab:
             wait_for(lambda host=host: host.listens(55555), 10.0, "a relay")
             late = Node(host, process)
             with late.client(f"late-{i}", on_request=lambda data: data):
-                wait_for(lambda i=i: answers(client, f"late-{i}", 0.2), 10.0, "an answer from the late host")
+                wait_for(
+                    lambda i=i: answers(client, f"late-{i}", 0.2),
+                    10.0,
+                    "an answer from the late host",
+                )
                 took.append(time.monotonic() - began)
             process.stop()
-            host.run("ip", "link", "set", "e0", "down")  # its ARP entries go: all hosts here share the kernel's one table
+            # its ARP entries go: all hosts here share the kernel's one table
+            host.run("ip", "link", "set", "e0", "down")
     print("seconds:", sorted(round(each, 2) for each in took))
     assert statistics.median(took) < 1.5, took
 

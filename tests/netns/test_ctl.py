@@ -1,4 +1,7 @@
-"""A file from one host to another by `irisctl tunnel`. By hand with more: IRISCTL_MIB=1024, and what the processes take is printed (-s)."""
+"""A file from one host to another by `irisctl tunnel`. By hand with more.
+
+IRISCTL_MIB=1024, and what the processes take is printed (-s).
+"""
 
 import hashlib
 import os
@@ -10,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from iris.bench.lab import Lab, Process, wait_for
 from tests.support.cluster import hosts, start
+from tests.support.lab import Lab, Process, wait_for
 
 pytestmark = pytest.mark.netns
 
@@ -21,7 +24,11 @@ ROOM = 200  # MiB that a process may take more than before: what waits in a tunn
 
 def resident(processes: dict[str, Process]) -> dict[str, int]:
     """MiB of each process that is there."""
-    return {name: psutil.Process(each.pid).memory_info().rss >> 20 for name, each in processes.items() if each.running}
+    return {
+        name: psutil.Process(each.pid).memory_info().rss >> 20
+        for name, each in processes.items()
+        if each.running
+    }
 
 
 def digest(path: Path) -> str:
@@ -30,20 +37,33 @@ def digest(path: Path) -> str:
 
 
 @pytest.mark.parametrize("victim", ["sender", "its node"])
-def test_a_file_that_is_cut_off_is_told_from_a_whole_one(lab: Lab, key_file: Path, tmp_path: Path, victim: str) -> None:
+def test_a_file_that_is_cut_off_is_told_from_a_whole_one(
+    lab: Lab, key_file: Path, tmp_path: Path, victim: str
+) -> None:
     nodes = [start(lab, key_file, host) for host in hosts(lab, 2)]
     command = f"exec {sys.executable} -m iris.ctl tunnel files"
     target = tmp_path / "target"
-    receiver = nodes[0].host.popen("sh", "-c", f"{command[5:]} --accept --receive --verbose > {target}; echo code $?")
+    receiver = nodes[0].host.popen(
+        "sh", "-c", f"{command[5:]} --accept --receive --verbose > {target}; echo code $?"
+    )
     wait_for(lambda: "attached" in receiver.text(), 10.0, "a receiver")
-    sender = nodes[1].host.popen("sh", "-c", f"(echo all of this; exec sleep 30) | {command} --send --timeout 30")
+    sender = nodes[1].host.popen(
+        "sh", "-c", f"(echo all of this; exec sleep 30) | {command} --send --timeout 30"
+    )
     wait_for(lambda: target.read_bytes() == b"all of this\n", 40.0, "what was sent")
     if victim == "sender":
-        next(each for each in psutil.Process(sender.pid).children(recursive=True) if "iris.ctl" in each.cmdline()).kill()
+        next(
+            each
+            for each in psutil.Process(sender.pid).children(recursive=True)
+            if "iris.ctl" in each.cmdline()
+        ).kill()
     else:
         nodes[1].process.kill()
     wait_for(lambda: "code 1" in receiver.text(), 10.0, "the end of the receiver")
-    assert "irisctl: the tunnel was cut off: the other application has vanished, or its node" in receiver.text()
+    assert (
+        "irisctl: the tunnel was cut off: the other application has vanished, or its node"
+        in receiver.text()
+    )
     assert target.read_bytes() == b"all of this\n"
 
 
@@ -56,7 +76,11 @@ def test_a_file_goes_from_host_to_host(lab: Lab, key_file: Path, tmp_path: Path)
     command = f"exec {sys.executable} -m iris.ctl tunnel files"
     receiver = nodes[0].host.popen("sh", "-c", f"{command} --accept --receive --verbose > {target}")
     wait_for(lambda: "attached" in receiver.text(), 10.0, "a receiver")
-    processes = {"sending node": nodes[1].process, "receiving node": nodes[0].process, "receiver": receiver}
+    processes = {
+        "sending node": nodes[1].process,
+        "receiving node": nodes[0].process,
+        "receiver": receiver,
+    }
     time.sleep(1.0)
     before = resident(processes)
     sender = nodes[1].host.popen("sh", "-c", f"{command} --send --timeout 30 --verbose < {source}")

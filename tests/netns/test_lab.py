@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from iris.bench.lab import ROOT, Host, Lab, wait_for
+from tests.support.lab import ROOT, Host, Lab, wait_for
 
 pytestmark = pytest.mark.netns
 
@@ -30,8 +30,14 @@ def reaches(sender: socket.socket, receiver: socket.socket) -> bool:
 
 
 def test_a_partition_loses_packets_until_it_heals(lab: Lab) -> None:
-    hosts = [lab.host(name, f"10.77.0.{i}/24") for i, name in enumerate(("alice", "bob", "carol"), 1)]
-    with closing(bound(hosts[0])) as alice, closing(bound(hosts[1])) as bob, closing(bound(hosts[2])) as carol:
+    hosts = [
+        lab.host(name, f"10.77.0.{i}/24") for i, name in enumerate(("alice", "bob", "carol"), 1)
+    ]
+    with (
+        closing(bound(hosts[0])) as alice,
+        closing(bound(hosts[1])) as bob,
+        closing(bound(hosts[2])) as carol,
+    ):
         assert reaches(alice, bob)
         lab.partition(hosts[:1], hosts[1:2])
         assert not reaches(alice, bob)
@@ -64,7 +70,11 @@ def test_an_unplugged_host_is_alone_until_it_is_plugged_in(lab: Lab) -> None:
 def test_a_host_has_loopback_and_all_its_addresses(lab: Lab) -> None:
     host = lab.host("alice", "10.77.0.1/24", "10.78.0.1/16")
     with host.inside():
-        for family, address in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "10.78.0.1")):
+        for family, address in (
+            (socket.AF_INET6, "::1"),
+            (socket.AF_INET, "127.0.0.1"),
+            (socket.AF_INET, "10.78.0.1"),
+        ):
             with socket.socket(family) as sock:
                 sock.bind((address, 0))
     assert [found.name for found in host.interfaces] == ["e0", "e1"]
@@ -77,7 +87,13 @@ def test_interfaces_of_a_host_are_what_a_node_there_finds(lab: Lab) -> None:
 
 
 def eval_there(host: Host, expression: str) -> str:
-    return host.run("env", f"PYTHONPATH={ROOT}", sys.executable, "-c", f"from iris.netif import *; print(repr({expression}))").strip()
+    return host.run(
+        "env",
+        f"PYTHONPATH={ROOT}",
+        sys.executable,
+        "-c",
+        f"from iris.runtime.interfaces import *; print(repr({expression}))",
+    ).strip()
 
 
 def test_a_host_without_addresses_can_be_made_and_reaches_itself_only(lab: Lab) -> None:
@@ -90,17 +106,23 @@ def test_a_host_without_addresses_can_be_made_and_reaches_itself_only(lab: Lab) 
 
 def test_programs_run_on_their_host_and_end_with_the_lab(lab: Lab) -> None:
     sleeper = lab.host("alice", "10.77.0.1/24").popen("sleep", "60")
-    wait_for(lambda: os.readlink(f"/proc/{sleeper.pid}/exe").endswith(("sleep", "coreutils", "busybox")), 5, "exec")
+    wait_for(
+        lambda: os.readlink(f"/proc/{sleeper.pid}/exe").endswith(("sleep", "coreutils", "busybox")),
+        5,
+        "exec",
+    )
     lab.close()
     assert not sleeper.running
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(lab: Lab) -> None:
     crash = (
-        "import os; from iris.bench.lab import Lab; lab = Lab().__enter__(); host = lab.host('alice', '10.77.0.1/24')\n"
+        "import os; from tests.support.lab import Lab; lab = Lab().__enter__(); host = lab.host('alice', '10.77.0.1/24')\n"
         "process = host.popen('sleep', '60'); print(host.namespace, lab.switch, process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
-    child = subprocess.run([sys.executable, "-c", crash], cwd=ROOT, capture_output=True, text=True, check=False)
+    child = subprocess.run(
+        [sys.executable, "-c", crash], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     *left, pid = child.stdout.split()
     assert all(os.path.exists(f"/run/netns/{namespace}") for namespace in left)
     with Lab():

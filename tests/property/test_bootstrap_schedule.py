@@ -9,19 +9,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iris.config import BootstrapConfig
-from iris.netif import Interface
 from iris.proto.bootstrap.schedule import Schedule, Target, outward
+from iris.runtime.interfaces import Interface
 
 
 @st.composite
 def interfaces(draw: st.DrawFn) -> Interface:
-    network = IPv4Network((int(IPv4Address("10.0.0.0")) + (draw(st.integers(0, 255)) << 12), draw(st.integers(20, 30))), strict=False)
+    network = IPv4Network(
+        (
+            int(IPv4Address("10.0.0.0")) + (draw(st.integers(0, 255)) << 12),
+            draw(st.integers(20, 30)),
+        ),
+        strict=False,
+    )
     host = draw(st.integers(1, network.num_addresses - 2))
     return Interface("e0", network[host], network)
 
 
 configs = st.builds(
-    BootstrapConfig, burst_hosts=st.integers(0, 5_000), burst_rate=st.floats(1, 10_000), scan=st.floats(0.001, 1), fast_probe=st.just(1e9)
+    BootstrapConfig,
+    burst_hosts=st.integers(0, 5_000),
+    burst_rate=st.floats(1, 10_000),
+    scan=st.floats(0.001, 1),
+    fast_probe=st.just(1e9),
 )
 
 
@@ -42,9 +52,13 @@ def test_every_port_of_every_host_is_asked_once_in_the_burst_if_near_and_once_in
     interface: Interface, config: BootstrapConfig, own: int
 ) -> None:
     asked = search(Schedule(interface, own, config=config, rng=random.Random(0)))
-    hosts = sorted(map(int, interface.network.hosts()), key=lambda host: (abs(host - int(interface.address)), host))
+    hosts = sorted(
+        map(int, interface.network.hosts()),
+        key=lambda host: (abs(host - int(interface.address)), host),
+    )
     near, everything = (
-        [(str(IPv4Address(host)), port) for host in some for port in config.ports] for some in (hosts[: 1 + config.burst_hosts], hosts)
+        [(str(IPv4Address(host)), port) for host in some for port in config.ports]
+        for some in (hosts[: 1 + config.burst_hosts], hosts)
     )
     for targets in (near, everything):
         targets.remove((str(interface.address), own))
@@ -54,7 +68,9 @@ def test_every_port_of_every_host_is_asked_once_in_the_burst_if_near_and_once_in
 
 @settings(max_examples=40, deadline=None)
 @given(interface=interfaces(), seed=st.integers(), fast=st.booleans())
-def test_probes_ask_hosts_of_the_subnet_other_than_the_own(interface: Interface, seed: int, fast: bool) -> None:
+def test_probes_ask_hosts_of_the_subnet_other_than_the_own(
+    interface: Interface, seed: int, fast: bool
+) -> None:
     config = BootstrapConfig(burst_hosts=0, scan=0.001)
     schedule = Schedule(interface, config.ports[0], config=config, rng=random.Random(seed))
     if not fast:
@@ -87,9 +103,13 @@ def test_outward_walks_all_of_a_range_by_distance(start: int, first: int, size: 
     ),
     own=st.sampled_from(BootstrapConfig().ports),
 )
-def test_on_loopback_and_public_subnets_only_the_own_address_is_asked(prefix: int, address: int, own: int) -> None:
+def test_on_loopback_and_public_subnets_only_the_own_address_is_asked(
+    prefix: int, address: int, own: int
+) -> None:
     both = IPv4Interface((address, prefix))
-    schedule = Schedule(Interface("e0", both.ip, both.network), own, config=BootstrapConfig(), rng=random.Random(0))
+    schedule = Schedule(
+        Interface("e0", both.ip, both.network), own, config=BootstrapConfig(), rng=random.Random(0)
+    )
     schedule.remember((str(both.network[-1]), 14142))
     others = {(str(both.ip), port) for port in BootstrapConfig().ports} - {(str(both.ip), own)}
     now = 0.0
@@ -100,9 +120,13 @@ def test_on_loopback_and_public_subnets_only_the_own_address_is_asked(prefix: in
 
 @settings(max_examples=20, deadline=None)
 @given(interface=interfaces(), config=configs)
-def test_a_public_subnet_is_searched_like_any_other_when_that_is_asked_for(interface: Interface, config: BootstrapConfig) -> None:
+def test_a_public_subnet_is_searched_like_any_other_when_that_is_asked_for(
+    interface: Interface, config: BootstrapConfig
+) -> None:
     shift = int(IPv4Address("8.0.0.0")) - int(IPv4Address("10.0.0.0"))
     moved = [address + shift for address in (interface.address, interface.network.network_address)]
     public = Interface("e0", moved[0], IPv4Network((moved[1], interface.network.prefixlen)))
-    asked = search(Schedule(public, 14142, config=replace(config, probe_public=True), rng=random.Random(0)))
+    asked = search(
+        Schedule(public, 14142, config=replace(config, probe_public=True), rng=random.Random(0))
+    )
     assert {host for host, _ in asked} == {str(host) for host in public.network.hosts()}

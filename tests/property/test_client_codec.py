@@ -1,4 +1,7 @@
-"""The binding's codec against the schemas: the same values, the same rejections, however the bytes are cut."""
+"""The binding's codec against the schemas.
+
+The same values, the same rejections, however the bytes are cut.
+"""
 
 import random
 from dataclasses import replace
@@ -10,11 +13,11 @@ from construct import ConstructError, Container, StreamError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iris.client import codec
-from iris.client.codec import NodeParser
 from iris.config import Limits, RelayConfig
 from iris.errors import ProtocolError
-from iris.service.relay.schema import MAX_VARINT, VERSION, Op, protocol
+from iris.relay_protocol import client_codec as codec
+from iris.relay_protocol.client_codec import NodeParser
+from iris.relay_protocol.schema import MAX_VARINT, VERSION, Op, protocol
 
 LIMITS = replace(Limits(), message_size=70_000, name_size=300)
 RELAY = replace(RelayConfig(), chunk_limit=40_000)
@@ -27,7 +30,10 @@ numbers = st.one_of(st.integers(0, 300), st.integers(0, MAX_VARINT))
 names = st.text(max_size=60)
 texts = st.one_of(names, st.integers(0, 60_000).map(lambda size: "t" * size))
 rngs = st.integers(0, 1 << 32).map(random.Random)  # how bytes are cut
-payloads = st.one_of(st.binary(max_size=50), st.integers(0, 40_000).map(lambda size: bytes(range(256)) * (size // 256) + bytes(size % 256)))
+payloads = st.one_of(
+    st.binary(max_size=50),
+    st.integers(0, 40_000).map(lambda size: bytes(range(256)) * (size // 256) + bytes(size % 256)),
+)
 
 
 def body(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -46,7 +52,8 @@ NODE_BODIES = {
     Op.PUBLISH: body(topic=names, event=payloads),
     Op.TUNNEL_INIT: body(build_id=numbers, chunk_limit=numbers),
     Op.TUNNEL_CONFIRM: st.one_of(
-        body(id=numbers, timed_out=st.just(True), chunk_limit=st.none()), body(id=numbers, timed_out=st.just(False), chunk_limit=numbers)
+        body(id=numbers, timed_out=st.just(True), chunk_limit=st.none()),
+        body(id=numbers, timed_out=st.just(False), chunk_limit=numbers),
     ),
     Op.TUNNEL_ALLOW: body(id=numbers, space=numbers),
     Op.TUNNEL_TRANSFER: body(id=numbers, size=numbers, chunk=payloads),
@@ -57,11 +64,16 @@ FIELDS = {
     Op.PUBLISH: "topic event", Op.TUNNEL_INIT: "build_id chunk_limit", Op.TUNNEL_CONFIRM: "id timed_out chunk_limit",
     Op.TUNNEL_ALLOW: "id space", Op.TUNNEL_TRANSFER: "id size chunk", Op.TUNNEL_CLOSE: "id reason",
 }  # fmt: skip
-node_packets = st.one_of(*(strategy.map(lambda fields, op=op: (op, fields)) for op, strategy in NODE_BODIES.items()))
+node_packets = st.one_of(
+    *(strategy.map(lambda fields, op=op: (op, fields)) for op, strategy in NODE_BODIES.items())
+)
 
 
 def oracle(data: bytes, *, attached: bool = True) -> tuple[list[Packet], bool]:
-    """What the schema reads: the packets, and whether what is left over breaks the rules. It has no memory: the first is checked here."""
+    """What the schema reads: the packets, and whether what is left over breaks the rules.
+
+    It has no memory: the first is checked here.
+    """
     stream, packets, start = BytesIO(data), [], 0
     while start < len(data):
         if (data[start] <= Op.DENY) == attached:
@@ -99,7 +111,9 @@ def cut(data: bytes, rng: random.Random) -> list[bytes]:
     """The same bytes in pieces of any length, also long and empty ones."""
     pieces = []
     while data:
-        size = rng.choice([0, 1, 2, rng.randrange(1, 50), rng.randrange(1, 5_000), rng.randrange(1, 70_000)])
+        size = rng.choice(
+            [0, 1, 2, rng.randrange(1, 50), rng.randrange(1, 5_000), rng.randrange(1, 70_000)]
+        )
         pieces.append(data[:size])
         data = data[size:]
     return pieces
@@ -113,7 +127,9 @@ def check_against_oracle(data: bytes, rng: random.Random, *, attached: bool = Tr
 
 @given(st.lists(node_packets, max_size=6), rngs)
 @settings(deadline=None, max_examples=150)
-def test_any_packets_in_any_pieces_read_as_the_schema_reads_them(packets: list[tuple[Op, dict[str, Any]]], rng: random.Random) -> None:
+def test_any_packets_in_any_pieces_read_as_the_schema_reads_them(
+    packets: list[tuple[Op, dict[str, Any]]], rng: random.Random
+) -> None:
     data = b"".join(PROTOCOL.node(op, **fields) for op, fields in packets)
     want = [(int(op), tuple(fields[name] for name in FIELDS[op].split())) for op, fields in packets]
     assert oracle(data) == (want, False)
@@ -123,10 +139,14 @@ def test_any_packets_in_any_pieces_read_as_the_schema_reads_them(packets: list[t
 
 @given(st.lists(node_packets, min_size=1, max_size=3), rngs)
 @settings(deadline=None, max_examples=400)
-def test_damaged_packets_are_rejected_where_the_schema_rejects_them(packets: list[tuple[Op, dict[str, Any]]], rng: random.Random) -> None:
+def test_damaged_packets_are_rejected_where_the_schema_rejects_them(
+    packets: list[tuple[Op, dict[str, Any]]], rng: random.Random
+) -> None:
     data = bytearray(b"".join(PROTOCOL.node(op, **fields) for op, fields in packets))
     for _ in range(rng.randrange(1, 4)):
-        data[rng.randrange(min(len(data), 60))] = rng.choice([0, 1, 2, 0x7F, 0x80, 0xFF, rng.randrange(256)])
+        data[rng.randrange(min(len(data), 60))] = rng.choice(
+            [0, 1, 2, 0x7F, 0x80, 0xFF, rng.randrange(256)]
+        )
     check_against_oracle(bytes(data), rng)
 
 
@@ -136,9 +156,17 @@ def test_garbage_is_rejected_where_the_schema_rejects_it(data: bytes, rng: rando
     check_against_oracle(data, rng)
 
 
-@given(st.sampled_from([(Op.INIT, "version"), (Op.DENY, "reason")]), names, st.binary(max_size=4), st.integers(0, 60), rngs)
+@given(
+    st.sampled_from([(Op.INIT, "version"), (Op.DENY, "reason")]),
+    names,
+    st.binary(max_size=4),
+    st.integers(0, 60),
+    rngs,
+)
 @settings(deadline=None, max_examples=300)
-def test_the_first_packet_reads_as_the_schema_reads_it(kind: tuple[Op, str], text: str, noise: bytes, at: int, rng: random.Random) -> None:
+def test_the_first_packet_reads_as_the_schema_reads_it(
+    kind: tuple[Op, str], text: str, noise: bytes, at: int, rng: random.Random
+) -> None:
     damaged = bytearray(PROTOCOL.node(kind[0], **{kind[1]: text}))
     damaged[at : at + len(noise)] = noise
     check_against_oracle(bytes(damaged), rng, attached=False)
@@ -175,13 +203,22 @@ def test_what_an_application_writes_is_what_the_schema_writes(data: st.DataObjec
             Op.REQUEST,
             {"id": number, "cluster": name, "request": payload, "timeout": other},
         ),
-        codec.reply(number, payload): (Op.REPLY, {"id": number, "success": True, "result": payload}),
+        codec.reply(number, payload): (
+            Op.REPLY,
+            {"id": number, "success": True, "result": payload},
+        ),
         codec.publish(name, payload): (Op.PUBLISH, {"topic": name, "event": payload}),
         (codec.fault(number, text),): (Op.REPLY, {"id": number, "success": False, "result": text}),
         (codec.subscribe(name),): (Op.SUBSCRIBE, {"topic": name}),
         (codec.unsubscribe(name),): (Op.UNSUBSCRIBE, {"topic": name}),
-        (codec.tunnel_init(number, name, codec.varint(other)),): (Op.TUNNEL_INIT, {"id": number, "cluster": name, "timeout": other}),
-        (codec.tunnel_confirm(number, other),): (Op.TUNNEL_CONFIRM, {"build_id": number, "id": other}),
+        (codec.tunnel_init(number, name, codec.varint(other)),): (
+            Op.TUNNEL_INIT,
+            {"id": number, "cluster": name, "timeout": other},
+        ),
+        (codec.tunnel_confirm(number, other),): (
+            Op.TUNNEL_CONFIRM,
+            {"build_id": number, "id": other},
+        ),
         (codec.tunnel_allow(number, other),): (Op.TUNNEL_ALLOW, {"id": number, "space": other}),
         (codec.tunnel_transfer(number, other, len(payload)), payload): (
             Op.TUNNEL_TRANSFER,

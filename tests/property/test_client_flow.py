@@ -1,4 +1,7 @@
-"""Two ends of a tunnel with a relay between them that takes allowances at their word: everything comes, in order, whatever happens."""
+"""Two ends of a tunnel with a relay between them that takes allowances at their word.
+
+Everything comes, in order, whatever happens.
+"""
 
 import random
 from collections import deque
@@ -8,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iris.client.flow import Flow, Outgoing
-from iris.service.relay.schema import DEFAULT, Op
+from iris.relay_protocol.schema import DEFAULT, Op
 
 CHUNK = 64  # bytes
 
@@ -52,7 +55,9 @@ class Strict:
     st.integers(),
 )
 @settings(deadline=None, max_examples=300)
-def test_every_message_comes_but_those_given_up(plan: list[tuple[int, bool]], window: int, buffer: int, seed: int) -> None:
+def test_every_message_comes_but_those_given_up(
+    plan: list[tuple[int, bool]], window: int, buffer: int, seed: int
+) -> None:
     rng, way, got = random.Random(seed), Strict(window, buffer), []
     messages = [(rng.randbytes(size), give_up) for size, give_up in plan]
     want = []

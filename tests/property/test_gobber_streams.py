@@ -1,4 +1,8 @@
-"""Whole streams: values of all packets and of random types come back as they went, in pieces of any size; spoilt ones end in GobError."""
+"""Whole streams.
+
+Values of all packets and of random types come back as they went, in pieces of any size; spoilt ones
+end in GobError.
+"""
 
 import json
 import random
@@ -11,8 +15,8 @@ import pytest
 
 from iris.gobber import Datagrams, Decoder, Encoder, GobError
 from iris.gobber.types import GobType, PointerTo
-from iris.proto.bootstrap.wire import Message
-from iris.proto.wire import Header
+from iris.proto.wire.bootstrap import Message
+from iris.proto.wire.link import Header
 from tests.support.gob_family import Family, Values, spell
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -32,7 +36,9 @@ def spoil(rng: random.Random, data: bytes) -> bytes:
         piece = spoilt[at : at + rng.randrange(1, 9)]
         match rng.randrange(7):
             case 0 | 1 if at < len(spoilt):
-                spoilt[at] = rng.choice((rng.randrange(256), spoilt[at] ^ (1 << rng.randrange(8)), 0, 0xFF, 0xF8, 0x7F))
+                spoilt[at] = rng.choice(
+                    (rng.randrange(256), spoilt[at] ^ (1 << rng.randrange(8)), 0, 0xFF, 0xF8, 0x7F)
+                )
             case 2:
                 del spoilt[at : at + len(piece)]
             case 3:
@@ -53,7 +59,9 @@ def read_all(decoder: Decoder, pieces: list[bytes], kinds: list[Any]) -> list[An
     for piece in pieces:
         decoder.feed(piece)
         try:
-            while len(values) < len(kinds) and (value := decoder.next(kinds[len(values)])) is not None:
+            while (
+                len(values) < len(kinds) and (value := decoder.next(kinds[len(values)])) is not None
+            ):
                 values.append(value)
         except GobError:
             values.append(GobError)
@@ -74,7 +82,11 @@ def cut(rng: random.Random, data: bytes) -> list[bytes]:
 def test_values_of_any_type_come_back_as_they_went(seed: int) -> None:
     rng = random.Random(seed)
     values = Values(rng, FAMILY)
-    encoder, decoder, whole = Encoder(), Decoder(max_size=1 << 20, max_types=1_000), Decoder(max_size=1 << 20, max_types=1_000)
+    encoder, decoder, whole = (
+        Encoder(),
+        Decoder(max_size=1 << 20, max_types=1_000),
+        Decoder(max_size=1 << 20, max_types=1_000),
+    )
     types = [rng.choice(TYPES) for _ in range(200)]
     made = [values.make(type_) for type_ in types]
     packets = [encoder.encode(value, type_) for type_, value in zip(types, made, strict=True)]
@@ -98,7 +110,9 @@ def test_spoilt_streams_raise_nothing_but_gob_errors(seed: int) -> None:
         for _ in range(10):
             spoilt = spoil(rng, stream)
             at_once = read_all(Decoder(max_size=1 << 18, max_types=1_000), [spoilt], kinds)
-            in_pieces = read_all(Decoder(max_size=1 << 18, max_types=1_000), cut(rng, spoilt), kinds)
+            in_pieces = read_all(
+                Decoder(max_size=1 << 18, max_types=1_000), cut(rng, spoilt), kinds
+            )
             assert repr(at_once) == repr(in_pieces)
             broken += GobError in at_once
     assert broken > 100
@@ -108,19 +122,27 @@ def test_spoilt_streams_raise_nothing_but_gob_errors(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_spoilt_headers_raise_nothing_but_gob_errors(seed: int) -> None:
     rng = random.Random(seed)
-    packets = [bytes.fromhex(case["gob"]) for case in json.loads((GOLDEN / "headers.json").read_text())["cases"]]
+    packets = [
+        bytes.fromhex(case["gob"])
+        for case in json.loads((GOLDEN / "headers.json").read_text())["cases"]
+    ]
     for _ in range(150):
         decoder = Decoder(max_size=4_096)
         at = rng.randrange(len(packets))
         for packet in packets[:at]:
             decoder.decode(packet, Header)
-        only_gob_errors(lambda packet, decoder=decoder: decoder.decode(packet, Header), spoil(rng, packets[at]))  # type: ignore[misc]
+        only_gob_errors(
+            lambda packet, decoder=decoder: decoder.decode(packet, Header), spoil(rng, packets[at])
+        )  # type: ignore[misc]
 
 
 def test_spoilt_datagrams_raise_nothing_but_gob_errors() -> None:
     rng = random.Random(1)
     datagrams = Datagrams(Message)
-    cases = [bytes.fromhex(case["datagram"]) for case in json.loads((GOLDEN / "bootstrap.json").read_text())["cases"]]
+    cases = [
+        bytes.fromhex(case["datagram"])
+        for case in json.loads((GOLDEN / "bootstrap.json").read_text())["cases"]
+    ]
     for _ in range(3_000):
         only_gob_errors(datagrams.decode, spoil(rng, rng.choice(cases)))
         only_gob_errors(datagrams.decode, rng.randbytes(rng.randrange(30)))

@@ -1,4 +1,6 @@
-"""Broadcasts and events of one connection keep their order, through real trees whose messages move in any order that TCP allows."""
+"""Broadcasts and events of one connection keep their order, through real trees whose messages move
+in any order that TCP allows.
+"""
 
 import random
 from collections import defaultdict
@@ -14,7 +16,12 @@ from tests.support.ring import Node, Ring
 
 def on_top_of(node: Node) -> Overlay:
     """Put the iris layer on top of a node's scribe."""
-    overlay = Overlay(config=Config(), timer=node.ring.timer, rng=random.Random(node.node_id), clock=lambda: node.ring.timer.now)
+    overlay = Overlay(
+        config=Config(),
+        timer=node.ring.timer,
+        rng=random.Random(node.node_id),
+        clock=lambda: node.ring.timer.now,
+    )
     overlay.attach(node.scribe)
     node.scribe._app = overlay
     return overlay

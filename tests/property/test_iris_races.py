@@ -1,4 +1,7 @@
-"""Threads that hammer one connection: every request ends exactly once, nothing is left behind, membership and scribe agree."""
+"""Threads that hammer one connection.
+
+Every request ends exactly once, nothing is left behind, membership and scribe agree.
+"""
 
 import random
 import threading
@@ -9,8 +12,8 @@ import pytest
 
 from iris.proto.iris.memberships import Memberships
 from iris.proto.iris.overlay import Call, Outcome
-from iris.proto.iris.workers import Workers
-from iris.timer import Timer
+from iris.runtime.timer import Timer
+from iris.runtime.worker_pool import WorkerPool
 from tests.support.applications import Application
 from tests.support.fake_scribe import FakeNetwork
 
@@ -49,9 +52,10 @@ def test_request_ends_once_whoever_is_first(seed: int) -> None:
     timer = Timer()
     timer.start()
     network = FakeNetwork([1, 2], real_timer=timer)
-    workers, rng = Workers("answers", threads=4, waiting=1 << 20), random.Random(seed)
+    workers, rng = WorkerPool("answers", threads=4, waiting=1 << 20), random.Random(seed)
 
-    def answer(call: Call) -> None:  # in two threads that race with each other, and with the deadline
+    # in two threads that race with each other, and with the deadline
+    def answer(call: Call) -> None:
         workers.submit(lambda: call.reply(b"a"))
         workers.submit(lambda: call.fail("b"))
 

@@ -1,4 +1,7 @@
-"""Whatever chunks go into a tunnel come out at the other end: the same, in order, throttled, and before the close."""
+"""Whatever chunks go into a tunnel come out at the other end.
+
+The same, in order, throttled, and before the close.
+"""
 
 import random
 import threading

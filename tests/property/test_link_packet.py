@@ -1,4 +1,7 @@
-"""The fast splitter of link packets against their schema: the same values, the same rejections, however the bytes are cut."""
+"""The fast splitter of link packets against their schema.
+
+The same values, the same rejections, however the bytes are cut.
+"""
 
 import random
 from collections.abc import Iterator
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from iris.errors import ProtocolError
 from iris.gobber import bytes_head
-from iris.proto.packet import Bounds, PacketSplitter, packet_schema
+from iris.proto.link.classic import Bounds, PacketSplitter, packet_schema
 
 BOUNDS = Bounds(head=300, payload=1_000)
 SCHEMA = packet_schema(BOUNDS)
@@ -20,7 +23,9 @@ Packet = tuple[bytes, bytes, bytes]
 
 EDGES = [0, 1, 123, 124, 125, 126, 127, 128, 130, 255, 256, 299, 300, 301, 999, 1_000, 1_001]
 sizes = st.one_of(st.sampled_from(EDGES), st.integers(0, 300))
-values = st.builds(lambda size, seed: random.Random(seed).randbytes(size), sizes, st.integers(0, 255))
+values = st.builds(
+    lambda size, seed: random.Random(seed).randbytes(size), sizes, st.integers(0, 255)
+)
 macs = st.one_of(st.binary(min_size=16, max_size=16), st.binary(max_size=20))
 packets = st.tuples(values, values, st.binary(min_size=16, max_size=16))
 rngs = st.integers(0, 1 << 32).map(random.Random)  # how bytes are cut
@@ -86,19 +91,26 @@ def check(data: bytes, rng: random.Random) -> None:
     else:
         assert whole[1] == (end == "malformed")
     pieces = list(cut(data, rng))
-    if whole[1] and not split(iter(pieces))[1]:  # it waits for a packet's rest before it looks again: then the rest is refused
+    # it waits for a packet's rest before it looks again: then the rest is refused
+    if whole[1] and not split(iter(pieces))[1]:
         pieces.append(PADDING)
     assert split(iter(pieces)) == whole
 
 
 @settings(max_examples=200, deadline=None)
 @given(sent=st.lists(packets, max_size=4), rng=rngs)
-def test_packets_and_lengths_beyond_the_bounds_agree_with_the_schema(sent: list[Packet], rng: random.Random) -> None:
+def test_packets_and_lengths_beyond_the_bounds_agree_with_the_schema(
+    sent: list[Packet], rng: random.Random
+) -> None:
     check(b"".join(map(wire, sent)), rng)
 
 
 @settings(max_examples=60, deadline=None)
-@given(packet=packets.filter(lambda packet: len(packet[0]) <= BOUNDS.head and len(packet[1]) <= BOUNDS.payload))
+@given(
+    packet=packets.filter(
+        lambda packet: len(packet[0]) <= BOUNDS.head and len(packet[1]) <= BOUNDS.payload
+    )
+)
 def test_a_packet_cut_anywhere_waits_for_its_rest(packet: Packet) -> None:
     data = wire(packet)
     for at in range(len(data)):
@@ -124,7 +136,9 @@ def test_damaged_packets_agree_with_the_schema(sent: list[Packet], rng: random.R
 
 @settings(max_examples=100, deadline=None)
 @given(head=values, payload=values, mac=macs, rng=rngs)
-def test_macs_of_any_size_agree_with_the_schema(head: bytes, payload: bytes, mac: bytes, rng: random.Random) -> None:
+def test_macs_of_any_size_agree_with_the_schema(
+    head: bytes, payload: bytes, mac: bytes, rng: random.Random
+) -> None:
     check(wire((head, payload, mac)), rng)
 
 

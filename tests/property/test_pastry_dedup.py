@@ -6,10 +6,21 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from iris.proto.pastry.peer import Peer, keeps_old
-from iris.proto.pastry.space import NodeId
+from iris.proto.wire.node_id import NodeId
 
 LOW, HIGH = NodeId(3), NodeId(9)
-HOSTS = st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.17.1", "10.0.100.1", "10.0.18.1", "10.0.97.1", "192.168.0.1", "9.1.1.1"])
+HOSTS = st.sampled_from(
+    [
+        "10.0.0.1",
+        "10.0.0.2",
+        "10.0.17.1",
+        "10.0.100.1",
+        "10.0.18.1",
+        "10.0.97.1",
+        "192.168.0.1",
+        "9.1.1.1",
+    ]
+)
 PORTS = st.integers(1, 65_535)
 
 
@@ -29,23 +40,40 @@ class Connection:
 
 @st.composite
 def connections(draw: st.DrawFn) -> tuple[Connection, Connection]:
-    """Two connections between two nodes with up to two hosts each; a node listens on one port of a host."""
-    low_hosts, high_hosts = draw(st.lists(HOSTS, min_size=1, max_size=2)), draw(st.lists(HOSTS, min_size=1, max_size=2))
-    listens = {(node, host): draw(PORTS) for node, hosts in ((LOW, low_hosts), (HIGH, high_hosts)) for host in hosts}
+    """Two connections between two nodes with up to two hosts each.
+
+    A node listens on one port of a host.
+    """
+    low_hosts, high_hosts = (
+        draw(st.lists(HOSTS, min_size=1, max_size=2)),
+        draw(st.lists(HOSTS, min_size=1, max_size=2)),
+    )
+    listens = {
+        (node, host): draw(PORTS)
+        for node, hosts in ((LOW, low_hosts), (HIGH, high_hosts))
+        for host in hosts
+    }
 
     def connection() -> Connection:
-        low, high, by_low = draw(st.sampled_from(low_hosts)), draw(st.sampled_from(high_hosts)), draw(st.booleans())
+        low, high, by_low = (
+            draw(st.sampled_from(low_hosts)),
+            draw(st.sampled_from(high_hosts)),
+            draw(st.booleans()),
+        )
         low_port = draw(PORTS) if by_low else listens[LOW, low]
         high_port = listens[HIGH, high] if by_low else draw(PORTS)
         return Connection(f"{low}:{low_port}", f"{high}:{high_port}", by_low)
 
     first, second = connection(), connection()
-    assume((first.low, first.high) != (second.low, second.high))  # no two connections have the same ends
+    # no two connections have the same ends
+    assume((first.low, first.high) != (second.low, second.high))
     return first, second
 
 
 @given(connections())
-def test_both_ends_keep_the_same_connection_whichever_came_first(pair: tuple[Connection, Connection]) -> None:
+def test_both_ends_keep_the_same_connection_whichever_came_first(
+    pair: tuple[Connection, Connection],
+) -> None:
     first, second = pair
     kept = set()
     for node in (LOW, HIGH):
@@ -58,7 +86,9 @@ def test_both_ends_keep_the_same_connection_whichever_came_first(pair: tuple[Con
 def test_on_one_network_the_choice_is_the_references(pair: tuple[Connection, Connection]) -> None:
     """The rules of Go's dedup where they are the same at both ends: one host each."""
     old, new = pair
-    hosts = {(connection.low.partition(":")[0], connection.high.partition(":")[0]) for connection in pair}
+    hosts = {
+        (connection.low.partition(":")[0], connection.high.partition(":")[0]) for connection in pair
+    }
     assume(len(hosts) == 1)
     if old.low == new.low:
         expected = old.high < new.high

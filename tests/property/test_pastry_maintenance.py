@@ -10,8 +10,8 @@ from iris.errors import ProtocolError
 from iris.proto.pastry.actions import Action, Dial, PeerFound, PeerGone
 from iris.proto.pastry.maintenance import Maintenance
 from iris.proto.pastry.peer import Peer
-from iris.proto.pastry.space import MODULO, NodeId
-from iris.proto.pastry.wire import Header, State
+from iris.proto.wire.node_id import MODULO, NodeId
+from iris.proto.wire.ring import Header, State
 
 OWN = NodeId(0x58_0000_0000)
 HOME = "10.0.0.1:500"
@@ -23,7 +23,10 @@ class Chaos:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.core = Maintenance(OWN, [HOME], PastryConfig())
-        self.ids = [OWN] + [NodeId(self.rng.choice((OWN, 0)) ^ self.rng.getrandbits(self.rng.choice((16, 36, 40)))) for _ in range(30)]
+        self.ids = [OWN] + [
+            NodeId(self.rng.choice((OWN, 0)) ^ self.rng.getrandbits(self.rng.choice((16, 36, 40))))
+            for _ in range(30)
+        ]
         self.sessions: list[Peer] = []
         self.dials: list[NodeId] = []
         self.up: set[NodeId] = set()
@@ -31,7 +34,9 @@ class Chaos:
     def peer(self, node: NodeId) -> Peer:
         host, dialled = f"10.0.0.{self.rng.randrange(2, 5)}", self.rng.random() < 0.5
         ends = (
-            (f"10.0.0.1:{self.rng.randrange(1, 65_536)}", f"{host}:500") if dialled else (HOME, f"{host}:{self.rng.randrange(1, 65_536)}")
+            (f"10.0.0.1:{self.rng.randrange(1, 65_536)}", f"{host}:500")
+            if dialled
+            else (HOME, f"{host}:{self.rng.randrange(1, 65_536)}")
         )
         peer = Peer(node, (f"{host}:500",), *ends, dialled)
         self.sessions.append(peer)
@@ -39,10 +44,20 @@ class Chaos:
 
     def state(self) -> State | None:
         if self.rng.random() < 0.05:
-            return self.rng.choice((None, State(None, 1), State({"junk": []}, 99), State({str(MODULO): ["10.0.0.2:1"]}, 99)))
+            return self.rng.choice(
+                (
+                    None,
+                    State(None, 1),
+                    State({"junk": []}, 99),
+                    State({str(MODULO): ["10.0.0.2:1"]}, 99),
+                )
+            )
         addresses = ["10.0.0.2:500", HOME, "127.0.0.1:1", "junk", "10.0.0.3:600"]
         some = self.rng.sample(self.ids, self.rng.randrange(12))
-        return State({str(node): self.rng.sample(addresses, self.rng.randrange(4)) for node in some}, self.rng.randrange(50))
+        return State(
+            {str(node): self.rng.sample(addresses, self.rng.randrange(4)) for node in some},
+            self.rng.randrange(50),
+        )
 
     def step(self) -> list[Action]:
         core, rng = self.core, self.rng
@@ -66,7 +81,9 @@ class Chaos:
                 return core.tick()
             case 8:
                 return core.wake()
-        header = Header(op=rng.randrange(9), dest=rng.choice((node, OWN, None, -1)), state=self.state())
+        header = Header(
+            op=rng.randrange(9), dest=rng.choice((node, OWN, None, -1)), state=self.state()
+        )
         try:
             return core.packet(peer, header)
         except ProtocolError as error:
@@ -95,7 +112,9 @@ class Chaos:
 
 
 @given(st.integers())
-def test_whatever_happens_the_table_is_made_of_live_nodes_and_lacks_none_that_fits(seed: int) -> None:
+def test_whatever_happens_the_table_is_made_of_live_nodes_and_lacks_none_that_fits(
+    seed: int,
+) -> None:
     chaos = Chaos(seed)
     chaos.check(chaos.core.start())
     for _ in range(200):

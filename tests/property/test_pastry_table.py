@@ -6,21 +6,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sortedcontainers import SortedList
 
-from iris.proto.pastry.space import HALF, MODULO, NodeId, delta, distance, prefix
 from iris.proto.pastry.table import RoutingTable
+from iris.proto.wire.node_id import HALF, MODULO, NodeId, delta, distance, prefix
 from tests.support.virtual_ring import closest
 
 # evenly spread, crowded around some places, and at the edges
 IDS = st.one_of(
     st.integers(0, MODULO - 1),
-    st.builds(lambda place, offset: (place * (MODULO // 16) + offset) % MODULO, st.integers(0, 15), st.integers(-20, 20)),
+    st.builds(
+        lambda place, offset: (place * (MODULO // 16) + offset) % MODULO,
+        st.integers(0, 15),
+        st.integers(-20, 20),
+    ),
     st.sampled_from([0, 1, HALF - 1, HALF, HALF + 1, MODULO - 1]),
 ).map(NodeId)
 RINGS = st.lists(IDS, min_size=1, max_size=40, unique=True)
 
 
 @given(RINGS, st.integers(), st.integers(0, 40))
-def test_merging_in_any_order_and_pieces_gives_the_true_leaf_set_and_full_cells(ring: list[NodeId], seed: int, cut: int) -> None:
+def test_merging_in_any_order_and_pieces_gives_the_true_leaf_set_and_full_cells(
+    ring: list[NodeId], seed: int, cut: int
+) -> None:
     origin, others = ring[0], ring[1:]
     random.Random(seed).shuffle(others)
     table = RoutingTable(origin).merged(others[:cut]).merged(others[cut:])
@@ -37,13 +43,17 @@ def test_merging_in_any_order_and_pieces_gives_the_true_leaf_set_and_full_cells(
 
 
 @given(RINGS, IDS)
-def test_a_node_is_wanted_exactly_if_merging_it_changes_the_table(ring: list[NodeId], node: NodeId) -> None:
+def test_a_node_is_wanted_exactly_if_merging_it_changes_the_table(
+    ring: list[NodeId], node: NodeId
+) -> None:
     table = RoutingTable(ring[0]).merged(ring[1:])
     assert table.wants(node) == (node not in table.active and table.merged([node]) is not table)
 
 
 @given(RINGS, st.data())
-def test_taking_out_and_patching_is_as_if_it_had_never_been_there(ring: list[NodeId], data: st.DataObject) -> None:
+def test_taking_out_and_patching_is_as_if_it_had_never_been_there(
+    ring: list[NodeId], data: st.DataObject
+) -> None:
     gone = set(data.draw(st.lists(st.sampled_from(ring), max_size=5))) - {ring[0]}
     left = [node for node in ring if node not in gone]
     patched = RoutingTable(ring[0]).merged(ring).without(gone).merged(left)
@@ -55,7 +65,9 @@ def test_taking_out_and_patching_is_as_if_it_had_never_been_there(ring: list[Nod
 
 
 @given(RINGS, st.integers(), st.lists(IDS, min_size=1, max_size=10))
-def test_every_key_arrives_at_the_closest_node_from_everywhere(ring: list[NodeId], seed: int, keys: list[NodeId]) -> None:
+def test_every_key_arrives_at_the_closest_node_from_everywhere(
+    ring: list[NodeId], seed: int, keys: list[NodeId]
+) -> None:
     rng = random.Random(seed)
     tables = {node: RoutingTable(node).merged(rng.sample(ring, len(ring))) for node in ring}
     ordered = sorted(ring)

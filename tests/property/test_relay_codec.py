@@ -1,4 +1,7 @@
-"""The fast relay codec against the schemas: the same values, the same rejections, however the bytes are cut."""
+"""The fast relay codec against the schemas.
+
+The same values, the same rejections, however the bytes are cut.
+"""
 
 import random
 from dataclasses import replace
@@ -12,9 +15,9 @@ from hypothesis import strategies as st
 
 from iris.config import Limits, RelayConfig
 from iris.errors import ProtocolError
-from iris.service.relay import codec
-from iris.service.relay.codec import Parser
-from iris.service.relay.schema import MAX_VARINT, VERSION, Op, protocol
+from iris.relay_protocol import codec
+from iris.relay_protocol.codec import Parser
+from iris.relay_protocol.schema import MAX_VARINT, VERSION, Op, protocol
 
 LIMITS = replace(Limits(), message_size=70_000, name_size=300)
 RELAY = replace(RelayConfig(), chunk_limit=40_000)
@@ -26,7 +29,10 @@ Packet = tuple[int, tuple[Any, ...]]
 numbers = st.one_of(st.integers(0, 300), st.integers(0, MAX_VARINT))
 names = st.text(max_size=60)
 rngs = st.integers(0, 1 << 32).map(random.Random)  # how bytes are cut
-payloads = st.one_of(st.binary(max_size=50), st.integers(0, 40_000).map(lambda size: bytes(range(256)) * (size // 256) + bytes(size % 256)))
+payloads = st.one_of(
+    st.binary(max_size=50),
+    st.integers(0, 40_000).map(lambda size: bytes(range(256)) * (size // 256) + bytes(size % 256)),
+)
 
 
 def body(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -38,7 +44,8 @@ CLIENT_BODIES = {
     Op.BROADCAST: body(cluster=names, message=payloads),
     Op.REQUEST: body(id=numbers, cluster=names, request=payloads, timeout=numbers),
     Op.REPLY: st.one_of(
-        body(id=numbers, success=st.just(True), result=payloads), body(id=numbers, success=st.just(False), result=st.text(max_size=9_000))
+        body(id=numbers, success=st.just(True), result=payloads),
+        body(id=numbers, success=st.just(False), result=st.text(max_size=9_000)),
     ),
     Op.SUBSCRIBE: body(topic=names),
     Op.UNSUBSCRIBE: body(topic=names),
@@ -49,11 +56,16 @@ CLIENT_BODIES = {
     Op.TUNNEL_TRANSFER: body(id=numbers, size=numbers, chunk=payloads),
     Op.TUNNEL_CLOSE: body(id=numbers),
 }
-client_packets = st.one_of(*(strategy.map(lambda fields, op=op: (op, fields)) for op, strategy in CLIENT_BODIES.items()))
+client_packets = st.one_of(
+    *(strategy.map(lambda fields, op=op: (op, fields)) for op, strategy in CLIENT_BODIES.items())
+)
 
 
 def oracle(data: bytes, *, attached: bool = True) -> tuple[list[Packet], bool]:
-    """What the schema reads: the packets, and whether what is left over breaks the rules. It has no memory: inits are looked for here."""
+    """What the schema reads: the packets, and whether what is left over breaks the rules.
+
+    It has no memory: inits are looked for here.
+    """
     stream, packets, start = BytesIO(data), [], 0
     while start < len(data):
         if (data[start] == Op.INIT) == attached:
@@ -91,7 +103,9 @@ def cut(data: bytes, rng: random.Random) -> list[bytes]:
     """The same bytes in pieces of any length, also long and empty ones."""
     pieces = []
     while data:
-        size = rng.choice([0, 1, 2, rng.randrange(1, 50), rng.randrange(1, 5_000), rng.randrange(1, 70_000)])
+        size = rng.choice(
+            [0, 1, 2, rng.randrange(1, 50), rng.randrange(1, 5_000), rng.randrange(1, 70_000)]
+        )
         pieces.append(data[:size])
         data = data[size:]
     return pieces
@@ -99,7 +113,9 @@ def cut(data: bytes, rng: random.Random) -> list[bytes]:
 
 @given(st.lists(client_packets, max_size=6), rngs)
 @settings(deadline=None, max_examples=150)
-def test_any_packets_in_any_pieces_read_as_the_schema_reads_them(packets: list[tuple[Op, dict[str, Any]]], rng: random.Random) -> None:
+def test_any_packets_in_any_pieces_read_as_the_schema_reads_them(
+    packets: list[tuple[Op, dict[str, Any]]], rng: random.Random
+) -> None:
     data = b"".join(PROTOCOL.client(op, **fields) for op, fields in packets)
     want = [(int(op), tuple(fields[name] for name in schema_fields(op))) for op, fields in packets]
     assert oracle(data) == (want, False)
@@ -131,7 +147,9 @@ def schema_fields(op: Op) -> list[str]:
 
 def test_a_long_request_may_be_cut_anywhere_around_its_payload() -> None:
     payload = bytes(range(256)) * 100
-    data = PROTOCOL.client(Op.REQUEST, id=1, cluster="c", request=payload, timeout=70_000) + PROTOCOL.client(Op.CLOSE)
+    data = PROTOCOL.client(
+        Op.REQUEST, id=1, cluster="c", request=payload, timeout=70_000
+    ) + PROTOCOL.client(Op.CLOSE)
     want = [(Op.REQUEST, (1, "c", payload, 70_000)), (Op.CLOSE, ())]
     edges = [*range(12), *range(len(data) - 8, len(data) + 1)]
     for i in edges:
@@ -142,10 +160,14 @@ def test_a_long_request_may_be_cut_anywhere_around_its_payload() -> None:
 
 @given(st.lists(client_packets, min_size=1, max_size=3), rngs)
 @settings(deadline=None, max_examples=400)
-def test_damaged_packets_are_rejected_where_the_schema_rejects_them(packets: list[tuple[Op, dict[str, Any]]], rng: random.Random) -> None:
+def test_damaged_packets_are_rejected_where_the_schema_rejects_them(
+    packets: list[tuple[Op, dict[str, Any]]], rng: random.Random
+) -> None:
     data = bytearray(b"".join(PROTOCOL.client(op, **fields) for op, fields in packets))
     for _ in range(rng.randrange(1, 4)):
-        data[rng.randrange(min(len(data), 60))] = rng.choice([0, 1, 2, 0x7F, 0x80, 0xFF, rng.randrange(256)])
+        data[rng.randrange(min(len(data), 60))] = rng.choice(
+            [0, 1, 2, 0x7F, 0x80, 0xFF, rng.randrange(256)]
+        )
     check_against_oracle(bytes(data), rng)
 
 
@@ -163,7 +185,9 @@ def check_against_oracle(data: bytes, rng: random.Random) -> None:
 
 @given(names, names, st.binary(max_size=4), st.integers(0, 60), rngs)
 @settings(deadline=None, max_examples=200)
-def test_the_first_packet_reads_as_the_schema_reads_an_init(version: str, cluster: str, noise: bytes, at: int, rng: random.Random) -> None:
+def test_the_first_packet_reads_as_the_schema_reads_an_init(
+    version: str, cluster: str, noise: bytes, at: int, rng: random.Random
+) -> None:
     damaged = bytearray(PROTOCOL.client(Op.INIT, version=version, cluster=cluster))
     damaged[at : at + len(noise)] = noise
     data = bytes(damaged)
@@ -188,21 +212,47 @@ def test_a_length_beyond_its_limit_is_rejected_before_its_first_byte(data: bytes
 @given(st.data())
 @settings(deadline=None, max_examples=300)
 def test_what_the_node_writes_is_what_the_schema_writes(data: st.DataObject) -> None:
-    number, other, payload, text = data.draw(numbers), data.draw(numbers), data.draw(payloads), data.draw(names)
+    number, other, payload, text = (
+        data.draw(numbers),
+        data.draw(numbers),
+        data.draw(payloads),
+        data.draw(names),
+    )
     size = len(payload)
     pairs = {
         b"".join(codec.broadcast(payload)): (Op.BROADCAST, {"message": payload}),
-        codec.request(number, size) + payload + codec.varint(other): (Op.REQUEST, {"id": number, "request": payload, "timeout": other}),
-        codec.reply(number, size) + payload: (Op.REPLY, {"id": number, "timed_out": False, "success": True, "result": payload}),
-        codec.fault(number, text): (Op.REPLY, {"id": number, "timed_out": False, "success": False, "result": text}),
+        codec.request(number, size) + payload + codec.varint(other): (
+            Op.REQUEST,
+            {"id": number, "request": payload, "timeout": other},
+        ),
+        codec.reply(number, size) + payload: (
+            Op.REPLY,
+            {"id": number, "timed_out": False, "success": True, "result": payload},
+        ),
+        codec.fault(number, text): (
+            Op.REPLY,
+            {"id": number, "timed_out": False, "success": False, "result": text},
+        ),
         codec.timed_out(number): (Op.REPLY, {"id": number, "timed_out": True}),
         b"".join(codec.publish(text, payload)): (Op.PUBLISH, {"topic": text, "event": payload}),
-        b"".join(codec.publish(text + "x", payload)): (Op.PUBLISH, {"topic": text + "x", "event": payload}),
-        codec.tunnel_init(number, other): (Op.TUNNEL_INIT, {"build_id": number, "chunk_limit": other}),
-        codec.tunnel_built(number, other): (Op.TUNNEL_CONFIRM, {"id": number, "timed_out": False, "chunk_limit": other}),
+        b"".join(codec.publish(text + "x", payload)): (
+            Op.PUBLISH,
+            {"topic": text + "x", "event": payload},
+        ),
+        codec.tunnel_init(number, other): (
+            Op.TUNNEL_INIT,
+            {"build_id": number, "chunk_limit": other},
+        ),
+        codec.tunnel_built(number, other): (
+            Op.TUNNEL_CONFIRM,
+            {"id": number, "timed_out": False, "chunk_limit": other},
+        ),
         codec.tunnel_timed_out(number): (Op.TUNNEL_CONFIRM, {"id": number, "timed_out": True}),
         codec.tunnel_allow(number, other): (Op.TUNNEL_ALLOW, {"id": number, "space": other}),
-        codec.tunnel_transfer(number, other, size) + payload: (Op.TUNNEL_TRANSFER, {"id": number, "size": other, "chunk": payload}),
+        codec.tunnel_transfer(number, other, size) + payload: (
+            Op.TUNNEL_TRANSFER,
+            {"id": number, "size": other, "chunk": payload},
+        ),
         codec.tunnel_close(number, text): (Op.TUNNEL_CLOSE, {"id": number, "reason": text}),
     }
     for written, (op, fields) in pairs.items():

@@ -1,6 +1,9 @@
-"""Random churn on a ring: trees come to rest whole, and then a publish reaches each subscriber once, an anycast one of them.
+"""Random churn on a ring.
 
-The oracle is the set of subscribers; who is connected to whom is the trees' own business, as long as they are trees.
+Trees come to rest whole, and then a publish reaches each subscriber once, an anycast one of them.
+
+The oracle is the set of subscribers; who is connected to whom is the trees' own business, as long
+as they are trees.
 """
 
 import random
@@ -8,9 +11,9 @@ from collections import Counter
 
 import pytest
 
-from iris.proto.message import Message
-from iris.proto.pastry.space import MODULO, NodeId, resolve
-from iris.proto.scribe.wire import Header, Op
+from iris.proto.wire.message import Message
+from iris.proto.wire.node_id import MODULO, NodeId, resolve
+from iris.proto.wire.trees import Header, Op
 from tests.support.ring import Ring
 
 TOPICS = ["a", "b", "c#0-x"]
@@ -20,7 +23,10 @@ REST = 5  # beats: a silent neighbour is dropped after 3, whoever is left subscr
 def churn(ring: Ring, rng: random.Random, members: dict[str, set[NodeId]], *, quiet: bool) -> None:
     """Do one random thing to the ring."""
     topic = rng.choice(TOPICS)
-    kind = rng.choices(["subscribe", "unsubscribe", "kill", "leave", "add", "publish", "balance", "wait"], [6, 3, 2, 1, 2, 1, 1, 1])[0]
+    kind = rng.choices(
+        ["subscribe", "unsubscribe", "kill", "leave", "add", "publish", "balance", "wait"],
+        [6, 3, 2, 1, 2, 1, 1, 1],
+    )[0]
     node = rng.choice(list(ring.nodes))
     if kind == "subscribe" and node not in members[topic]:
         ring[node].scribe.subscribe(topic)
@@ -49,7 +55,13 @@ def churn(ring: Ring, rng: random.Random, members: dict[str, set[NodeId]], *, qu
 def assert_nothing_doubled(ring: Ring) -> None:
     for node in ring.nodes.values():
         assert max(Counter(node.published).values(), default=0) <= 1
-    assert max(Counter(got for node in ring.nodes.values() for got in node.balanced).values(), default=0) <= 1
+    assert (
+        max(
+            Counter(got for node in ring.nodes.values() for got in node.balanced).values(),
+            default=0,
+        )
+        <= 1
+    )
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -94,7 +106,10 @@ def test_no_anycast_is_lost_or_doubled_while_nodes_join_and_leave_gracefully(see
     ring.beat()
     sent, got = 0, 0
     for _ in range(150):
-        kind, node = rng.choice(["join", "quit", "leave", "add", "balance", "balance", "balance"]), rng.choice(list(ring.nodes))
+        kind, node = (
+            rng.choice(["join", "quit", "leave", "add", "balance", "balance", "balance"]),
+            rng.choice(list(ring.nodes)),
+        )
         topic = ring[node].scribe._trees.topics.get(resolve("t"))
         subscribed = topic is not None and topic.name is not None
         if kind == "join" and not subscribed:

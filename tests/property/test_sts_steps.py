@@ -1,4 +1,7 @@
-"""Calls in any order: the order of the paper works, everything else is refused and changes nothing, a failure is for good."""
+"""Calls in any order.
+
+The order of the paper works, everything else is refused and changes nothing, a failure is for good.
+"""
 
 import random
 from collections.abc import Callable
@@ -26,7 +29,9 @@ CALLS = ["initiate", "accept", "verify", "finalize", "secret"]
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(CALLS), st.booleans()), max_size=12), st.integers(0, 1 << 32))
+@given(
+    st.lists(st.tuples(st.sampled_from(CALLS), st.booleans()), max_size=12), st.integers(0, 1 << 32)
+)
 def test_only_the_papers_order_works(calls: list[tuple[str, bool]], seed: int) -> None:
     rng = random.Random(seed)
     ours, theirs = (Exchange(KEY, GROUP, entropy=rng.randbytes) for _ in range(2))
@@ -37,8 +42,12 @@ def test_only_the_papers_order_works(calls: list[tuple[str, bool]], seed: int) -
         exponential, token = said.get("answer", (GROUP.generator, b""))
         steps: dict[str, Callable[[], object]] = {
             "initiate": lambda: said.update(answer=theirs.accept(ours.initiate())),
-            "accept": lambda: said.update(answer=(0, theirs.verify(*ours.accept(theirs.initiate() if honest else 1)))),
-            "verify": lambda: theirs.finalize(ours.verify(exponential, token if honest else token[::-1])),
+            "accept": lambda: said.update(
+                answer=(0, theirs.verify(*ours.accept(theirs.initiate() if honest else 1)))
+            ),
+            "verify": lambda: theirs.finalize(
+                ours.verify(exponential, token if honest else token[::-1])
+            ),
             "finalize": lambda: ours.finalize(token if honest else token[:-1]),
             "secret": ours.secret,
         }

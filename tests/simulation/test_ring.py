@@ -1,6 +1,7 @@
 """The ring at its full size and in bad weather, on a virtual network and clock.
 
-Routes are whole when every message, from wherever to whatever key, would arrive at the closest live node within log16 N + 2 hops.
+Routes are whole when every message, from wherever to whatever key, would arrive at the closest live
+node within log16 N + 2 hops.
 """
 
 import random
@@ -11,22 +12,27 @@ from dataclasses import dataclass, field
 import pytest
 
 from iris.config import PastryConfig
-from iris.proto.message import Message
-from iris.proto.pastry.space import NodeId
+from iris.proto.wire.message import Message
+from iris.proto.wire.node_id import NodeId
 from tests.support.virtual_ring import Counting, VirtualNode, VirtualRing
 
-DETECTION = PastryConfig().beat_period * PastryConfig().kill_count  # seconds of silence, at most, before a node is known to be dead
+# seconds of silence, at most, before a node is known to be dead
+DETECTION = PastryConfig().beat_period * PastryConfig().max_missed
 REPAIR = 3.0  # seconds; dials to the dead that others still name take one each
 
 
 def sample(ring: VirtualRing, count: int) -> list[tuple[VirtualNode, NodeId]]:
     """Random keys, and every node's id, each from a random node."""
     live = ring.live()
-    keys = [NodeId(ring.rng.getrandbits(40)) for _ in range(count)] + [node.node_id for node in live]
+    keys = [NodeId(ring.rng.getrandbits(40)) for _ in range(count)] + [
+        node.node_id for node in live
+    ]
     return [(ring.rng.choice(live), key) for key in keys]
 
 
-def seconds_until(ring: VirtualRing, condition: Callable[[], bool], limit: float, step: float = 0.25) -> float:
+def seconds_until(
+    ring: VirtualRing, condition: Callable[[], bool], limit: float, step: float = 0.25
+) -> float:
     """Let time pass until something holds; how long that took, or `limit`."""
     start = ring.clock.now
     while not condition() and ring.clock.now - start < limit:
@@ -115,7 +121,9 @@ def test_nodes_that_start_all_at_once_become_one_ring() -> None:
     for node in nodes:
         for other in ring.rng.sample(nodes, 5):
             node.find(other)
-    assert seconds_until(ring, lambda: all(node.joined for node in nodes) and whole(ring), 30.0) < 10.0
+    assert (
+        seconds_until(ring, lambda: all(node.joined for node in nodes) and whole(ring), 30.0) < 10.0
+    )
 
 
 def test_two_rings_become_one_when_a_node_finds_the_other() -> None:
@@ -152,7 +160,9 @@ def test_constant_coming_and_going_wears_nothing_out() -> None:
         live = ring.live()
         ring.add().find(ring.rng.choice(live))
         victim = ring.rng.choice(live)
-        ring.rng.choice((victim.leave, victim.kill, lambda victim=victim: victim.kill(silent=False)))()
+        ring.rng.choice(
+            (victim.leave, victim.kill, lambda victim=victim: victim.kill(silent=False))
+        )()
         ring.run(0.3)
         for node in ring.live():
             if not node.core.links:  # its contact has died; bootstrap finds another
@@ -191,7 +201,9 @@ def test_no_message_is_lost_or_doubled_while_nodes_join_and_leave() -> None:
     sent = 0
     for step in range(2_000):
         if step % 40 == 0:
-            ring.add(app=lambda: Receiver(counts=counts)).find(ring.rng.choice([node for node in ring.live() if node not in leaving]))
+            ring.add(app=lambda: Receiver(counts=counts)).find(
+                ring.rng.choice([node for node in ring.live() if node not in leaving])
+            )
         if step % 60 == 30:
             leaver = ring.rng.choice([node for node in ring.live() if node not in leaving])
             leaving.add(leaver)

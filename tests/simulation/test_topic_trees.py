@@ -1,4 +1,6 @@
-"""Scribe's real core on pastry's real core, hundreds of nodes on a virtual network and clock: trees grow, die back and heal.
+"""Scribe's real core on pastry's real core, hundreds of nodes on a virtual network and clock.
+
+Trees grow, die back and heal.
 
 The oracle is the set of live subscribers of each topic.
 """
@@ -9,18 +11,20 @@ from collections.abc import Callable
 import pytest
 
 from iris.config import Limits, PastryConfig, ScribeConfig
-from iris.proto.message import Message, Payload
-from iris.proto.pastry.space import NodeId, resolve
 from iris.proto.scribe.overlay import Overlay
 from iris.proto.scribe.topic import Topic, remoteness
-from iris.timer import Deadline, Timer
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.node_id import NodeId, resolve
+from iris.runtime.timer import Deadline, Timer
 from tests.support.virtual_ring import VirtualNode, VirtualRing
 
 PASTRY, SCRIBE = PastryConfig(), ScribeConfig()
 
-DEATH_KNOWN = (PASTRY.kill_count + 1) * PASTRY.beat_period  # seconds until the ring knows of a silent death
+# seconds until the ring knows of a silent death
+DEATH_KNOWN = (PASTRY.max_missed + 1) * PASTRY.beat_period
 REPAIRED = 3.0  # seconds more until its routes do without the dead: dials that fail take one each
-TREES_WHOLE = 2 * SCRIBE.beat_period  # once routes are right, every part without a parent has asked for one, and its new parent as well
+# once routes are right, every part without a parent has asked for one, and its new parent as well
+TREES_WHOLE = 2 * SCRIBE.beat_period
 LIMIT = DEATH_KNOWN + REPAIRED + TREES_WHOLE
 
 
@@ -52,11 +56,17 @@ class Member:
         self.published: dict[bytes, int] = {}
         self.balanced: dict[bytes, int] = {}
         self.scribe = Overlay(
-            self, config=SCRIBE, limits=Limits(), timer=RingTimer(ring), rng=random.Random(ring.rng.random()), cpu_usage=lambda: 0.5
+            self,
+            config=SCRIBE,
+            limits=Limits(),
+            timer=RingTimer(ring),
+            rng=random.Random(ring.rng.random()),
+            cpu_usage=lambda: 0.5,
         )
         self.node: VirtualNode = ring.add(app=lambda: self.scribe)
         self.scribe.attach(self.node)
-        ring.clock.after(ring.rng.random(), self.scribe.start)  # beats of different nodes come at different times
+        # beats of different nodes come at different times
+        ring.clock.after(ring.rng.random(), self.scribe.start)
 
     def handle_publish(self, sender: NodeId, topic: str, message: Message) -> None:
         self.published[message.data()] = self.published.get(message.data(), 0) + 1
@@ -117,16 +127,24 @@ class World:
 
     def wrong(self, topic: str) -> str:
         """What is wrong with a topic's tree; empty when it is whole."""
-        parts = {member.node.node_id: part for member in self.live() if (part := member.part(topic)) is not None}
+        parts = {
+            member.node.node_id: part
+            for member in self.live()
+            if (part := member.part(topic)) is not None
+        }
         if not parts and not self.subscribers(topic):
             return ""
         key = resolve(topic)
         roots = [node for node, part in parts.items() if part.parent is None]
-        best = min((member.node.node_id for member in self.live()), key=lambda node: remoteness(node, key))
+        best = min(
+            (member.node.node_id for member in self.live()), key=lambda node: remoteness(node, key)
+        )
         if roots != [best]:
             return f"roots {roots}, should be {best}"
         for node, part in parts.items():
-            if part.parent is not None and (part.parent not in parts or node not in parts[part.parent].children):
+            if part.parent is not None and (
+                part.parent not in parts or node not in parts[part.parent].children
+            ):
                 return f"{node} has the parent {part.parent}, which doesn't have it"
             if any(child not in parts or parts[child].parent != node for child in part.children):
                 return f"{node} has a child that has another parent"
@@ -138,7 +156,10 @@ class World:
         return [f"{topic}: {wrong}" for topic in self.topics if (wrong := self.wrong(topic))]
 
     def heal(self, limit: float) -> float:
-        """Let the time pass in which all trees must become whole; tells after how many seconds they were."""
+        """Let the time pass in which all trees must become whole.
+
+        Tells after how many seconds they were.
+        """
         healed = 0.0
         for passed in range(1, int(2 * limit) + 1):
             self.ring.run(0.5)
@@ -148,7 +169,9 @@ class World:
         return healed
 
     def check_messages(self) -> None:
-        """A publish from anywhere reaches each subscriber once, an anycast from anywhere one of them."""
+        """A publish from anywhere reaches each subscriber once, an anycast from anywhere one of
+        them.
+        """
         sent = {}
         for topic in self.topics:
             data = f"{topic} at {self.ring.clock.now}".encode()
@@ -158,16 +181,22 @@ class World:
         self.ring.run(1.0)
         for topic, data in sent.items():
             expected = {member.node.node_id for member in self.subscribers(topic)}
-            assert {member.node.node_id: member.published[data] for member in self.live() if data in member.published} == dict.fromkeys(
-                expected, 1
-            )
+            assert {
+                member.node.node_id: member.published[data]
+                for member in self.live()
+                if data in member.published
+            } == dict.fromkeys(expected, 1)
             takers = [member.node.node_id for member in self.live() if data in member.balanced]
             assert len(takers) == (1 if expected else 0)
             assert expected.issuperset(takers)
 
 
 def depth(world: World, topic: str) -> int:
-    parts = {member.node.node_id: part for member in world.live() if (part := member.part(topic)) is not None}
+    parts = {
+        member.node.node_id: part
+        for member in world.live()
+        if (part := member.part(topic)) is not None
+    }
     deepest = 0
     for part in parts.values():
         steps, up = 0, part.parent
@@ -192,7 +221,7 @@ def test_a_thousand_nodes_lose_a_tenth_at_once_and_the_trees_are_whole_again() -
     for topic in world.topics:
         for member in world.subscribers(topic):
             member.scribe.unsubscribe(topic)
-    world.ring.run((SCRIBE.kill_count + 2) * SCRIBE.beat_period)
+    world.ring.run((SCRIBE.max_missed + 2) * SCRIBE.beat_period)
     for member in world.live():
         assert not member.scribe._trees.topics
         assert not member.scribe._trees._heart
@@ -234,8 +263,15 @@ def test_graceful_leaves_and_joins_lose_no_anycast(seed: int) -> None:
         else:
             for _ in range(10):
                 sent += 1
-                world.rng.choice(live).scribe.balance("work", Message(None, Payload.of(b"%d" % sent)))
+                world.rng.choice(live).scribe.balance(
+                    "work", Message(None, Payload.of(b"%d" % sent))
+                )
         world.ring.run(world.rng.uniform(0, 0.2))
     world.ring.run(SCRIBE.park_time + 1)
-    got = [data for member in world.members for data in member.balanced for _ in range(member.balanced[data])]
+    got = [
+        data
+        for member in world.members
+        for data in member.balanced
+        for _ in range(member.balanced[data])
+    ]
     assert len(got) == len(set(got)) == sent

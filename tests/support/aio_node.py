@@ -10,7 +10,7 @@ import pytest
 import iris
 import iris.aio
 from iris.client.limits import TUNNEL_BUFFER
-from iris.service.relay.schema import Op
+from iris.relay_protocol.schema import Op
 from tests.support.fake_node import FakeNode
 
 
@@ -39,10 +39,14 @@ async def connected(**options: Any) -> AsyncIterator[tuple[Node, iris.aio.Connec
 
 
 @contextlib.asynccontextmanager
-async def registered(handler: iris.aio.Handler | Callable[[bytes], Any], **limits: int) -> AsyncIterator[tuple[Node, iris.aio.Service]]:
+async def registered(
+    handler: iris.aio.Handler | Callable[[bytes], Any], **limits: int
+) -> AsyncIterator[tuple[Node, iris.aio.Service]]:
     with FakeNode() as node:
         welcome = asyncio.create_task(asyncio.to_thread(node.accept))
-        service = await iris.aio.register("c", handler, iris.ServiceLimits(**limits), port=node.port)
+        service = await iris.aio.register(
+            "c", handler, iris.ServiceLimits(**limits), port=node.port
+        )
         await welcome
         try:
             yield Node(node), service

@@ -9,7 +9,11 @@ from iris.proto.iris.overlay import Call, Tunnel, TunnelOffer
 class Application:
     """A handler; `answer` and `on_tunnel`, if set, react at once."""
 
-    def __init__(self, answer: Callable[[Call], None] | None = None, on_tunnel: Callable[[TunnelOffer], None] | None = None) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Call], None] | None = None,
+        on_tunnel: Callable[[TunnelOffer], None] | None = None,
+    ) -> None:
         self.answer, self.on_tunnel = answer, on_tunnel
         self.broadcasts: list[bytes] = []
         self.events: list[tuple[str, bytes]] = []
@@ -41,7 +45,10 @@ def echo() -> Application:
 
 
 class TunnelEnd:
-    """Who has one end of a tunnel: consumes everything at once, unless told to be slow; what it waits for has a Condition."""
+    """Who has one end of a tunnel: consumes everything at once, unless told to be slow.
+
+    What it waits for has a Condition.
+    """
 
     def __init__(self, tunnel: Tunnel, *, slow: bool = False) -> None:
         self.tunnel, self.slow = tunnel, slow

@@ -1,6 +1,9 @@
-"""Bindings that are wrong in one way each: python tests/support/broken_binding.py PORT MISTAKE; "nothing" is wrong about the first one.
+"""Bindings that are wrong in one way each: python tests/support/broken_binding.py PORT MISTAKE.
 
-`MISTAKES` has for each the scenario in which it shows, and the id that has to be named: a rule's that is broken, or the scenario's.
+"nothing" is wrong about the first one.
+
+`MISTAKES` has for each the scenario in which it shows, and the id that has to be named: a rule's
+that is broken, or the scenario's.
 """
 
 import contextlib
@@ -11,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from iris.relay_protocol.schema import VERSION, Op
 from iris.relaycheck.reader import GENEROUS
-from iris.service.relay.schema import VERSION, Op
 from tests.support.client import Raw
 
 CHUNK = 65_536
@@ -21,7 +24,9 @@ Mistake = Callable[[int], None]
 MISTAKES: dict[str, tuple[Mistake, str, str]] = {}
 
 
-def mistake(name: str, named: str, scenario: str = "binding.plain$") -> Callable[[Mistake], Mistake]:
+def mistake(
+    name: str, named: str, scenario: str = "binding.plain$"
+) -> Callable[[Mistake], Mistake]:
     def add(function: Mistake) -> Mistake:
         MISTAKES[name] = function, scenario, named
         return function
@@ -93,8 +98,15 @@ def nothing(port: int) -> None:
 
 
 INIT = packet(Op.INIT, version=VERSION, cluster="")
-SUBSCRIBE, UNSUBSCRIBE, CLOSE = packet(Op.SUBSCRIBE, topic="t"), packet(Op.UNSUBSCRIBE, topic="t"), packet(Op.CLOSE)
-WANT, LEAVE = packet(Op.TUNNEL_INIT, id=0, cluster="echo", timeout=1_000), packet(Op.TUNNEL_CLOSE, id=0)
+SUBSCRIBE, UNSUBSCRIBE, CLOSE = (
+    packet(Op.SUBSCRIBE, topic="t"),
+    packet(Op.UNSUBSCRIBE, topic="t"),
+    packet(Op.CLOSE),
+)
+WANT, LEAVE = (
+    packet(Op.TUNNEL_INIT, id=0, cluster="echo", timeout=1_000),
+    packet(Op.TUNNEL_CLOSE, id=0),
+)
 
 
 def chunk(size: int, length: int) -> bytes:
@@ -111,12 +123,19 @@ says("bool", b"\x05\x00\x02\x00", "value.bool")
 says("varint", b"\x0d" + b"\x80" * 10, "value.varint")
 says("length", b"\x06" + b"\xff" * 9 + b"\x01", "value.length")
 says("text", b"\x06\x01\xff", "value.utf8")
-says("a reply to nothing", packet(Op.REPLY, id=77, success=True, result=b"") + CLOSE, "request.reply", "c")
+says(
+    "a reply to nothing",
+    packet(Op.REPLY, id=77, success=True, result=b"") + CLOSE,
+    "request.reply",
+    "c",
+)
 says("subscribing twice", SUBSCRIBE * 2, "topic.twice")
 says("unsubscribing", UNSUBSCRIBE, "topic.unknown")
 says("an id twice", WANT + WANT, "tunnel.id")
 says("data too early", WANT + chunk(1, 1) + CLOSE, "tunnel.unknown")
-says("a confirm of nothing", packet(Op.TUNNEL_CONFIRM, build_id=9, id=0) + CLOSE, "offer.known", "c")
+says(
+    "a confirm of nothing", packet(Op.TUNNEL_CONFIRM, build_id=9, id=0) + CLOSE, "offer.known", "c"
+)
 sends("data after a close", LEAVE + chunk(1, 1), "tunnel.closed")
 sends("a long chunk", chunk(CHUNK + 1, CHUNK + 1), "chunk.limit")
 sends("a continuation of nothing", chunk(0, 1), "chunk.begin")

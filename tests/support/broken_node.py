@@ -1,13 +1,14 @@
 """Nodes that are wrong in one way each: the stand-in of `relaycheck`, with a mistake.
 
-`MISTAKES` has for each the seat, which cases to try, and the id that has to be named: a case's that fails, or a rule's that is broken.
+`MISTAKES` has for each the seat, which cases to try, and the id that has to be named: a case's that
+fails, or a rule's that is broken.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from iris.relaycheck.standin import Refused, Seat
-from iris.service.relay.schema import VERSION, Op
+from iris.relay_protocol.schema import VERSION, Op
+from iris.relaycheck.fake_session import Refused, Seat
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,10 @@ class GrantsLess(Seat):
 class IgnoresAllowances(Seat):
     def write(self, op: Op, **body: Any) -> None:
         super().write(op, **body)
-        if op in (Op.TUNNEL_CONFIRM, Op.TUNNEL_ALLOW) and (end := self.tunnels.get(body["id"])) is not None:
+        if (
+            op in (Op.TUNNEL_CONFIRM, Op.TUNNEL_ALLOW)
+            and (end := self.tunnels.get(body["id"])) is not None
+        ):
             end.allowance = 1 << 30
 
 
@@ -269,7 +273,9 @@ MISTAKES = {
         Mistake(AnnouncesAnotherLimit, "tunnel.build", "tunnel.limit"),
         Mistake(DeliversEmptyChunks, "tunnel.empty", "chunk.empty"),
         Mistake(ConfirmsBeforeTheAcceptor, "tunnel.unconfirmed", "node.tunnel.unconfirmed"),
-        Mistake(HangsAfterAnUnknownConfirm, "tunnel.unknown-confirm", "node.tunnel.unknown-confirm"),
+        Mistake(
+            HangsAfterAnUnknownConfirm, "tunnel.unknown-confirm", "node.tunnel.unknown-confirm"
+        ),
         Mistake(LosesCutPackets, "split.publish", "node.split.publish"),
         Mistake(ForgetsTheOtherEnd, "tunnel-close.vanish$", "node.tunnel-close.vanish"),
         Mistake(TakesAVanishedEndForAClosedOne, "tunnel-close.vanish$", "node.tunnel-close.vanish"),

@@ -1,7 +1,10 @@
-"""A small blocking client of the relay protocol, on the schemas: for tests of everything from the relay down.
+"""A small blocking client of the relay protocol, on the schemas.
 
-`Raw` is a socket that speaks in packets. `Client` is an application: several threads may share one; its own reading thread hands out what
-comes. It counts on nothing of the node's code but the schemas.
+For tests of everything from the relay down.
+
+`Raw` is a socket that speaks in packets. `Client` is an application: several threads may share one;
+its own reading thread hands out what comes. It counts on nothing of the node's code but the
+schemas.
 """
 
 import contextlib
@@ -15,7 +18,7 @@ from typing import Any
 
 from construct import Container
 
-from iris.service.relay.schema import DEFAULT, VERSION, Op
+from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 
 CHUNK_WINDOW = 64 << 20  # bytes that a tunnel's end grants, as the bindings do
 PATIENCE = 10.0  # seconds for what must come
@@ -42,9 +45,14 @@ class TimedOut(Exception):
 
 
 class Raw:
-    """A connection that speaks in packets, with no mind of its own. Not thread-safe, but one may read while another writes."""
+    """A connection that speaks in packets, with no mind of its own.
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float | None = PATIENCE) -> None:
+    Not thread-safe, but one may read while another writes.
+    """
+
+    def __init__(
+        self, port: int, *, host: str = "127.0.0.1", timeout: float | None = PATIENCE
+    ) -> None:
         self.sock = socket.create_connection((host, port), PATIENCE)
         self.sock.settimeout(timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -92,9 +100,13 @@ class Raw:
 
 
 class Client:
-    """An attached application. What comes for it is in `broadcasts`, `events`, `requests` and `tunnels`, or goes to the callbacks.
+    """An attached application.
 
-    A callback runs in the reading thread: on_request gets a request's data, and returns the reply or raises Fault.
+    What comes for it is in `broadcasts`, `events`, `requests` and `tunnels`, or goes to the
+    callbacks.
+
+    A callback runs in the reading thread: on_request gets a request's data, and returns the reply
+    or raises Fault.
     """
 
     def __init__(
@@ -109,7 +121,8 @@ class Client:
     ) -> None:
         self.broadcasts: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self.events: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
-        self.requests: queue.SimpleQueue[tuple[int, bytes, float] | None] = queue.SimpleQueue()  # (id, data, seconds)
+        # (id, data, seconds)
+        self.requests: queue.SimpleQueue[tuple[int, bytes, float] | None] = queue.SimpleQueue()
         self.tunnels: queue.SimpleQueue[Tunnel] = queue.SimpleQueue()  # accepted ones
         self._on_request, self._on_broadcast, self._on_event = on_request, on_broadcast, on_event
         self._ids, self._tunnel_ids = itertools.count(), itertools.count()
@@ -126,7 +139,9 @@ class Client:
             self._raw.close()
             raise
         self._raw.sock.settimeout(None)
-        self._thread = threading.Thread(target=self._read, name=f"test-client-{cluster}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._read, name=f"test-client-{cluster}", daemon=True
+        )
         self._thread.start()
 
     def __enter__(self) -> "Client":
@@ -166,7 +181,9 @@ class Client:
         """The same, for whoever wants to have many under way."""
         number, future = next(self._ids), Future[bytes]()
         self._pending[number] = future
-        self.send(Op.REQUEST, id=number, cluster=cluster, request=data, timeout=round(timeout * 1_000))
+        self.send(
+            Op.REQUEST, id=number, cluster=cluster, request=data, timeout=round(timeout * 1_000)
+        )
         if self._ended.is_set() and self._pending.pop(number, None):
             future.set_exception(Closed(self.reason))
         return future
@@ -317,15 +334,22 @@ class Tunnel:
         self.reason: str | None = None  # once it is closed
 
     def send(self, message: bytes, timeout: float = PATIENCE) -> None:
-        """Raises: TimeoutError when the allowance doesn't come, which leaves half a message behind; Closed."""
+        """Raises: TimeoutError when the allowance doesn't come, which leaves half a message behind.
+
+        Closed.
+        """
         for start in range(0, len(message), self.chunk_limit):
             chunk = message[start : start + self.chunk_limit]
             self._spend(len(chunk), timeout)
-            self._client.send(Op.TUNNEL_TRANSFER, id=self.number, size=0 if start else len(message), chunk=chunk)
+            self._client.send(
+                Op.TUNNEL_TRANSFER, id=self.number, size=0 if start else len(message), chunk=chunk
+            )
 
     def _spend(self, count: int, timeout: float) -> None:
         with self._changed:
-            if not self._changed.wait_for(lambda: self._space >= count or self.reason is not None, timeout):
+            if not self._changed.wait_for(
+                lambda: self._space >= count or self.reason is not None, timeout
+            ):
                 raise TimeoutError
             if self.reason is not None:
                 raise Closed(self.reason)
@@ -352,7 +376,9 @@ class Tunnel:
     def wait_closed(self, timeout: float = PATIENCE) -> str:
         """Wait for its end. Returns: the reason."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self.reason is not None, timeout), "the tunnel stays open"
+            assert self._changed.wait_for(lambda: self.reason is not None, timeout), (
+                "the tunnel stays open"
+            )
         assert self.reason is not None
         return self.reason
 

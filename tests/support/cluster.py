@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from iris.bench.lab import Host, Lab, Process, wait_for
 from tests.support.client import Client, TimedOut
+from tests.support.lab import Host, Lab, Process, wait_for
 
 
 @dataclass
@@ -39,7 +39,10 @@ def start(lab: Lab, key: Path, host: Host, port: int = 55555) -> Node:
 
 
 def start_reference(lab: Lab, key: Path, host: Host) -> Node:
-    """The Go node that IRIS_REFERENCE names, likewise; that takes some ten seconds. Skips the test when it names none."""
+    """The Go node that IRIS_REFERENCE names, likewise; that takes some ten seconds.
+
+    Skips the test when it names none.
+    """
     binary = os.environ.get("IRIS_REFERENCE")
     if not binary:
         pytest.skip("IRIS_REFERENCE doesn't name the Go node's binary")
@@ -57,7 +60,11 @@ def reach(nodes: Sequence[Node], timeout: float = 20.0) -> None:
             stack.enter_context(node.client(f"reach-{node.name}", on_request=lambda data: data))
         clients = [stack.enter_context(node.client()) for node in nodes]
         for client, node in itertools.product(clients, nodes):
-            wait_for(lambda client=client, node=node: answers(client, f"reach-{node.name}"), timeout, f"an answer from {node.name}")
+            wait_for(
+                lambda client=client, node=node: answers(client, f"reach-{node.name}"),
+                timeout,
+                f"an answer from {node.name}",
+            )
 
 
 def answers(client: Client, cluster: str, timeout: float = 0.5) -> bool:
@@ -74,7 +81,12 @@ def exercise(nodes: Sequence[Node]) -> None:
     """All four patterns from every node to every node, itself included."""
     with contextlib.ExitStack() as stack:
         services = {
-            node.name: stack.enter_context(node.client(node.name, on_request=lambda data, name=node.name: data + b" at " + name.encode()))
+            node.name: stack.enter_context(
+                node.client(
+                    node.name,
+                    on_request=lambda data, name=node.name: data + b" at " + name.encode(),
+                )
+            )
             for node in nodes
         }
         members = [stack.enter_context(node.client("everybody")) for node in nodes]
@@ -85,7 +97,10 @@ def exercise(nodes: Sequence[Node]) -> None:
         time.sleep(1.5)  # subscriptions may lag: a beat and a bit
         for source, client in clients.items():
             for target in services:
-                assert client.request(target, b"asked by " + source.encode(), 5.0) == f"asked by {source} at {target}".encode()
+                assert (
+                    client.request(target, b"asked by " + source.encode(), 5.0)
+                    == f"asked by {source} at {target}".encode()
+                )
                 tunnel = client.tunnel(target, 5.0)
                 other = services[target].tunnels.get(timeout=5.0)
                 tunnel.send(b"there" * 20_000)
@@ -103,7 +118,9 @@ def exercise(nodes: Sequence[Node]) -> None:
             got = collect(service.broadcasts, len(nodes))
             assert sorted(got) == sorted(f"{source}->{target}".encode() for source in everyone)  # type: ignore[type-var]
         for member in members:
-            assert sorted(collect(member.broadcasts, len(nodes))) == [name.encode() for name in everyone]  # type: ignore[type-var]
+            assert sorted(collect(member.broadcasts, len(nodes))) == [
+                name.encode() for name in everyone
+            ]  # type: ignore[type-var]
         for name, client in clients.items():
             got = sorted(collect(client.events, 2 * len(nodes)))  # type: ignore[type-var]
             expected = [("news", source.encode()) for source in everyone]
@@ -112,8 +129,13 @@ def exercise(nodes: Sequence[Node]) -> None:
 
 
 @contextlib.contextmanager
-def load(client: Client, cluster: str, *, rate: float, timeout: float = 2.0) -> Iterator[list[tuple[float, "Future[bytes]"]]]:
-    """Issue requests at a steady rate in the background, at most 100 s long; yields the growing list of (when, answer)."""
+def load(
+    client: Client, cluster: str, *, rate: float, timeout: float = 2.0
+) -> Iterator[list[tuple[float, "Future[bytes]"]]]:
+    """Issue requests at a steady rate in the background, at most 100 s long.
+
+    Yields the growing list of (when, answer).
+    """
     issued: list[tuple[float, Future[bytes]]] = []
     stop = threading.Event()
 

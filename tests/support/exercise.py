@@ -1,4 +1,6 @@
-"""All that the Python binding can do, in a second or two: a program for `relaycheck binding`. Exits with 0 if all of it works.
+"""All that the Python binding can do, in a second or two: a program for `relaycheck binding`.
+
+Exits with 0 if all of it works.
 
 python tests/support/exercise.py PORT
 """
@@ -37,7 +39,10 @@ class Mirror(iris.Handler):
 
 def main(port: int) -> None:
     mirror = Mirror()
-    with iris.register("mirror", mirror, port=port, timeout=PATIENCE), iris.connect(port, timeout=PATIENCE) as connection:
+    with (
+        iris.register("mirror", mirror, port=port, timeout=PATIENCE),
+        iris.connect(port, timeout=PATIENCE) as connection,
+    ):
         connection.broadcast("mirror", b"to all")
         assert mirror.told.wait(PATIENCE)
         assert connection.request("mirror", b"abc", PATIENCE) == b"cba"
@@ -63,7 +68,9 @@ def main(port: int) -> None:
             with connection.tunnel(cluster, PATIENCE) as tunnel:
                 for message in (b"hello", BIG):
                     tunnel.send(message, PATIENCE)
-                    assert tunnel.recv(PATIENCE) == (message[::-1] if cluster == "mirror" else message)
+                    assert tunnel.recv(PATIENCE) == (
+                        message[::-1] if cluster == "mirror" else message
+                    )
 
 
 if __name__ == "__main__":

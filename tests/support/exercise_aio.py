@@ -1,4 +1,6 @@
-"""All that the Python binding can do with asyncio: a program for `relaycheck binding`. Exits with 0 if all of it works.
+"""All that the Python binding can do with asyncio: a program for `relaycheck binding`.
+
+Exits with 0 if all of it works.
 
 python tests/support/exercise_aio.py PORT
 """
@@ -48,7 +50,9 @@ async def main(port: int) -> None:
         with contextlib.suppress(iris.Fault):
             await connection.request("mirror", b"fail", PATIENCE)
             raise AssertionError("it doesn't fail")
-        answers = await asyncio.gather(*(connection.request("nobody's", b"%d" % i, PATIENCE) for i in range(5)))
+        answers = await asyncio.gather(
+            *(connection.request("nobody's", b"%d" % i, PATIENCE) for i in range(5))
+        )
         assert answers == [b"%d" % i for i in range(5)]
         events: asyncio.Queue[bytes] = asyncio.Queue()
         async with await connection.subscribe("news", events.put_nowait):
@@ -58,7 +62,9 @@ async def main(port: int) -> None:
             async with await connection.tunnel(cluster, PATIENCE) as tunnel:
                 for message in (b"hello", BIG):
                     await tunnel.send(message, PATIENCE)
-                    assert await tunnel.recv(PATIENCE) == (message[::-1] if cluster == "mirror" else message)
+                    assert await tunnel.recv(PATIENCE) == (
+                        message[::-1] if cluster == "mirror" else message
+                    )
 
 
 if __name__ == "__main__":

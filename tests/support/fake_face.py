@@ -5,8 +5,8 @@ from io import BytesIO
 from typing import Any
 
 from iris.client.errors import Closed
-from iris.client.protocol import Core
-from iris.service.relay.schema import DEFAULT, VERSION, Op
+from iris.client.protocol import ClientProtocol
+from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 
 BUFFER = 1 << 20  # bytes that a tunnel's end grants
 
@@ -36,7 +36,9 @@ class FakeFace:
         self.heard: list[tuple[Any, ...]] = []
         self.broken: Closed | None = None  # raised by what is written
         self.attached: Future[None] = Future()
-        self.core: Core[FakeEnd] = Core(self, attached=self.attached, cluster=cluster, tunnel_buffer=BUFFER)
+        self.core: ClientProtocol[FakeEnd] = ClientProtocol(
+            self, attached=self.attached, cluster=cluster, tunnel_buffer=BUFFER
+        )
         if cluster:
             self.core.intake = self
         if attached:
@@ -51,7 +53,16 @@ class FakeFace:
         stream, packets = BytesIO(bytes(self.written)), []
         while stream.tell() < len(self.written):
             packet = DEFAULT.from_client.parse_stream(stream)
-            packets.append((packet.op, {key: value for key, value in packet.body.items() if key not in ("_io", "magic")}))
+            packets.append(
+                (
+                    packet.op,
+                    {
+                        key: value
+                        for key, value in packet.body.items()
+                        if key not in ("_io", "magic")
+                    },
+                )
+            )
         self.written.clear()
         return packets
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from construct import Container
 
-from iris.service.relay.schema import DEFAULT, VERSION, Op
+from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 
 PATIENCE = 10.0  # seconds for what must come
 

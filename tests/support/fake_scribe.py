@@ -1,4 +1,6 @@
-"""Scribe nodes in one process, without a ring or trees: what is sent is delivered before the call returns, as scribe does on one node.
+"""Scribe nodes in one process, without a ring or trees.
+
+What is sent is delivered before the call returns, as scribe does on one node.
 
 What goes to another node is sealed, and its header encoded and decoded, as a link would do.
 """
@@ -10,10 +12,10 @@ from collections.abc import Iterable
 from iris.config import MIB, Config
 from iris.gobber import Decoder, Encoder
 from iris.proto.iris.overlay import Overlay
-from iris.proto.message import Message, Payload
-from iris.proto.pastry.space import NodeId
-from iris.proto.wire import Header
-from iris.timer import Timer
+from iris.proto.wire.link import Header
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.node_id import NodeId
+from iris.runtime.timer import Timer
 from tests.support.ring import VirtualTimer
 
 
@@ -42,7 +44,10 @@ class FakeScribe:
         self.sent.append(("balance", topic, message))
         nodes = self.network.members(topic)
         self.network.rng.shuffle(nodes)
-        any(node.app.handle_balance(self.node_id, topic, self.network.carry(self, node, message)) for node in nodes)
+        any(
+            node.app.handle_balance(self.node_id, topic, self.network.carry(self, node, message))
+            for node in nodes
+        )
 
     def direct(self, node: NodeId, message: Message) -> None:
         self.sent.append(("direct", node, message))
@@ -56,9 +61,19 @@ class FakeScribe:
 
 
 class FakeNetwork:
-    """Some nodes, and the iris overlays on top of them; on a virtual clock, unless there is a real timer."""
+    """Some nodes, and the iris overlays on top of them.
 
-    def __init__(self, ids: Iterable[int] = (1,), *, config: Config | None = None, seed: int = 1, real_timer: Timer | None = None) -> None:
+    On a virtual clock, unless there is a real timer.
+    """
+
+    def __init__(
+        self,
+        ids: Iterable[int] = (1,),
+        *,
+        config: Config | None = None,
+        seed: int = 1,
+        real_timer: Timer | None = None,
+    ) -> None:
         self.rng, self.timer = random.Random(seed), VirtualTimer()
         self.nodes: dict[NodeId, FakeScribe] = {}
         self.apps: dict[NodeId, Overlay] = {}
@@ -85,7 +100,11 @@ class FakeNetwork:
         payload = message.payload
         assert payload is not None, "what an application sends has a key, even if there is no data"
         text, key, iv = payload.seal()
-        meta = Decoder(max_size=MIB).decode(Encoder().encode(Header(message.meta, key, iv)), Header).meta
+        meta = (
+            Decoder(max_size=MIB)
+            .decode(Encoder().encode(Header(message.meta, key, iv)), Header)
+            .meta
+        )
         return Message(meta, Payload.sealed(text, key, iv))
 
     def run(self, seconds: float) -> None:

@@ -1,7 +1,8 @@
-"""Random gob types, declared for Python and for Go alike, and random values of them and of all packets.
+"""Random gob types, declared for Python and for Go alike, and random values of them and of all
+packets.
 
-The types are drawn from a seed: structs with fields of all kinds and of each other. In Go, some have more fields than we declare, of
-kinds that we can only skip.
+The types are drawn from a seed: structs with fields of all kinds and of each other. In Go, some
+have more fields than we declare, of kinds that we can only skip.
 """
 
 import dataclasses
@@ -28,12 +29,12 @@ from iris.gobber.types import (
     struct,
     struct_info,
 )
-from iris.proto import wire
-from iris.proto.bootstrap import wire as bootstrap
-from iris.proto.iris import wire as iris
-from iris.proto.pastry import wire as pastry
-from iris.proto.scribe import wire as scribe
-from iris.proto.session import wire as session
+from iris.proto.wire import bootstrap as bootstrap
+from iris.proto.wire import clusters as iris
+from iris.proto.wire import link as wire
+from iris.proto.wire import ring as pastry
+from iris.proto.wire import session as session
+from iris.proto.wire import trees as scribe
 
 _SIMPLE = (BOOL, INT, UINT, FLOAT, BYTES, STRING, BIG_INT, INTERFACE)
 _KEYS = (STRING, INT, UINT, BOOL)
@@ -53,7 +54,8 @@ _OTHER = (  # Go kinds that we have no declaration for
 )
 _GO = {"float": "float64", "bytes": "[]byte", "interface": "interface{}"}
 
-_widths: dict[tuple[type, str], int] = {}  # bits of fields that are narrower in Go than 64 bits: (class, attribute)
+# bits of fields that are narrower in Go than 64 bits: (class, attribute)
+_widths: dict[tuple[type, str], int] = {}
 for _header in (pastry.Header, scribe.Header, iris.Header):
     _widths[_header, "op"] = 8
 
@@ -75,7 +77,15 @@ PACKETS: list[type] = [  # in the order in which tests/interop/gob/src/*/types.g
     iris.DataHeader,
     bootstrap.Message,
 ]
-_CONTENTS: list[type] = [pastry.InitPacket, pastry.Header, scribe.Header, iris.Header, iris.InitPacket, iris.AuthPacket, iris.DataHeader]
+_CONTENTS: list[type] = [
+    pastry.InitPacket,
+    pastry.Header,
+    scribe.Header,
+    iris.Header,
+    iris.InitPacket,
+    iris.AuthPacket,
+    iris.DataHeader,
+]
 
 
 def go_type(type_: GobType, bits: int = 64) -> str:
@@ -96,10 +106,17 @@ def go_type(type_: GobType, bits: int = 64) -> str:
 
 
 class Family:
-    """One draw: `structs`, some of which interfaces may hold (`registered`), `singles` that stand at top level without a struct."""
+    """One draw.
+
+    `structs`, some of which interfaces may hold (`registered`), `singles` that stand at top level
+    without a struct.
+    """
 
     def __init__(self, seed: int, count: int, prefix: str, *, plain: bool = False) -> None:
-        """Arguments: how the structs' names begin, which no other family's may; plain, when Go is to have no other fields than we do."""
+        """Arguments: how the structs' names begin, which no other family's may.
+
+        Plain, when Go is to have no other fields than we do.
+        """
         rng = random.Random(seed)
         self._prefix, self._plain = prefix, plain
         self.structs: list[type] = []
@@ -114,7 +131,13 @@ class Family:
             self._declare(rng, number)
         self.singles: list[GobType] = [
             *(BYTES, INT, UINT, BOOL, STRING, FLOAT, BIG_INT),
-            *(SliceOf(STRING), SliceOf(BYTES), SliceOf(BIG_INT), MapOf(STRING, SliceOf(STRING)), MapOf(INT, FLOAT)),
+            *(
+                SliceOf(STRING),
+                SliceOf(BYTES),
+                SliceOf(BIG_INT),
+                MapOf(STRING, SliceOf(STRING)),
+                MapOf(INT, FLOAT),
+            ),
             *(SliceOf(self._draw(rng, 2)) for _ in range(6)),
             *(MapOf(rng.choice(_KEYS), self._draw(rng, 2)) for _ in range(6)),
         ]
@@ -122,7 +145,9 @@ class Family:
     def go_source(self) -> str:
         """The Go package."""
         registered = ", ".join(f"new({struct_info(cls).name})" for cls in self.registered)
-        every = [struct_info(cls).name for cls in self.structs] + [go_type(single) for single in self.singles]
+        every = [struct_info(cls).name for cls in self.structs] + [
+            go_type(single) for single in self.singles
+        ]
         listed = ", ".join(f"new({name})" for name in every)
         return "\n\n".join(
             [
@@ -158,7 +183,13 @@ class Family:
                 if number != 13 or at:
                     continue
             type_ = rng.choice(_SIMPLE) if size > 100 else self._draw(rng, 3)
-            bits = rng.choice((8, 16, 32, 64)) if type_ in (INT, UINT) else rng.choice((32, 64)) if type_ == FLOAT else 64
+            bits = (
+                rng.choice((8, 16, 32, 64))
+                if type_ in (INT, UINT)
+                else rng.choice((32, 64))
+                if type_ == FLOAT
+                else 64
+            )
             fields.append((f"field{at}", Any, gob(f"Field{at}", type_)))
             widths[f"field{at}"] = bits
             source.append(f"\tField{at} {go_type(type_, bits)}")
@@ -179,12 +210,18 @@ class Values:
         self._rng, self._contents = rng, _CONTENTS + family.registered
 
     def text(self) -> bytes:
-        return self._rng.randbytes(self._rng.randrange(400) if self._rng.random() < 0.1 else self._rng.randrange(8))
+        return self._rng.randbytes(
+            self._rng.randrange(400) if self._rng.random() < 0.1 else self._rng.randrange(8)
+        )
 
     def _count(self, depth: int) -> int:
         if depth <= 0:
             return 0
-        return self._rng.randrange(150) // (5 - depth) if self._rng.random() < 0.05 else self._rng.randrange(4)
+        return (
+            self._rng.randrange(150) // (5 - depth)
+            if self._rng.random() < 0.05
+            else self._rng.randrange(4)
+        )
 
     def make(self, type_: GobType, bits: int = 64, depth: int = 4) -> Any:
         """A value that isn't nil, unless it is an interface's."""
@@ -199,7 +236,16 @@ class Values:
         if type_ == FLOAT:
             if bits == 32:
                 return packing.unpack("f", packing.pack("f", rng.gauss(0, 1)))[0]
-            return rng.choice((rng.gauss(0, 1), float(rng.randrange(100)), float("inf"), -0.0, sys.float_info.max, 5e-324))
+            return rng.choice(
+                (
+                    rng.gauss(0, 1),
+                    float(rng.randrange(100)),
+                    float("inf"),
+                    -0.0,
+                    sys.float_info.max,
+                    5e-324,
+                )
+            )
         if type_ == BYTES:
             return self.text()
         if type_ == STRING:
@@ -207,12 +253,19 @@ class Values:
         if type_ == BIG_INT:
             return int.from_bytes(self.text()) * rng.choice((1, 1, -1))
         if type_ == INTERFACE:
-            return self.fields(rng.choice(self._contents), depth - 1) if depth > 0 and rng.random() < 0.8 else None
+            return (
+                self.fields(rng.choice(self._contents), depth - 1)
+                if depth > 0 and rng.random() < 0.8
+                else None
+            )
         match type_:
             case SliceOf(elem):
                 return [self.make(elem, depth=depth - 1) for _ in range(self._count(depth))]
             case MapOf(key, elem):
-                return {self.make(key, depth=depth - 1): self.make(elem, depth=depth - 1) for _ in range(self._count(depth))}
+                return {
+                    self.make(key, depth=depth - 1): self.make(elem, depth=depth - 1)
+                    for _ in range(self._count(depth))
+                }
             case PointerTo(cls) | StructOf(cls):
                 return self.fields(cls, depth - 1)
         raise AssertionError(type_)
@@ -221,8 +274,14 @@ class Values:
         """A struct in which some fields are zero."""
         value = cls()
         for field in struct_info(cls).fields:
-            if self._rng.random() < 0.75 and (depth > 0 or not isinstance(field.type, PointerTo | StructOf)):
-                setattr(value, field.attribute, self.make(field.type, _widths.get((cls, field.attribute), 64), depth))
+            if self._rng.random() < 0.75 and (
+                depth > 0 or not isinstance(field.type, PointerTo | StructOf)
+            ):
+                setattr(
+                    value,
+                    field.attribute,
+                    self.make(field.type, _widths.get((cls, field.attribute), 64), depth),
+                )
         return value
 
 
@@ -248,7 +307,15 @@ def spell(type_: GobType, value: Any) -> str:
         case SliceOf(elem):
             return f"[{' '.join(spell(elem, item) for item in value)}]"
         case MapOf(key, elem):
-            return "{" + " ".join(sorted(f"{spell(key, label)}:{spell(elem, item)}" for label, item in value.items())) + "}"
+            return (
+                "{"
+                + " ".join(
+                    sorted(
+                        f"{spell(key, label)}:{spell(elem, item)}" for label, item in value.items()
+                    )
+                )
+                + "}"
+            )
         case PointerTo(cls) | StructOf(cls):
             fields = struct_info(cls).fields
             return f"({' '.join(spell(field.type, getattr(value, field.attribute)) for field in fields)})"

@@ -1,7 +1,16 @@
 """Gob messages put together by hand, to say what no encoder of ours would."""
 
 from iris.gobber import encode_uint
-from iris.gobber.definitions import ArrayDef, CommonType, FieldDef, MapDef, OpaqueDef, SliceDef, StructDef, WireType
+from iris.gobber.definitions import (
+    ArrayDef,
+    CommonType,
+    FieldDef,
+    MapDef,
+    OpaqueDef,
+    SliceDef,
+    StructDef,
+    WireType,
+)
 from iris.gobber.framing import encode_int
 from iris.gobber.writers import struct_writer
 

@@ -1,12 +1,14 @@
-"""Headers as tests/golden writes them (JSON, zero fields left out, big integers in decimal), turned into our types."""
+"""Headers as tests/golden writes them (JSON, zero fields left out, big integers in decimal), turned
+into our types.
+"""
 
 from typing import Any
 
-from iris.proto.iris import wire as iris
-from iris.proto.pastry import wire as pastry
-from iris.proto.scribe import wire as scribe
-from iris.proto.session import wire as session
-from iris.proto.wire import Header
+from iris.proto.wire import clusters as iris
+from iris.proto.wire import ring as pastry
+from iris.proto.wire import session as session
+from iris.proto.wire import trees as scribe
+from iris.proto.wire.link import Header
 
 
 def _report(recorded: dict[str, Any]) -> scribe.Report:
@@ -48,4 +50,8 @@ def meta(recorded: dict[str, Any]) -> Any:
 
 def header(recorded: dict[str, Any]) -> Header:
     """A whole case."""
-    return Header(meta(recorded["meta"]), bytes.fromhex(recorded.get("key", "")), bytes.fromhex(recorded.get("iv", "")))
+    return Header(
+        meta(recorded["meta"]),
+        bytes.fromhex(recorded.get("key", "")),
+        bytes.fromhex(recorded.get("iv", "")),
+    )

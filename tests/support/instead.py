@@ -1,4 +1,7 @@
-"""A stand-in for an object of which a test replaces a method: compiled ones let nobody do that to themselves."""
+"""A stand-in for an object of which a test replaces a method.
+
+Compiled ones let nobody do that to themselves.
+"""
 
 from typing import Any
 

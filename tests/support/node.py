@@ -19,7 +19,14 @@ def program(*args: str, log: Path, stdin: int = subprocess.DEVNULL) -> "subproce
     """Start a Python program of the project, which says what it has to say in a file."""
     with log.open("ab") as output:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        return subprocess.Popen([sys.executable, *args], cwd=ROOT, stdin=stdin, stdout=output, stderr=output, env=environment)
+        return subprocess.Popen(
+            [sys.executable, *args],
+            cwd=ROOT,
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            env=environment,
+        )
 
 
 def stop(process: "subprocess.Popen[bytes]") -> int:

@@ -1,4 +1,7 @@
-"""The relay's core without a socket: a client on a recording outbox, attached to a node of `FakeNetwork`, on its virtual clock."""
+"""The relay's core without a socket.
+
+A client on a recording outbox, attached to a node of `FakeNetwork`, on its virtual clock.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,17 +10,17 @@ from typing import Any
 
 from iris.config import Config
 from iris.errors import LinkClosed
-from iris.outbox import Buffer, Outbox
 from iris.proto.iris.overlay import Connection, Handler
-from iris.service.relay.client import Client
+from iris.relay_protocol.schema import DEFAULT, VERSION, Op
+from iris.runtime.send_buffer import Buffer, SendBuffer
 from iris.service.relay.counters import Counters
-from iris.service.relay.schema import DEFAULT, VERSION, Op
+from iris.service.relay.session import ClientSession
 from tests.support.fake_scribe import FakeNetwork
 
 Got = tuple[Any, ...]
 
 
-class RecordingOutbox(Outbox):
+class RecordingOutbox(SendBuffer):
     """Takes notes of packets; `size` is the test's to set."""
 
     def __init__(self, limit: int) -> None:
@@ -44,7 +47,7 @@ class RecordingOutbox(Outbox):
         self.held = False
         self.data[:0] = first
 
-    def when_below(self, mark: int, callback: Callable[[], None]) -> None:
+    def on_drained_to(self, mark: int, callback: Callable[[], None]) -> None:
         if self.size <= mark:
             callback()
         else:
@@ -64,7 +67,12 @@ class RecordingOutbox(Outbox):
         stream, packets = BytesIO(bytes(self.data)), []
         while stream.tell() < len(self.data):
             packet = DEFAULT.from_node.parse_stream(stream)
-            packets.append((packet.op, *(value for key, value in packet.body.items() if key not in ("_io", "magic"))))
+            packets.append(
+                (
+                    packet.op,
+                    *(value for key, value in packet.body.items() if key not in ("_io", "magic")),
+                )
+            )
         self.data.clear()
         return packets
 
@@ -83,8 +91,12 @@ class Attached:
         init: bool = True,
     ) -> None:
         self.config = config or Config()
-        self.outbox, self.counters, self.ends = RecordingOutbox(self.config.limits.client_outbox), Counters(), 0
-        self.client = Client(
+        self.outbox, self.counters, self.ends = (
+            RecordingOutbox(self.config.limits.client_outbox),
+            Counters(),
+            0,
+        )
+        self.client = ClientSession(
             7,
             self.outbox,
             connect=connect or network[node].connect,

@@ -1,7 +1,10 @@
-"""A ring of scribe nodes in one thread: real routing tables, messages in a queue that the test drives, a clock that the test turns.
+"""A ring of scribe nodes in one thread.
 
-Each pair of nodes has two lanes, as in the real thing: a control one for what has no data, and a data one. A lane keeps its order; which
-lane moves next is drawn, so control and data overtake each other.
+Real routing tables, messages in a queue that the test drives, a clock that the test turns.
+
+Each pair of nodes has two lanes, as in the real thing: a control one for what has no data, and a
+data one. A lane keeps its order; which lane moves next is drawn, so control and data overtake each
+other.
 """
 
 import random
@@ -9,11 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from iris.config import Limits, ScribeConfig
-from iris.proto.message import Message, Payload
-from iris.proto.pastry.space import NodeId
 from iris.proto.pastry.table import RoutingTable
 from iris.proto.scribe.overlay import Overlay
-from iris.timer import Deadline, Deadlines, Timer
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.node_id import NodeId
+from iris.runtime.timer import Deadline, Deadlines, Timer
 
 
 class VirtualTimer(Timer):
@@ -51,7 +54,12 @@ class Node:
         self.directed: list[tuple[NodeId, bytes]] = []
         self.accepts = True
         self.scribe = Overlay(
-            self, config=ring.config, limits=ring.limits, timer=ring.timer, rng=random.Random(node_id), cpu_usage=lambda: 0.5
+            self,
+            config=ring.config,
+            limits=ring.limits,
+            timer=ring.timer,
+            rng=random.Random(node_id),
+            cpu_usage=lambda: 0.5,
         )
         self.scribe.attach(self)
         self.scribe.start()
@@ -97,14 +105,20 @@ class Node:
 
 
 class Ring:
-    """All nodes. What is in flight to a node that is killed is lost; everybody knows the ring as it is, unless told `quietly`."""
+    """All nodes. What is in flight to a node that is killed is lost.
 
-    def __init__(self, ids: Iterable[int] = (), *, seed: int = 1, limits: Limits | None = None) -> None:
+    Everybody knows the ring as it is, unless told `quietly`.
+    """
+
+    def __init__(
+        self, ids: Iterable[int] = (), *, seed: int = 1, limits: Limits | None = None
+    ) -> None:
         self.config, self.limits, self.timer = ScribeConfig(), limits or Limits(), VirtualTimer()
         self.rng = random.Random(seed)
         self.patience = 60.0  # seconds
         self.nodes: dict[NodeId, Node] = {}
-        self.log: list[tuple[NodeId, NodeId, NodeId, object]] = []  # from, to, dest, meta of all that moved
+        # from, to, dest, meta of all that moved
+        self.log: list[tuple[NodeId, NodeId, NodeId, object]] = []
         self._lanes: dict[tuple[NodeId, NodeId, bool], deque[tuple[NodeId, Message]]] = {}
         for node_id in ids:
             self.add(NodeId(node_id))
@@ -113,7 +127,10 @@ class Ring:
         return self.nodes[NodeId(node_id)]
 
     def add(self, node_id: int, *, quietly: bool = False) -> Node:
-        """A node joins and is known to all; quietly: nobody knows it, and it nobody, until `converge`."""
+        """A node joins and is known to all; quietly.
+
+        Nobody knows it, and it nobody, until `converge`.
+        """
         node = self.nodes[NodeId(node_id)] = Node(self, NodeId(node_id))
         if not quietly:
             self.converge()
@@ -182,9 +199,17 @@ class Ring:
         self.run(count * self.config.beat_period)
 
     def check_tree(self, topic: NodeId, subscribers: Iterable[int]) -> None:
-        """All that have a part in a topic form one tree whose edges are known to both ends, rooted at the closest node."""
-        parts = {node_id: node.scribe._trees.topics[topic] for node_id, node in self.nodes.items() if topic in node.scribe._trees.topics}
-        assert {node_id for node_id, part in parts.items() if part.name is not None} == set(subscribers)
+        """All that have a part in a topic form one tree whose edges are known to both ends, rooted
+        at the closest node.
+        """
+        parts = {
+            node_id: node.scribe._trees.topics[topic]
+            for node_id, node in self.nodes.items()
+            if topic in node.scribe._trees.topics
+        }
+        assert {node_id for node_id, part in parts.items() if part.name is not None} == set(
+            subscribers
+        )
         roots = [node_id for node_id, part in parts.items() if part.parent is None]
         assert len(roots) == (1 if parts else 0)
         assert all(self[root].next_hop(topic) is None for root in roots)

@@ -1,4 +1,7 @@
-"""Two nodes with tunnels between them, over loopback; and the dialling side of a tunnel's handshake, by hand."""
+"""Two nodes with tunnels between them, over loopback.
+
+And the dialling side of a tunnel's handshake, by hand.
+"""
 
 import socket
 import threading
@@ -9,15 +12,15 @@ from ipaddress import IPv4Address, IPv4Network
 from queue import SimpleQueue
 
 from iris.config import Config, IrisConfig, SessionConfig
-from iris.netif import Interface
 from iris.proto.iris.overlay import Overlay, Tunnel
-from iris.proto.iris.wire import AuthPacket, Header, InitPacket
-from iris.proto.link import Link
-from iris.proto.message import Message
-from iris.proto.packet import derive_links
-from iris.proto.pastry.space import NodeId
-from iris.proto.stream import GobStream
-from iris.timer import Timer
+from iris.proto.link.classic import derive_links
+from iris.proto.link.gob_stream import GobStream
+from iris.proto.link.link import Link
+from iris.proto.wire.clusters import AuthPacket, Header, InitPacket
+from iris.proto.wire.message import Message
+from iris.proto.wire.node_id import NodeId
+from iris.runtime.interfaces import Interface
+from iris.runtime.timer import Timer
 from tests.support.applications import Application, TunnelEnd
 from tests.support.fake_scribe import FakeNetwork
 
@@ -110,7 +113,14 @@ def site(config: Config = CONFIG) -> Iterator[Site]:
 
 
 @contextmanager
-def dialled(site: Site, offer: Header, *, key: bytes | None = None, tun_id: int | None = None, prove: bool = True) -> Iterator[Link]:
+def dialled(
+    site: Site,
+    offer: Header,
+    *,
+    key: bytes | None = None,
+    tun_id: int | None = None,
+    prove: bool = True,
+) -> Iterator[Link]:
     """The dialling side of the handshake, by hand."""
     deadline = site.here._clock() + 5
     sock = socket.create_connection(site.address)
@@ -118,7 +128,14 @@ def dialled(site: Site, offer: Header, *, key: bytes | None = None, tun_id: int 
     stream.send(InitPacket(offer.src, offer.tun_id if tun_id is None else tun_id))
     sock, leftover = stream.detach()
     keys = next(derive_links(key or offer.tun_key, server=False))
-    link = Link(sock, keys, config=SessionConfig(), limits=Config().limits, name="by-hand", leftover=leftover)
+    link = Link(
+        sock,
+        keys,
+        config=SessionConfig(),
+        limits=Config().limits,
+        name="by-hand",
+        leftover=leftover,
+    )
     try:
         if prove:
             link.send_direct(Message(AuthPacket(offer.tun_id)), deadline)

@@ -1,11 +1,14 @@
-"""A ring of many real cores on a virtual network and clock: no socket, no thread, everything drawn from one seed.
+"""A ring of many real cores on a virtual network and clock.
 
-A test makes a `VirtualRing`, adds nodes, runs the clock, kills some, and looks at the cores. Every node has an `Application` (by default
-one that takes notes); `node.send(dest, message)` is that of the shell, so the layer above can be put on top, and `ring.clock.after` is a
-timer.
+No socket, no thread, everything drawn from one seed.
 
-Latencies are constant per connection, so packets of one connection keep their order. A dial takes three round trips, a handshake slot, and
-a second when nobody answers. Both ends of a session learn of it at slightly different times, which makes duplicates race.
+A test makes a `VirtualRing`, adds nodes, runs the clock, kills some, and looks at the cores. Every
+node has an `Application` (by default one that takes notes); `node.send(dest, message)` is that of
+the shell, so the layer above can be put on top, and `ring.clock.after` is a timer.
+
+Latencies are constant per connection, so packets of one connection keep their order. A dial takes
+three round trips, a handshake slot, and a second when nobody answers. Both ends of a session learn
+of it at slightly different times, which makes duplicates race.
 """
 
 import heapq
@@ -20,13 +23,24 @@ from sortedcontainers import SortedList
 
 from iris.config import PastryConfig
 from iris.errors import ProtocolError
-from iris.proto.message import Message
-from iris.proto.pastry.actions import Abort, Action, Close, Converged, Dial, PeerGone, Send, Settle, TableChanged, Wake
+from iris.proto.pastry.actions import (
+    Abort,
+    Action,
+    Close,
+    Converged,
+    Dial,
+    PeerGone,
+    Send,
+    Settle,
+    TableChanged,
+    Wake,
+)
 from iris.proto.pastry.maintenance import Maintenance
 from iris.proto.pastry.peer import Peer, parse_address
 from iris.proto.pastry.routing import Application, Router
-from iris.proto.pastry.space import NodeId, distance
-from iris.proto.pastry.wire import Header
+from iris.proto.wire.message import Message
+from iris.proto.wire.node_id import NodeId, distance
+from iris.proto.wire.ring import Header
 
 HANDSHAKES = 8  # dials of one node at a time
 DIAL_TIMEOUT = 1.0  # seconds
@@ -87,7 +101,9 @@ class Connection:
 class VirtualNode:
     """A core with what the shell does for it."""
 
-    def __init__(self, ring: "VirtualRing", node_id: NodeId, address: str, app: Application) -> None:
+    def __init__(
+        self, ring: "VirtualRing", node_id: NodeId, address: str, app: Application
+    ) -> None:
         self.ring, self.node_id, self.address, self.app = ring, node_id, address, app
         self.up = True
         self.converged = False
@@ -189,7 +205,9 @@ class VirtualNode:
 
     def _put(self, connection: Connection, packet: Message | Header) -> None:
         if not connection.closed and self.up:
-            self.ring.clock.after(connection.latency, connection.other.owner.receive, connection.other, packet)
+            self.ring.clock.after(
+                connection.latency, connection.other.owner.receive, connection.other, packet
+            )
 
     def _transmit(self, peer: Peer, message: Message) -> bool:
         connection = peer.session
@@ -221,7 +239,9 @@ class VirtualNode:
     def _close(self, connection: Connection, why: str) -> None:
         if not connection.closed:
             connection.closed = True
-            self.ring.clock.after(connection.latency, connection.other.owner.hung_up, connection.other, why)
+            self.ring.clock.after(
+                connection.latency, connection.other.owner.hung_up, connection.other, why
+            )
 
     def hung_up(self, connection: Connection, why: str) -> None:
         if not self.up:
@@ -259,11 +279,18 @@ class VirtualRing:
         self.packets = self.messages = self.dials = 0
         self.last_change = 0.0
 
-    def add(self, node_id: NodeId | None = None, app: Callable[[], Application] = Counting) -> VirtualNode:
+    def add(
+        self, node_id: NodeId | None = None, app: Callable[[], Application] = Counting
+    ) -> VirtualNode:
         """Make and start a node, which knows nobody yet."""
         number = len(self.nodes) + 1
         node_id = NodeId(self.rng.getrandbits(40)) if node_id is None else node_id
-        node = VirtualNode(self, node_id, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:{20_000 + number % 40_000}", app())
+        node = VirtualNode(
+            self,
+            node_id,
+            f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:{20_000 + number % 40_000}",
+            app(),
+        )
         self.nodes.append(node)
         self.by_id[node.node_id] = node
         self.listening[node.address] = node
@@ -279,8 +306,12 @@ class VirtualRing:
         local = f"{parse_address(client.address)[0]}:{self.rng.randrange(40_000, 65_536)}"  # type: ignore[index]
         at_client = Peer(server.node_id, (server.address,), local, server.address, True)
         at_server = Peer(client.node_id, (client.address,), server.address, local, False)
-        self.clock.after(6 * latency + self.rng.uniform(0, 0.01), client.connected, near, at_client, dial.node_id)
-        self.clock.after(5 * latency + self.rng.uniform(0, 0.03), server.connected, far, at_server, None)
+        self.clock.after(
+            6 * latency + self.rng.uniform(0, 0.01), client.connected, near, at_client, dial.node_id
+        )
+        self.clock.after(
+            5 * latency + self.rng.uniform(0, 0.03), server.connected, far, at_server, None
+        )
 
     def run(self, seconds: float) -> None:
         self.clock.run(self.clock.now + seconds)
@@ -298,7 +329,10 @@ class VirtualRing:
             self.run(interval)
 
     def path(self, source: VirtualNode, dest: NodeId) -> list[VirtualNode]:
-        """The way that a message would take at this moment; ends with the node that it is delivered at."""
+        """The way that a message would take at this moment.
+
+        Ends with the node that it is delivered at.
+        """
         way, previous = [source], None
         while len(way) < 64:
             hop = way[-1].core.table.next_hop(dest)
@@ -309,7 +343,10 @@ class VirtualRing:
         return way
 
     def misrouted(self, pairs: Iterable[tuple[VirtualNode, NodeId]]) -> list[str]:
-        """What is wrong with the ways from nodes to keys: not to the closest live node, over a dead one, or too many hops."""
+        """What is wrong with the ways from nodes to keys.
+
+        Not to the closest live node, over a dead one, or too many hops.
+        """
         live = SortedList(node.node_id for node in self.live())
         bound = math.ceil(math.log(len(live), 16)) + 2
         wrong = []
@@ -317,7 +354,9 @@ class VirtualRing:
             way = self.path(source, dest)
             root = closest(live, dest)
             if way[-1].node_id != root or len(way) - 1 > bound or not all(node.up for node in way):
-                wrong.append(f"{source.node_id:010x} -> {dest:010x} (root {root:010x}): {' '.join(f'{n.node_id:010x}' for n in way)}")
+                wrong.append(
+                    f"{source.node_id:010x} -> {dest:010x} (root {root:010x}): {' '.join(f'{n.node_id:010x}' for n in way)}"
+                )
         return wrong
 
     def wrong_leaf_sets(self) -> int:
@@ -327,7 +366,9 @@ class VirtualRing:
         for node in self.live():
             at = live.index(node.node_id)
             size = len(live)
-            true = {live[(at + way) % size] for way in range(-half, half)} if size > 2 * half else None
+            true = (
+                {live[(at + way) % size] for way in range(-half, half)} if size > 2 * half else None
+            )
             wrong += true is not None and set(node.core.table.leaves) != true
         return wrong
 

@@ -15,16 +15,25 @@ def balancer(**capacities: int) -> Balancer[str]:
     return made
 
 
-def shares(made: Balancer[str], without: str | None = None, picks: int = 20_000) -> dict[str | None, float]:
-    return {member: count / picks for member, count in Counter(made.pick(without) for _ in range(picks)).items()}
+def shares(
+    made: Balancer[str], without: str | None = None, picks: int = 20_000
+) -> dict[str | None, float]:
+    return {
+        member: count / picks
+        for member, count in Counter(made.pick(without) for _ in range(picks)).items()
+    }
 
 
 def test_members_are_picked_in_proportion_to_their_capacity() -> None:
-    assert shares(balancer(a=1, b=2, c=7)) == pytest.approx({"a": 0.1, "b": 0.2, "c": 0.7}, abs=0.015)
+    assert shares(balancer(a=1, b=2, c=7)) == pytest.approx(
+        {"a": 0.1, "b": 0.2, "c": 0.7}, abs=0.015
+    )
 
 
 @pytest.mark.parametrize("without", ["a", "b", "c"])
-def test_an_excluded_member_is_never_picked_and_the_others_keep_their_proportion(without: str) -> None:
+def test_an_excluded_member_is_never_picked_and_the_others_keep_their_proportion(
+    without: str,
+) -> None:
     capacities = {"a": 5, "b": 3, "c": 2}
     left = {member: capacity for member, capacity in capacities.items() if member != without}
     expected = {member: capacity / sum(left.values()) for member, capacity in left.items()}

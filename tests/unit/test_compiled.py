@@ -1,4 +1,7 @@
-"""The hot modules can be compiled (docs/performance.md): that they are, where they should be, and keep to what mypyc understands."""
+"""The hot modules can be compiled (docs/performance.md).
+
+That they are, where they should be, and keep to what mypyc understands.
+"""
 
 import ast
 import os
@@ -12,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from iris.compiling import build, caused
 from iris.errors import ProtocolError
+from iris.runtime.compiling import build, with_cause
 
 ROOT = Path(__file__).parents[2]
 RECURSION = """
 import threading
-from iris.service.relay import spares
+from iris.runtime import thread_cache as spares
 from tests.support.applications import Application
 from tests.support.fake_scribe import FakeNetwork
 
@@ -46,7 +49,9 @@ print(told)
 def hot_modules() -> list[str]:
     for node in ast.parse((ROOT / "setup.py").read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HOT":
-            return [path.removesuffix(".py").replace("/", ".") for path in ast.literal_eval(node.value)]
+            return [
+                path.removesuffix(".py").replace("/", ".") for path in ast.literal_eval(node.value)
+            ]
     raise AssertionError("setup.py names no hot modules")
 
 
@@ -61,16 +66,18 @@ def test_all_hot_modules_are_compiled_or_none_is() -> None:
     """IRIS_EXPECT_COMPILED, 1 or 0, says what must have been installed."""
     expected = os.environ.get("IRIS_EXPECT_COMPILED", str(int(build() == "compiled")))
     loader = ExtensionFileLoader if expected == "1" else SourceFileLoader
-    assert {name: type(import_module(name).__loader__) for name in HOT} == dict.fromkeys(HOT, loader)
+    assert {name: type(import_module(name).__loader__) for name in HOT} == dict.fromkeys(
+        HOT, loader
+    )
     assert build() == ("compiled" if expected == "1" else "pure Python")
 
 
 def test_an_error_tells_what_it_came_of() -> None:
     cause = KeyError("lost")
-    error = caused(ProtocolError("wrong"), cause)
+    error = with_cause(ProtocolError("wrong"), cause)
     assert error.__cause__ is cause
     with pytest.raises(ProtocolError) as raised:
-        import_module("iris.service.relay.codec").decode_utf8(b"\xff")
+        import_module("iris.relay_protocol.codec").decode_utf8(b"\xff")
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__
 
@@ -79,11 +86,18 @@ def test_an_error_tells_what_it_came_of() -> None:
 def test_a_cause_is_told_in_words_that_mypyc_understands(name: str) -> None:
     for node in ast.walk(source(name)):
         if isinstance(node, ast.Raise) and node.cause is not None:
-            assert re.fullmatch(rf"raise caused\(.*, {ast.unparse(node.cause)}\) from .*", ast.unparse(node)), f"line {node.lineno}"
+            assert re.fullmatch(
+                rf"raise with_cause\(.*, {ast.unparse(node.cause)}\) from .*", ast.unparse(node)
+            ), f"line {node.lineno}"
 
 
 def natives() -> set[str]:
-    return {node.name for name in HOT for node in ast.walk(source(name)) if isinstance(node, ast.ClassDef)}
+    return {
+        node.name
+        for name in HOT
+        for node in ast.walk(source(name))
+        if isinstance(node, ast.ClassDef)
+    }
 
 
 def handlers(function: ast.AST) -> Iterator[tuple[str, str]]:
@@ -100,17 +114,23 @@ def test_the_name_of_a_compiled_exception_is_used_for_no_other(name: str) -> Non
             caught = set(handlers(function))
             for variable, kind in caught:
                 if kind.rpartition(".")[2] in native:
-                    assert {other for called, other in caught if called == variable} == {kind}, function.name
+                    assert {other for called, other in caught if called == variable} == {kind}, (
+                        function.name
+                    )
 
 
 @pytest.mark.parametrize("name", HOT)
 def test_no_attribute_has_a_name_that_c_keeps_for_itself(name: str) -> None:
     for node in ast.walk(source(name)):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
-            assert node.attr not in ("_thread", "_Thread_local", "_Atomic", "_Bool"), f"line {node.lineno}"
+            assert node.attr not in ("_thread", "_Thread_local", "_Atomic", "_Bool"), (
+                f"line {node.lineno}"
+            )
 
 
 def test_a_recursion_without_end_is_an_error_and_no_crash() -> None:
     """In a client's thread: each connection that closes has the next one closed."""
-    done = subprocess.run([sys.executable, "-c", RECURSION], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", RECURSION], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout == "['RecursionError']\n", (done.returncode, done.stderr)

@@ -1,4 +1,7 @@
-"""The command line: every mistake gets one line and exit code 2, every signal its due. All nodes here stay on loopback."""
+"""The command line: every mistake gets one line and exit code 2, every signal its due.
+
+All nodes here stay on loopback.
+"""
 
 import contextlib
 import inspect
@@ -16,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from iris.__main__ import main
-from iris.outbox import Outbox
+from iris.runtime.send_buffer import SendBuffer
 from tests.support.client import Client, Denied
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -46,7 +49,11 @@ def start() -> Iterator[Start]:
     running = []
 
     def run(*args: str, port: int) -> "subprocess.Popen[str]":
-        process = subprocess.Popen([sys.executable, "-m", "iris", *args, "-port", str(port)], stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "iris", *args, "-port", str(port)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         running.append(process)
         wait_for(lambda: process.poll() is not None or attachable(port))
         return process
@@ -76,7 +83,9 @@ def start() -> Iterator[Start]:
         (["-dev", "-cpuprof", "/nonexistent/x"], "can't write a profile to /nonexistent/x"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_told_in_one_line(
+    args: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     try:
         code = main(args)
     except SystemExit as exc:
@@ -96,18 +105,30 @@ def test_a_taken_port_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("flag", ["-version", "--version"])
-def test_the_versions_are_told_and_whether_it_is_compiled(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_versions_are_told_and_whether_it_is_compiled(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([flag])
-    build = "pure Python" if inspect.isfunction(Outbox.write) else "compiled"
-    assert re.fullmatch(rf"iris \S+ \(network v0\.3, relay v1\.0-draft2, {build}\)\n", capsys.readouterr().out)
+    build = "pure Python" if inspect.isfunction(SendBuffer.write) else "compiled"
+    assert re.fullmatch(
+        rf"iris \S+ \(network v0\.3, relay v1\.0-draft2, {build}\)\n", capsys.readouterr().out
+    )
 
 
 def test_help_lists_the_originals_flags(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["-help"])
     listed = capsys.readouterr().out
-    for flag in ("-net NAME", "-rsa FILE", "-port PORT", "-dev", "-iface NAME|ADDRESS", "-cpuprof FILE", "-heapprof FILE"):
+    for flag in (
+        "-net NAME",
+        "-rsa FILE",
+        "-port PORT",
+        "-dev",
+        "-iface NAME|ADDRESS",
+        "-cpuprof FILE",
+        "-heapprof FILE",
+    ):
         assert f"\n  {flag} " in listed
 
 
@@ -150,13 +171,19 @@ class Hanging(main.Node):
 main.Node = Hanging
 sys.exit(main.main(["-dev", "-port", "{free_port()}"]))
 """
-    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, timeout=10)
+    done = subprocess.run(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, timeout=10
+    )
     assert done.returncode == 0
-    assert done.stderr.splitlines()[-1].endswith("stopping took too long; what is left is abandoned")
+    assert done.stderr.splitlines()[-1].endswith(
+        "stopping took too long; what is left is abandoned"
+    )
 
 
 def test_applications_leave_sockets_for_the_ring() -> None:
-    """With few of them to be had, too many applications are turned away in words, and nothing fails for the want of one."""
+    """With few of them to be had, too many applications are turned away in words, and nothing fails
+    for the want of one.
+    """
     port = free_port()
     command = ["-c", f"ulimit -n 128; exec {sys.executable} -m iris -dev -port {port}"]
     with subprocess.Popen(["bash", *command], stderr=subprocess.PIPE, text=True) as process:
@@ -189,11 +216,19 @@ def test_a_start_is_told_in_a_few_lines(start: Start) -> None:
     assert re.fullmatch("\n".join(patterns), "\n".join(lines))
 
 
-def test_the_network_key_is_kept_per_user(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_key_is_kept_per_user(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     said = []
     for _ in range(2):
-        process = start("-net", f"kept-{free_port()}" if not said else name(said[0]), "-iface", "lo", port=free_port())
+        process = start(
+            "-net",
+            f"kept-{free_port()}" if not said else name(said[0]),
+            "-iface",
+            "lo",
+            port=free_port(),
+        )
         process.terminate()
         said.append(process.communicate(timeout=5.0)[1])
     path = next(tmp_path.rglob("*.pem"))

@@ -1,12 +1,15 @@
-"""What bootstrap datagrams say. Answers to the message handling of Go's proto/bootstrap/bootstrap.go.
+"""What bootstrap datagrams say.
 
-Who can send a datagram can make us look at it, so everything that isn't meant for this network is told apart as cheaply as possible.
+Answers to the message handling of Go's proto/bootstrap/bootstrap.go.
+
+Who can send a datagram can make us look at it, so everything that isn't meant for this network is
+told apart as cheaply as possible.
 """
 
 from iris.config import NETWORK_VERSION
 from iris.errors import ProtocolError
 from iris.gobber import Datagrams
-from iris.proto.bootstrap.wire import Message
+from iris.proto.wire.bootstrap import Message
 
 MAX_SIZE = 1_500  # bytes; Go takes no more either
 
@@ -22,7 +25,10 @@ class Greeting:
         self._codec = Datagrams(Message)
         self._magic, self._node_id = network.encode(), node_id
         self.request, self.response = (
-            self._codec.encode(Message(NETWORK_VERSION, self._magic, node_id, overlay_port, request)) for request in (True, False)
+            self._codec.encode(
+                Message(NETWORK_VERSION, self._magic, node_id, overlay_port, request)
+            )
+            for request in (True, False)
         )
 
     def read(self, data: bytes) -> Message | None:
@@ -35,6 +41,10 @@ class Greeting:
             return None  # anybody may send anything
         if message.version != NETWORK_VERSION or message.magic != self._magic:
             return None
-        if message.node_id is None or message.node_id == self._node_id or not 0 <= message.node_id < _IDS:
+        if (
+            message.node_id is None
+            or message.node_id == self._node_id
+            or not 0 <= message.node_id < _IDS
+        ):
             return None
         return message if 0 < message.overlay < _PORTS else None

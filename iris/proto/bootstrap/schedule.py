@@ -1,9 +1,13 @@
-"""Which host is asked when. Answers to the probe and scan loops of Go's proto/bootstrap/bootstrap.go.
+"""Which host is asked when.
 
-Unlike the reference, which takes 25 s to walk through a /24, the nearest hosts are asked in one burst first. It goes port by port, as
-nodes sit on the first port of nearly every host, and hosts that aren't there hold up what comes later (see bootstrap.py). The walk follows
-all the same, since much of a burst may get lost: a full ARP table drops datagrams without a word. Hosts that were heard of are asked again
-for ever, so that the halves of a network that was cut find each other at once when it is whole again.
+Answers to the probe and scan loops of Go's proto/bootstrap/bootstrap.go.
+
+Unlike the reference, which takes 25 s to walk through a /24, the nearest hosts are asked in one
+burst first. It goes port by port, as nodes sit on the first port of nearly every host, and hosts
+that aren't there hold up what comes later (see bootstrap.py). The walk follows all the same, since
+much of a burst may get lost: a full ARP table drops datagrams without a word. Hosts that were heard
+of are asked again for ever, so that the halves of a network that was cut find each other at once
+when it is whole again.
 """
 
 import math
@@ -14,7 +18,7 @@ from ipaddress import IPv4Address
 from itertools import islice
 
 from iris.config import BootstrapConfig
-from iris.netif import Interface, is_public
+from iris.runtime.interfaces import Interface, is_public
 
 Target = tuple[str, int]  # address and UDP port
 
@@ -36,22 +40,32 @@ def obstacle(interface: Interface, config: BootstrapConfig) -> str | None:
 class Schedule:
     """Core: what to send at a given time. Not thread-safe.
 
-    First the burst over the nearest hosts, then a walk through the subnet, one host at a time until it is covered once; random hosts and
-    known ones for ever. Where there is an obstacle, only the other boot ports of the own address, for ever. Never the own socket, the
-    network's or the broadcast address.
+    First the burst over the nearest hosts, then a walk through the subnet, one host at a time until
+    it is covered once; random hosts and known ones for ever. Where there is an obstacle, only the
+    other boot ports of the own address, for ever. Never the own socket, the network's or the
+    broadcast address.
     """
 
-    def __init__(self, interface: Interface, port: int, *, config: BootstrapConfig, rng: random.Random) -> None:
+    def __init__(
+        self, interface: Interface, port: int, *, config: BootstrapConfig, rng: random.Random
+    ) -> None:
         """Plan for the node that listens on `port` of the interface."""
         self._own_host, self._own = int(interface.address), (str(interface.address), port)
-        self._first, self._last = int(interface.network.network_address) + 1, int(interface.network.broadcast_address) - 1
+        self._first, self._last = (
+            int(interface.network.network_address) + 1,
+            int(interface.network.broadcast_address) - 1,
+        )
         self._ports, self._rng = config.ports, rng
         self._searching = obstacle(interface, config) is None
         self._burst = self._nearest(config.burst_hosts)
         self._scan = self._outward()
         self._batch = max(1, int(config.burst_rate * len(self._ports) * _BATCH))
         self._batch_time = self._batch / (config.burst_rate * len(self._ports))
-        self._scan_time, self._probe_time, self._slow_probe = config.scan, config.fast_probe, config.slow_probe
+        self._scan_time, self._probe_time, self._slow_probe = (
+            config.scan,
+            config.fast_probe,
+            config.slow_probe,
+        )
         self._burst_at = -math.inf
         self._scan_at = self._probe_at = math.inf  # once the burst is over; a while after it began
         self._known: OrderedDict[Target, None] = OrderedDict()  # the first is asked next
@@ -61,7 +75,10 @@ class Schedule:
         self._probe_time = self._slow_probe
 
     def remember(self, target: Target) -> None:
-        """Ask this one with the next probe, since it was heard of, and again from time to time. Ignored outside of the searched subnet."""
+        """Ask this one with the next probe, since it was heard of, and again from time to time.
+
+        Ignored outside of the searched subnet.
+        """
         if not self._searching or target in self._known or target == self._own:
             return
         if self._first <= int(IPv4Address(target[0])) <= self._last:
@@ -95,7 +112,10 @@ class Schedule:
         return outward(self._own_host, self._first, self._last) if self._searching else iter(())
 
     def _nearest(self, count: int) -> Iterator[Target]:
-        """The own address and its nearest neighbours: first all ports of the own one, then port by port."""
+        """The own address and its nearest neighbours.
+
+        First all ports of the own one, then port by port.
+        """
         yield from self._all_ports(self._own_host)
         others = [str(IPv4Address(host)) for host in islice(self._outward(), 1, 1 + count)]
         for port in self._ports:

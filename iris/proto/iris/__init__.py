@@ -1,1 +1,4 @@
-"""The Iris layer: clusters, requests, topics and tunnels by name. `overlay.py` is where users of this package look."""
+"""The Iris layer: clusters, requests, topics and tunnels by name.
+
+`overlay.py` is where users of this package look.
+"""

@@ -1,13 +1,16 @@
 """Connections: what one attached application asks of the network, and what the network brings it.
 
-Answers to Go's proto/iris/connection.go and the application's side of events.go. A pending request or tunnel is a table entry and a
-deadline at the timer, nothing else. What can end in two ways (answer or deadline, first or second answer) is decided by who takes the entry
-out of its table, which `dict.pop` does for one thread only; so the ways of messages take no lock.
+Answers to Go's proto/iris/connection.go and the application's side of events.go. A pending request
+or tunnel is a table entry and a deadline at the timer, nothing else. What can end in two ways
+(answer or deadline, first or second answer) is decided by who takes the entry out of its table,
+which `dict.pop` does for one thread only; so the ways of messages take no lock.
 
-**Splits.** A cluster or topic is five trees with five roots on the wire, and a message takes one of them. A request and a tunnel pick it by
-their own id. Broadcasts and events of one connection all take the same one, picked by the connection's id: messages through different trees
-overtake each other, so that taking the trees in turn, as Go does, loses the order in which they were sent. The load is spread over the
-trees all the same, by the many connections; and as every member is in all five trees, both ways work together on one network.
+**Splits.** A cluster or topic is five trees with five roots on the wire, and a message takes one of
+them. A request and a tunnel pick it by their own id. Broadcasts and events of one connection all
+take the same one, picked by the connection's id: messages through different trees overtake each
+other, so that taking the trees in turn, as Go does, loses the order in which they were sent. The
+load is spread over the trees all the same, by the many connections; and as every member is in all
+five trees, both ways work together on one network.
 
 Lock order: connection -> nothing; no lock is held across a call.
 """
@@ -20,18 +23,28 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-from iris.compiling import mypyc_attr
 from iris.config import Config
 from iris.errors import LimitReached, ProtocolError, StateError
 from iris.proto.iris.memberships import Memberships
-from iris.proto.iris.requests import MAX_TIMEOUT, TIMED_OUT, Call, Fault, OpenCalls, Outcome, Reply, to_nanoseconds, to_seconds
+from iris.proto.iris.requests import (
+    MAX_TIMEOUT,
+    TIMED_OUT,
+    Call,
+    Fault,
+    OpenCalls,
+    Outcome,
+    Reply,
+    to_nanoseconds,
+    to_seconds,
+)
 from iris.proto.iris.tunnel import Tunnel, local_pair
-from iris.proto.iris.tunneler import Tunneler
-from iris.proto.iris.wire import Header, Op
-from iris.proto.link import Link
-from iris.proto.message import KEY_SIZE, Entropy, Message, Payload
-from iris.proto.pastry.space import NodeId
-from iris.timer import Deadline, Timer
+from iris.proto.iris.tunnel_manager import TunnelManager
+from iris.proto.link.link import Link
+from iris.proto.wire.clusters import Header, Op
+from iris.proto.wire.message import KEY_SIZE, Entropy, Message, Payload
+from iris.proto.wire.node_id import NodeId
+from iris.runtime.compiling import mypyc_attr
+from iris.runtime.timer import Deadline, Timer
 
 _BROADCAST: Final = Header(Op.BROADCAST)  # the same for all; headers are never changed once sent
 _PUBLISH: Final = Header(Op.PUBLISH)
@@ -60,7 +73,11 @@ class Scribe(Protocol):
 
 
 class Handler(Protocol):
-    """Who owns a connection. Called from any thread, from before `connect` has returned until shortly after `close`; must never wait."""
+    """Who owns a connection.
+
+    Called from any thread, from before `connect` has returned until shortly after `close`; must
+    never wait.
+    """
 
     def handle_broadcast(self, data: bytes) -> None:
         """A broadcast to the connection's cluster."""
@@ -76,21 +93,32 @@ class Handler(Protocol):
 
 
 class TunnelOffer:
-    """A tunnel that somebody asks the cluster for. timeout: seconds that are left, counted from now."""
+    """A tunnel that somebody asks the cluster for. timeout.
+
+    Seconds that are left, counted from now.
+    """
 
     __slots__ = ("_undecided", "timeout")
 
-    def __init__(self, timeout: float, accept: Callable[[Callable[[Tunnel | None], None]], None]) -> None:
+    def __init__(
+        self, timeout: float, accept: Callable[[Callable[[Tunnel | None], None]], None]
+    ) -> None:
         self.timeout = timeout
         self._undecided = [accept]
 
     def accept(self, done: Callable[[Tunnel | None], None]) -> None:
-        """Take it; `done` gets the tunnel, or None when it can't be had, maybe before this returns. Ignored after a decision."""
+        """Take it; `done` gets the tunnel, or None when it can't be had, maybe before this returns.
+
+        Ignored after a decision.
+        """
         if (accept := self._decide()) is not None:
             accept(done)
 
     def refuse(self) -> None:
-        """Leave it; the one who asked will time out, for the wire has no word for it. Ignored after a decision."""
+        """Leave it; the one who asked will time out, for the wire has no word for it.
+
+        Ignored after a decision.
+        """
         self._decide()
 
     def _decide(self) -> Callable[[Callable[[Tunnel | None], None]], None] | None:
@@ -107,7 +135,7 @@ class Shared:
     scribe: Scribe
     memberships: "Memberships[Connection]"
     connections: "dict[int, Connection]"  # by id
-    tunneler: Tunneler
+    tunneler: TunnelManager
     config: Config
     timer: Timer
     entropy: Entropy
@@ -139,7 +167,8 @@ class _Building:
 class Connection:
     """One attached application: made by `Overlay.connect`, closed by whoever asked for it.
 
-    After `close` whatever is asked is ignored: no request is answered and no tunnel is built any more.
+    After `close` whatever is asked is ignored: no request is answered and no tunnel is built any
+    more.
     """
 
     def __init__(self, shared: Shared, connection_id: int, cluster: str, handler: Handler) -> None:
@@ -151,7 +180,11 @@ class Connection:
         self._topics: set[str] = set()
         split = connection_id % len(shared.clusters)
         self._cluster_split, self._topic_split = shared.clusters[split], shared.topics[split]
-        self._request_ids, self._tunnel_ids, self._call_ids = itertools.count(), itertools.count(), itertools.count()
+        self._request_ids, self._tunnel_ids, self._call_ids = (
+            itertools.count(),
+            itertools.count(),
+            itertools.count(),
+        )
         self._pending: dict[int, _Pending] = {}
         self._calls: OpenCalls = {}
         self._building: dict[int, _Building] = {}  # asked for
@@ -172,19 +205,32 @@ class Connection:
     # Messages
 
     def broadcast(self, cluster: str, data: bytes) -> None:
-        """Send to all members of a cluster, best effort; those of one connection to one cluster keep their order."""
+        """Send to all members of a cluster, best effort.
+
+        Those of one connection to one cluster keep their order.
+        """
         if not self._closed:
-            self._scribe.publish(self._cluster_split + cluster, Message(_BROADCAST, Payload.of(data)))
+            self._scribe.publish(
+                self._cluster_split + cluster, Message(_BROADCAST, Payload.of(data))
+            )
 
     def publish(self, topic: str, data: bytes) -> None:
-        """Send to all subscribers of a topic, best effort; those of one connection to one topic keep their order."""
+        """Send to all subscribers of a topic, best effort.
+
+        Those of one connection to one topic keep their order.
+        """
         if not self._closed:
             self._scribe.publish(self._topic_split + topic, Message(_PUBLISH, Payload.of(data)))
 
-    def request(self, cluster: str, data: bytes, timeout: float, done: Callable[[Outcome], None]) -> None:
-        """Ask any one member of a cluster. `done` is called exactly once, from any thread, maybe before this returns.
+    def request(
+        self, cluster: str, data: bytes, timeout: float, done: Callable[[Outcome], None]
+    ) -> None:
+        """Ask any one member of a cluster.
 
-        Raises: LimitReached when too many requests are pending; then `done` is never called. Timeout in seconds.
+        `done` is called exactly once, from any thread, maybe before this returns.
+
+        Raises: LimitReached when too many requests are pending; then `done` is never called.
+        Timeout in seconds.
         """
         pending, shared = self._pending, self._shared
         if timeout <= 0:
@@ -194,7 +240,9 @@ class Connection:
             raise LimitReached(f"{len(pending)} requests are pending")
         request_id = next(self._request_ids)
         pending[request_id] = entry = _Pending(done)
-        entry.deadline = self._timer.after(min(timeout, MAX_TIMEOUT), partial(self._expire, request_id))
+        entry.deadline = self._timer.after(
+            min(timeout, MAX_TIMEOUT), partial(self._expire, request_id)
+        )
         if self._closed:  # meanwhile, so that close() may have missed the entry
             pending.pop(request_id, None)
             self._timer.cancel(entry.deadline)
@@ -224,7 +272,9 @@ class Connection:
             return False
         if header.req_time <= 0:
             return True  # nobody waits for the answer
-        call = Call(self._calls, next(self._call_ids), self._scribe.direct, sender, header, message.data())
+        call = Call(
+            self._calls, next(self._call_ids), self._scribe.direct, sender, header, message.data()
+        )
         if self._closed:  # meanwhile, so that close() may have missed the call
             return self._calls.pop(call.id, None) is None
         if len(self._calls) > self._shared.config.limits.client_requests:
@@ -236,7 +286,10 @@ class Connection:
     # Topics
 
     def subscribe(self, topic: str) -> None:
-        """Get a topic's events from now on. Raises: StateError when that is so already; LimitReached."""
+        """Get a topic's events from now on. Raises: StateError when that is so already.
+
+        LimitReached.
+        """
         with self._lock:
             if self._closed:
                 return
@@ -270,7 +323,9 @@ class Connection:
     # Tunnels
 
     def tunnel(self, cluster: str, timeout: float, done: Callable[[Tunnel | None], None]) -> None:
-        """Ask any one member of a cluster for a tunnel. `done` gets it, or None after the timeout in seconds; once, as with `request`.
+        """Ask any one member of a cluster for a tunnel.
+
+        `done` gets it, or None after the timeout in seconds; once, as with `request`.
 
         Raises: LimitReached when the connection has too many tunnels; then `done` is never called.
         """
@@ -279,10 +334,14 @@ class Connection:
             done(None)
             return
         if self._crowded():
-            raise LimitReached(f"{shared.config.limits.client_tunnels} tunnels are open, or being built")
+            raise LimitReached(
+                f"{shared.config.limits.client_tunnels} tunnels are open, or being built"
+            )
         tunnel_id = next(self._tunnel_ids)
         self._building[tunnel_id] = entry = _Building(shared.entropy(KEY_SIZE), done)
-        entry.deadline = self._timer.after(min(timeout, MAX_TIMEOUT), partial(self._give_up, tunnel_id))
+        entry.deadline = self._timer.after(
+            min(timeout, MAX_TIMEOUT), partial(self._give_up, tunnel_id)
+        )
         if self._closed:  # as in request()
             self._building.pop(tunnel_id, None)
             self._timer.cancel(entry.deadline)
@@ -299,7 +358,10 @@ class Connection:
         self._scribe.balance(prefix + cluster, Message(header, Payload.of(b"")))
 
     def _crowded(self) -> bool:
-        return len(self._tunnels) + len(self._building) + len(self._dialling) >= self._shared.config.limits.client_tunnels
+        return (
+            len(self._tunnels) + len(self._building) + len(self._dialling)
+            >= self._shared.config.limits.client_tunnels
+        )
 
     def _give_up(self, tunnel_id: int) -> None:
         entry = self._building.pop(tunnel_id, None)
@@ -336,10 +398,14 @@ class Connection:
         timeout = to_seconds(header.tun_time)
         if timeout > 0 and not self._crowded():
             deadline = self._shared.clock() + timeout
-            self.handler.handle_tunnel(TunnelOffer(timeout, partial(self._accept, header, deadline)))
+            self.handler.handle_tunnel(
+                TunnelOffer(timeout, partial(self._accept, header, deadline))
+            )
         return True
 
-    def _accept(self, header: Header, deadline: float, done: Callable[[Tunnel | None], None]) -> None:
+    def _accept(
+        self, header: Header, deadline: float, done: Callable[[Tunnel | None], None]
+    ) -> None:
         shared = self._shared
         if self._closed or self._crowded() or shared.clock() >= deadline:
             done(None)
@@ -353,20 +419,29 @@ class Connection:
             self._dialling.add(token)
             shared.tunneler.dial(header, deadline, partial(self._dialled, token, done))
 
-    def _pair(self, caller: "Connection", tunnel_id: int, done: Callable[[Tunnel | None], None]) -> None:
+    def _pair(
+        self, caller: "Connection", tunnel_id: int, done: Callable[[Tunnel | None], None]
+    ) -> None:
         """Build a tunnel between two connections of this node."""
         caller_done = caller._claim(tunnel_id)
         if caller_done is None:
             done(None)
             return
         config = self._shared.config
-        mine, theirs = local_pair(config.iris.tunnel_window, config.limits.peer_outbox, self._tunnels.discard, caller._tunnels.discard)
+        mine, theirs = local_pair(
+            config.iris.tunnel_window,
+            config.limits.peer_outbox,
+            self._tunnels.discard,
+            caller._tunnels.discard,
+        )
         if caller._keep(theirs):
             caller_done(theirs)
         if self._keep(mine):
             done(mine)
 
-    def _dialled(self, token: object, done: Callable[[Tunnel | None], None], link: Link | None) -> None:
+    def _dialled(
+        self, token: object, done: Callable[[Tunnel | None], None], link: Link | None
+    ) -> None:
         self._dialling.discard(token)
         if link is None:
             done(None)
@@ -394,16 +469,22 @@ class Connection:
     # The end
 
     def leave(self) -> None:
-        """Leave the cluster: nothing new comes, but from a thread that is just bringing it. What is in hand goes on. Idempotent."""
+        """Leave the cluster: nothing new comes, but from a thread that is just bringing it.
+
+        What is in hand goes on. Idempotent.
+        """
         with self._lock:
             cluster, self._cluster = self._cluster, ""
         if cluster:
             self._leave(self._shared.clusters, cluster)
 
     def close(self, *, vanished: bool = False) -> None:
-        """Let go of everything, at once. Who waits for an answer of this connection is told; tunnels end after all data. Idempotent.
+        """Let go of everything, at once. Who waits for an answer of this connection is told.
 
-        vanished: the application was lost, or ended by its node; the other ends of its tunnels are told of more than a close.
+        Tunnels end after all data. Idempotent.
+
+        vanished: the application was lost, or ended by its node; the other ends of its tunnels are
+        told of more than a close.
         """
         with self._lock:
             if self._closed:

@@ -1,7 +1,9 @@
-"""Who on this node is a member of which topic, and telling scribe of a topic's first member and of its last.
+"""Who on this node is a member of which topic, and telling scribe of a topic's first member and of
+its last.
 
-Core; answers to the subscription tables of Go's proto/iris/overlay.go. Messages read `members` without a lock, for a topic's tuple is
-replaced as a whole. Scribe is told without a lock too: one thread at a time speaks for a topic, until scribe and the table agree.
+Core; answers to the subscription tables of Go's proto/iris/overlay.go. Messages read `members`
+without a lock, for a topic's tuple is replaced as a whole. Scribe is told without a lock too: one
+thread at a time speaks for a topic, until scribe and the table agree.
 """
 
 import threading
@@ -12,14 +14,20 @@ M = TypeVar("M")
 
 
 class Memberships(Generic[M]):
-    """Topics of all members; `subscribe` and `unsubscribe` are scribe's, called in turns for a topic, never twice in a row."""
+    """Topics of all members.
 
-    def __init__(self, subscribe: Callable[[str], None], unsubscribe: Callable[[str], None]) -> None:
+    `subscribe` and `unsubscribe` are scribe's, called in turns for a topic, never twice in a row.
+    """
+
+    def __init__(
+        self, subscribe: Callable[[str], None], unsubscribe: Callable[[str], None]
+    ) -> None:
         self._subscribe, self._unsubscribe = subscribe, unsubscribe
         self.members: dict[str, tuple[M, ...]] = {}
         self._subscribed: set[str] = set()  # topics that scribe was told of
         self._settling: set[str] = set()  # topics that a thread speaks to scribe about right now
-        self._changed = threading.Condition(threading.Lock())  # guards all of the above; held across no call
+        # guards all of the above; held across no call
+        self._changed = threading.Condition(threading.Lock())
 
     def join(self, topic: str, member: M) -> None:
         """Add one that isn't a member yet. On return scribe knows the topic, whoever told it."""
@@ -40,7 +48,8 @@ class Memberships(Generic[M]):
     def _settle(self, topic: str, *, wait: bool) -> None:
         with self._changed:
             if topic in self._settling:
-                if wait:  # nobody joins from inside of a call by scribe, so the other thread gets on
+                # nobody joins from inside of a call by scribe, so the other thread gets on
+                if wait:
                     self._changed.wait_for(lambda: topic not in self._settling)
                 return
             self._settling.add(topic)

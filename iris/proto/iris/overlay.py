@@ -1,7 +1,8 @@
 """The node's side of clusters and topics: its connections, and what scribe brings them.
 
-Answers to Go's proto/iris/overlay.go and the network's side of events.go. Messages run to completion in the thread that brings them and
-read only tables that are replaced as a whole, so nothing here takes a lock for them.
+Answers to Go's proto/iris/overlay.go and the network's side of events.go. Messages run to
+completion in the thread that brings them and read only tables that are replaced as a whole, so
+nothing here takes a lock for them.
 
 Lock order: overlay -> nothing; no lock is held across a call.
 """
@@ -16,17 +17,17 @@ from typing import Final
 
 from iris.config import Config
 from iris.errors import ProtocolError, StateError
-from iris.netif import Interface
 from iris.proto.iris.connection import Connection, Handler, Scribe, Shared, TunnelOffer
 from iris.proto.iris.memberships import Memberships
 from iris.proto.iris.requests import TIMED_OUT, Call, Fault, Outcome, Reply, TimedOut, to_seconds
 from iris.proto.iris.tunnel import Tunnel, TunnelConsumer
-from iris.proto.iris.tunneler import Tunneler
-from iris.proto.iris.wire import Header, Op
-from iris.proto.link import Link
-from iris.proto.message import Entropy, Message
-from iris.proto.pastry.space import NodeId
-from iris.timer import Timer
+from iris.proto.iris.tunnel_manager import TunnelManager
+from iris.proto.link.link import Link
+from iris.proto.wire.clusters import Header, Op
+from iris.proto.wire.message import Entropy, Message
+from iris.proto.wire.node_id import NodeId
+from iris.runtime.interfaces import Interface
+from iris.runtime.timer import Timer
 
 __all__ = [
     "TIMED_OUT",
@@ -54,7 +55,10 @@ _log = logging.getLogger(__name__)
 
 
 class Overlay:
-    """Scribe's application. Owns the connections and, through the tunneler, the tunnels; its maker closes it, before scribe."""
+    """Scribe's application. Owns the connections and, through the tunneler, the tunnels.
+
+    Its maker closes it, before scribe.
+    """
 
     def __init__(
         self,
@@ -68,7 +72,7 @@ class Overlay:
         """Arguments: rng picks among a cluster's local members; entropy makes tunnel keys."""
         self._config, self._timer, self._entropy, self._clock = config, timer, entropy, clock
         self._random = rng.random
-        self._tunneler = Tunneler(config, timer, self._tunnel_key, self._handle_link, clock)
+        self._tunneler = TunnelManager(config, timer, self._tunnel_key, self._handle_link, clock)
         self._connections: dict[int, Connection] = {}
         self._members: dict[str, tuple[Connection, ...]] = {}
         self._ids = itertools.count(1)  # WIRE: 0 names nobody
@@ -94,7 +98,11 @@ class Overlay:
         )
 
     def connect(self, cluster: str, handler: Handler) -> Connection:
-        """Attach an application: as a member of `cluster`, effective on return, or with "" as a plain client. Close what you get."""
+        """Attach an application.
+
+        As a member of `cluster`, effective on return, or with "" as a plain client. Close what you
+        get.
+        """
         if self._shared is None or self._closed:
             raise StateError("the overlay isn't attached, or closed")
         connection = Connection(self._shared, next(self._ids), cluster, handler)
@@ -112,7 +120,10 @@ class Overlay:
         return self._tunneler.addresses
 
     def close(self, grace: float | None = None) -> None:
-        """Close all connections and tunnels; the latter get `grace` seconds, or the session's, to send what they hold. Idempotent."""
+        """Close all connections and tunnels.
+
+        The latter get `grace` seconds, or the session's, to send what they hold. Idempotent.
+        """
         self._closed = True
         for connection in list(self._connections.values()):
             connection.close()
@@ -130,7 +141,8 @@ class Overlay:
                 try:
                     member.handler.handle_broadcast(data)
                 except Exception:
-                    _log.exception("connection %d couldn't take a broadcast", member.id)  # our bug; the others still count
+                    # our bug; the others still count
+                    _log.exception("connection %d couldn't take a broadcast", member.id)
         elif operation == _PUBLISH:
             name = topic[topic.index("-") + 1 :]
             for member in members:
@@ -142,7 +154,10 @@ class Overlay:
             raise ProtocolError(f"operation {operation} was published")
 
     def handle_balance(self, sender: NodeId, topic: str, message: Message) -> bool:
-        """Give a request or tunnel to one of the members here, at random; False when there is none any more."""
+        """Give a request or tunnel to one of the members here, at random.
+
+        False when there is none any more.
+        """
         header = _header(message)
         if header.op == _REQUEST:
             take = Connection.handle_request
@@ -155,7 +170,8 @@ class Overlay:
             return False
         if take(members[int(self._random() * len(members))], sender, header, message):
             return True
-        return any(take(member, sender, header, message) for member in members)  # that one leaves right now
+        # that one leaves right now
+        return any(take(member, sender, header, message) for member in members)
 
     def handle_direct(self, sender: NodeId, message: Message) -> None:
         """Give a reply to the connection that waits for it, if it still does."""

@@ -1,17 +1,18 @@
 """Requests: what a caller gets in the end, and what a service has in hand.
 
-Core; answers to the request half of Go's proto/iris/connection.go and events.go. Who asks keeps a table entry and a deadline
-(`connection.py`), who serves a `Call`; neither holds a thread.
+Core; answers to the request half of Go's proto/iris/connection.go and events.go. Who asks keeps a
+table entry and a deadline (`connection.py`), who serves a `Call`; neither holds a thread.
 """
 
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from iris.proto.iris.wire import Header, Op
-from iris.proto.message import Message, Payload
-from iris.proto.pastry.space import NodeId
+from iris.proto.wire.clusters import Header, Op
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.node_id import NodeId
 
-MAX_TIMEOUT: Final = 9e9  # seconds; as nanoseconds it just fits an int64, and threads can wait that long
+# seconds; as nanoseconds it just fits an int64, and threads can wait that long
+MAX_TIMEOUT: Final = 9e9
 
 _NANO: Final = 1_000_000_000
 
@@ -57,9 +58,12 @@ def to_seconds(nanoseconds: int) -> float:
 
 
 class Call:
-    """A request in a service's hand. Who has it answers it, or drops it when the time is over: the caller's node keeps the time by itself.
+    """A request in a service's hand. Who has it answers it, or drops it when the time is over.
 
-    Attributes: data: the request; timeout: seconds that the caller granted, counted from now; id: unique on its connection.
+    The caller's node keeps the time by itself.
+
+    Attributes: data: the request; timeout: seconds that the caller granted, counted from now; id:
+    unique on its connection.
     """
 
     __slots__ = ("_dest", "_direct", "_open", "_req_id", "_sender", "data", "id", "timeout")
@@ -92,7 +96,10 @@ class Call:
 
     def _answer(self, data: bytes, *, failed: bool) -> None:
         if self._open.pop(self.id, None) is not None:  # atomic: the first one counts
-            self._direct(self._sender, Message(Header(Op.REPLY, 0, self._dest, self._req_id, failed), Payload.of(data)))
+            self._direct(
+                self._sender,
+                Message(Header(Op.REPLY, 0, self._dest, self._req_id, failed), Payload.of(data)),
+            )
 
 
 OpenCalls = dict[int, Call]  # a connection's unanswered calls, by id

@@ -1,8 +1,9 @@
 """Tunnels: what both ends look like, and the pair of ends of a tunnel that stays on this node.
 
-Core; answers to the data half of Go's proto/iris/tunnel.go. What Go's relay keeps in queues of its own, a tunnel does here: whoever sends
-is never kept waiting but gets credit for what left, whoever receives is handed no more than a window's worth that it hasn't consumed.
-Tunnels to other nodes are in `tunnel_link.py`.
+Core; answers to the data half of Go's proto/iris/tunnel.go. What Go's relay keeps in queues of its
+own, a tunnel does here: whoever sends is never kept waiting but gets credit for what left, whoever
+receives is handed no more than a window's worth that it hasn't consumed. Tunnels to other nodes are
+in `tunnel_link.py`.
 
 Lock order: none; no lock here is held across a call.
 """
@@ -19,20 +20,32 @@ _VANISHED = "the other application has vanished"
 
 
 class TunnelConsumer(Protocol):
-    """Who has one end of a tunnel. Called from any thread, chunks and close one after the other; must never wait."""
+    """Who has one end of a tunnel. Called from any thread, chunks and close one after the other.
+
+    Must never wait.
+    """
 
     def handle_chunk(self, size: int, chunk: bytes) -> None:
-        """Data: size is the whole message's in its first chunk, 0 in the following ones. Owes `consumed`."""
+        """Data: size is the whole message's in its first chunk, 0 in the following ones.
+
+        Owes `consumed`.
+        """
 
     def handle_credit(self, count: int) -> None:
         """`count` payload bytes of those sent here have left the node, or have been consumed on it."""
 
     def handle_close(self, reason: str) -> None:
-        """After all data that came: closed by the other end (""), or what broke. At most once, and not after an own close."""
+        """After all data that came: closed by the other end (""), or what broke.
+
+        At most once, and not after an own close.
+        """
 
 
 class Tunnel(Protocol):
-    """One end of a tunnel. After `close`, and after its consumer's `handle_close`, everything asked of it is ignored."""
+    """One end of a tunnel.
+
+    After `close`, and after its consumer's `handle_close`, everything asked of it is ignored.
+    """
 
     def start(self, consumer: TunnelConsumer) -> None:
         """Hand out what comes. Once, before anything is sent; what came before waits."""
@@ -47,14 +60,24 @@ class Tunnel(Protocol):
         """So many bytes of those handed out were passed on; more may come."""
 
     def close(self) -> None:
-        """End both directions, this one after all that was sent. Never waits; idempotent; from any thread."""
+        """End both directions, this one after all that was sent. Never waits; idempotent.
+
+        From any thread.
+        """
 
     def break_off(self) -> None:
-        """The same for who has vanished: the other end is told that, after all data, so that it doesn't take the data for all there is."""
+        """The same for who has vanished.
+
+        The other end is told that, after all data, so that it doesn't take the data for all there
+        is.
+        """
 
 
 class _Pipe:
-    """One direction of a local tunnel. Whichever thread makes a chunk deliverable delivers it; two never do at the same time."""
+    """One direction of a local tunnel. Whichever thread makes a chunk deliverable delivers it.
+
+    Two never do at the same time.
+    """
 
     __slots__ = (
         "_consumer",
@@ -146,7 +169,12 @@ class _Pipe:
 
     def _next(self) -> tuple[TunnelConsumer, Callable[[TunnelConsumer], None], int, bytes] | None:
         with self._lock:
-            if self._consumer is None or self._on_end is None or not self._waiting or self._handed > self._window:
+            if (
+                self._consumer is None
+                or self._on_end is None
+                or not self._waiting
+                or self._handed > self._window
+            ):
                 self._draining = False
                 return None
             size, chunk = self._waiting.popleft()
@@ -156,7 +184,10 @@ class _Pipe:
 
 
 class LocalTunnel:
-    """A `Tunnel` whose other end is on this node: no socket, nothing is encoded, credit comes when the other end consumed."""
+    """A `Tunnel` whose other end is on this node.
+
+    No socket, nothing is encoded, credit comes when the other end consumed.
+    """
 
     def __init__(self, incoming: _Pipe, outgoing: _Pipe, on_gone: Callable[[Tunnel], None]) -> None:
         self._incoming, self._outgoing, self._on_gone = incoming, outgoing, on_gone
@@ -206,9 +237,14 @@ class LocalTunnel:
 
 
 def local_pair(
-    window: int, limit: int, on_gone: Callable[[Tunnel], None], on_other_gone: Callable[[Tunnel], None]
+    window: int,
+    limit: int,
+    on_gone: Callable[[Tunnel], None],
+    on_other_gone: Callable[[Tunnel], None],
 ) -> tuple[LocalTunnel, LocalTunnel]:
-    """Make both ends of a tunnel that stays on this node; each is told to its owner when it is over.
+    """Make both ends of a tunnel that stays on this node.
+
+    Each is told to its owner when it is over.
 
     Arguments, in bytes each way: window that is handed out and not consumed; limit of what waits.
     """

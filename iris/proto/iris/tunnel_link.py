@@ -1,10 +1,12 @@
 """One end of a tunnel to another node: a TCP stream of its own, spoken on as a link.
 
-Shell; answers to the data half of Go's proto/iris/tunnel.go. Both directions are throttled by whoever is slowest: the link's thread stops
-reading while a window's worth isn't consumed, and what is sent earns credit only once it has left for the network. Unlike there, a close
-waits for nobody and overtakes nothing: the close packet is queued behind the data, and the link lives on without its owner until both
-sides have said theirs. An application that vanished has said no close, so its node says none either: the other node takes the link for
-broken. (A Go node tells its application of a close then, like of any other.)
+Shell; answers to the data half of Go's proto/iris/tunnel.go. Both directions are throttled by
+whoever is slowest: the link's thread stops reading while a window's worth isn't consumed, and what
+is sent earns credit only once it has left for the network. Unlike there, a close waits for nobody
+and overtakes nothing: the close packet is queued behind the data, and the link lives on without its
+owner until both sides have said theirs. An application that vanished has said no close, so its node
+says none either: the other node takes the link for broken. (A Go node tells its application of a
+close then, like of any other.)
 
 Lock order: tunnel -> link, timer. No lock here is held across a callback.
 """
@@ -14,12 +16,12 @@ from collections.abc import Callable
 from functools import partial
 
 from iris.errors import LinkClosed, ProtocolError
-from iris.outbox import flush_batch
 from iris.proto.iris.tunnel import Tunnel, TunnelConsumer
-from iris.proto.iris.wire import DataHeader
-from iris.proto.link import Link
-from iris.proto.message import Message, Payload
-from iris.timer import Deadline, Timer
+from iris.proto.link.link import Link
+from iris.proto.wire.clusters import DataHeader
+from iris.proto.wire.message import Message, Payload
+from iris.runtime.send_buffer import flush_batch
+from iris.runtime.timer import Deadline, Timer
 
 _VANISHED = "the other application has vanished, or its node"
 _LOOKS = 4  # at a closed tunnel's progress, within the time that it may make none
@@ -40,12 +42,14 @@ class LinkTunnel:
     ) -> None:
         """Wrap a link that isn't started.
 
-        Arguments: window in bytes each way; linger in seconds that a closed tunnel may stay without progress; on_gone is told when the
-        tunnel is over for its owner, on_down when its link has ended too.
+        Arguments: window in bytes each way; linger in seconds that a closed tunnel may stay without
+        progress; on_gone is told when the tunnel is over for its owner, on_down when its link has
+        ended too.
         """
         self._link, self._window, self._linger, self._timer = link, window, linger, timer
         self._on_gone, self._on_down = on_gone, on_down
-        self._room = threading.Condition(threading.Lock())  # guards what follows; notified when the reading thread may go on
+        # guards what follows; notified when the reading thread may go on
+        self._room = threading.Condition(threading.Lock())
         self._consumer: TunnelConsumer | None = None
         self._live, self._started, self._down = True, False, False
         self._handed = 0  # bytes handed out and not consumed
@@ -72,7 +76,7 @@ class LinkTunnel:
         with self._room:
             waiting, self._owed = self._owed > 0, self._owed + len(chunk)
         if not waiting:
-            self._link.outbox.when_below(self._window, self._credit)
+            self._link.outbox.on_drained_to(self._window, self._credit)
 
     def _credit(self) -> None:
         with self._room:
@@ -118,7 +122,8 @@ class LinkTunnel:
         if not self._finish():
             return
         with self._room:
-            if not self._started and not self._down:  # the other side's close packet must be read all the same
+            # the other side's close packet must be read all the same
+            if not self._started and not self._down:
                 self._started = True
                 self._link.start(self._receive, self._ended)
         end()
@@ -137,13 +142,16 @@ class LinkTunnel:
             self._on_down(self)
 
     def _ended(self, error: Exception | None) -> None:
-        """Take the link's word that nothing more comes. To a graceful end it has answered with our own close packet."""
+        """Take the link's word that nothing more comes.
+
+        To a graceful end it has answered with our own close packet.
+        """
         consumer = self._consumer
         if self._finish() and consumer is not None:
             consumer.handle_close("" if error is None else _reason(error))
         if error is None:
             self._keep_watch()
-            self._link.outbox.when_below(0, self.abort)
+            self._link.outbox.on_drained_to(0, self.abort)
         else:
             self.abort()
 
@@ -171,7 +179,9 @@ class LinkTunnel:
             if not self._down:
                 if self._watch is not None:
                     self._timer.cancel(self._watch)
-                self._watch = self._timer.after(self._linger / _LOOKS, partial(self._look, size, looks - 1))
+                self._watch = self._timer.after(
+                    self._linger / _LOOKS, partial(self._look, size, looks - 1)
+                )
 
 
 def _reason(error: Exception) -> str:

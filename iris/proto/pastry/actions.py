@@ -1,10 +1,13 @@
-"""What the ring's core wants done: what `Maintenance` answers to each event, in this order. No counterpart in Go."""
+"""What the ring's core wants done: what `Maintenance` answers to each event, in this order.
+
+No counterpart in Go.
+"""
 
 from dataclasses import dataclass
 
 from iris.proto.pastry.peer import Peer
-from iris.proto.pastry.space import NodeId
-from iris.proto.pastry.wire import Header
+from iris.proto.wire.node_id import NodeId
+from iris.proto.wire.ring import Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,4 +86,16 @@ class Converged:
     """Nothing has changed for the quiet time."""
 
 
-Action = Send | Dial | Close | Abort | PeerFound | PeerGone | TableChanged | Joined | Settle | Wake | Converged
+Action = (
+    Send
+    | Dial
+    | Close
+    | Abort
+    | PeerFound
+    | PeerGone
+    | TableChanged
+    | Joined
+    | Settle
+    | Wake
+    | Converged
+)

@@ -1,16 +1,20 @@
-"""How a node becomes and stays part of the ring: events in, actions out. No I/O, no clock, no thread.
+"""How a node becomes and stays part of the ring: events in, actions out.
 
-Answers to Go's proto/pastry/maintenance.go, heart.go, the system packets of routing.go and proto.go, and the duplicate filter of
-handshake.go.
+No I/O, no clock, no thread.
 
-Two tables: `table` holds nodes that there is a session to, messages are routed by it; the target also holds those that are being dialled.
-A node comes into the target when the state of another one names it, and into the table when its session is there.
+Answers to Go's proto/pastry/maintenance.go, heart.go, the system packets of routing.go and
+proto.go, and the duplicate filter of handshake.go.
 
-Where this goes beyond Go, on the same wire: a node enters the table as soon as it is connected, not when the whole batch of dials is done;
-one that can't be reached is tried again a few times, and not each time that somebody names it; the answer to a `repair` counts whatever
-its version is, and ours has a new one, since Go would ignore one that it knows; a state is sent only to those for whom something in it has
-changed; each beat one of the direct neighbours is asked for its state, so that nothing that was missed stays missed; a node that lost
-everybody joins anew.
+Two tables: `table` holds nodes that there is a session to, messages are routed by it; the target
+also holds those that are being dialled. A node comes into the target when the state of another one
+names it, and into the table when its session is there.
+
+Where this goes beyond Go, on the same wire: a node enters the table as soon as it is connected, not
+when the whole batch of dials is done; one that can't be reached is tried again a few times, and not
+each time that somebody names it; the answer to a `repair` counts whatever its version is, and ours
+has a new one, since Go would ignore one that it knows; a state is sent only to those for whom
+something in it has changed; each beat one of the direct neighbours is asked for its state, so that
+nothing that was missed stays missed; a node that lost everybody joins anew.
 """
 
 from collections.abc import Iterable
@@ -19,7 +23,7 @@ from enum import Enum
 
 from iris.config import PastryConfig
 from iris.errors import ProtocolError
-from iris.heart import Heart
+from iris.heart import FailureDetector
 from iris.proto.pastry.actions import (
     Abort,
     Action,
@@ -35,12 +39,13 @@ from iris.proto.pastry.actions import (
     Wake,
 )
 from iris.proto.pastry.peer import Peer, keeps_old, usable
-from iris.proto.pastry.space import NodeId, parse_id, prefix, valid_id
 from iris.proto.pastry.table import RoutingTable
-from iris.proto.pastry.wire import Header, Op, State
+from iris.proto.wire.node_id import NodeId, parse_id, prefix, valid_id
+from iris.proto.wire.ring import Header, Op, State
 
 _GATHER = 0.25  # seconds that news wait at most for dials under way
-_LULL = 0.5  # seconds that a duplicate stays open: the other side may not have seen the one that stays
+# seconds that a duplicate stays open: the other side may not have seen the one that stays
+_LULL = 0.5
 _STATE_SIZE = 256  # nodes in one state; Go sends 25 at most
 _DIALS = 128  # ids being dialled at a time, on behalf of others
 _FOUND_DIALS = 3  # the same, found by bootstrap
@@ -61,7 +66,10 @@ class Membership(Enum):
 
 @dataclass(slots=True)
 class _Absent:
-    """A node that couldn't be reached, or has left (no addresses): not dialled before that beat, whoever names it."""
+    """A node that couldn't be reached, or has left (no addresses).
+
+    Not dialled before that beat, whoever names it.
+    """
 
     addresses: tuple[str, ...]
     due: int
@@ -81,13 +89,14 @@ class Maintenance:
         self._config = config
         self._target = self._announced = self._shown = self.table
         self._names: dict[str, Peer] = {}  # the links by decimal id, as states name them
-        self._refused: set[str] = set()  # decimal ids that the target `_refused_by` doesn't want: most of a state is no news
+        # decimal ids that the target `_refused_by` doesn't want: most of a state is no news
+        self._refused: set[str] = set()
         self._refused_by = self.table
         self._dialling: dict[NodeId, tuple[str, ...]] = {}
         self._found: set[NodeId] = set()  # those of them that bootstrap found
         self._backlog: dict[NodeId, str] = {}
         self._absent: dict[NodeId, _Absent] = {}
-        self._heart: Heart[NodeId] = Heart(config.kill_count)
+        self._heart: FailureDetector[NodeId] = FailureDetector(config.max_missed)
         self._beats = 0
         self._version = 1
         self._waking = False
@@ -142,7 +151,9 @@ class Maintenance:
     def _neighbours(self) -> list[NodeId]:
         """The leaves next to us on the ring, the one below first."""
         own = self.table.leaves.index(self.node_id)
-        return [leaf for leaf in self.table.leaves[max(0, own - 1) : own + 2] if leaf != self.node_id]
+        return [
+            leaf for leaf in self.table.leaves[max(0, own - 1) : own + 2] if leaf != self.node_id
+        ]
 
     def leave(self) -> list[Action]:
         """Say goodbye to everybody. They hang up; what they still send is routed."""
@@ -160,7 +171,10 @@ class Maintenance:
         return self._finish()
 
     def connected(self, peer: Peer, asked: NodeId | None = None) -> list[Action]:
-        """A session is there, and the peer has shown its id; for a dialled one, `asked` is whom we wanted."""
+        """A session is there, and the peer has shown its id.
+
+        For a dialled one, `asked` is whom we wanted.
+        """
         node = peer.node_id
         if asked is not None:
             self._dialled(asked)
@@ -206,7 +220,9 @@ class Maintenance:
         return self._finish()
 
     def ended(self, peer: Peer, why: str) -> list[Action]:
-        """A session is over, without a `close` having been said; `why` is empty when it ended gracefully.
+        """A session is over, without a `close` having been said.
+
+        `why` is empty when it ended gracefully.
 
         Where it was of use, it is dialled again: at once, or at the next beat if it hadn't lasted.
         """
@@ -232,7 +248,10 @@ class Maintenance:
     # System packets
 
     def packet(self, peer: Peer, header: Header) -> list[Action]:
-        """A system packet has arrived, maybe over a duplicate that is about to go. Raises: ProtocolError, nothing has changed then."""
+        """A system packet has arrived, maybe over a duplicate that is about to go. Raises.
+
+        ProtocolError, nothing has changed then.
+        """
         state, op = header.state, header.op
         if op == Op.EXCHANGE:
             self._handle_state(peer, _checked(state))
@@ -241,7 +260,8 @@ class Maintenance:
                 raise ProtocolError("join without an id")
             self._handle_join(peer, NodeId(header.dest), _checked(state), header)
         elif op == Op.REPAIR:
-            # WIRE: Go addresses it to the sender's id, so that it's sent back and both exchange their states. It's for us all the same
+            # WIRE: Go addresses it to the sender's id, so that it's sent back and both exchange
+            # their states. It's for us all the same
             self._version += 1
             self._send_state(self.links.get(peer.node_id, peer))
         elif op == Op.PASSIVE:
@@ -301,13 +321,23 @@ class Maintenance:
             self._send(self.links[hop], header)
 
     def _handle_passive(self, peer: Peer) -> None:
-        """Drop a session that neither side has a use for. One that is younger than a beat may be about to be used."""
-        if self.links.get(peer.node_id) is peer and not self._active(peer.node_id) and self._beats - peer.since >= 2:
+        """Drop a session that neither side has a use for.
+
+        One that is younger than a beat may be about to be used.
+        """
+        if (
+            self.links.get(peer.node_id) is peer
+            and not self._active(peer.node_id)
+            and self._beats - peer.since >= 2
+        ):
             self._lose(peer, "no use for each other", lost=False)
             self._actions.append(Close(peer))
 
     def _handle_close(self, peer: Peer) -> None:
-        """Let a peer go that is shutting down. Others may still name it for a while: that's no reason to dial it."""
+        """Let a peer go that is shutting down. Others may still name it for a while.
+
+        That's no reason to dial it.
+        """
         node = peer.node_id
         link = self.links.get(node)
         if link is not None:
@@ -323,7 +353,10 @@ class Maintenance:
         return node in self.table.active or node in self._target.active
 
     def _admit(self, nodes: list[NodeId]) -> None:
-        """Put connected nodes into the tables, as far as they fit. Both have seen all others that are known and connected."""
+        """Put connected nodes into the tables, as far as they fit.
+
+        Both have seen all others that are known and connected.
+        """
         same = self._target is self.table
         self.table = self.table.merged(nodes)
         self._target = self.table if same else self._target.merged(nodes)
@@ -333,7 +366,9 @@ class Maintenance:
         if not offers or self.membership is Membership.LEAVING:
             return
         target = self._target.merged(offers)
-        chosen = sorted(target.active & offers.keys(), key=lambda node: (node not in target.leaves, node))
+        chosen = sorted(
+            target.active & offers.keys(), key=lambda node: (node not in target.leaves, node)
+        )
         room = max(0, _DIALS - len(self._dialling))
         if len(chosen) > room:
             chosen = chosen[:room]
@@ -364,7 +399,10 @@ class Maintenance:
         return [node for node, peer in self.links.items() if peer.known]
 
     def _ask_around(self, node: NodeId, before: RoutingTable) -> None:
-        """Find those who can name a replacement: the leaves (the outermost ones know who comes next), those with the same row."""
+        """Find those who can name a replacement.
+
+        The leaves (the outermost ones know who comes next), those with the same row.
+        """
         ask: list[NodeId] = []
         if node in before.leaves or node in before.far:
             ask.extend(leaf for leaf in self.table.leaves if leaf != self.node_id)
@@ -389,21 +427,32 @@ class Maintenance:
     def _unreachable(self, node: NodeId, addresses: tuple[str, ...]) -> None:
         self._remember_absent(node, addresses)
         if node in self._target.leaves:  # in its favour others may have been passed over
-            self._asked.update((self.links[leaf], None) for leaf in self.table.leaves if leaf != self.node_id)
+            self._asked.update(
+                (self.links[leaf], None) for leaf in self.table.leaves if leaf != self.node_id
+            )
         self._drop_target(node)
 
     def _remember_absent(self, node: NodeId, addresses: tuple[str, ...]) -> None:
         entry = self._absent.pop(node, None) or _Absent((), 0, 0)
         entry.addresses = addresses = usable(addresses, self.addresses)
-        entry.due = self._beats + (1 << entry.attempts if addresses else self._config.kill_count + 1)
+        entry.due = self._beats + (
+            1 << entry.attempts if addresses else self._config.max_missed + 1
+        )
         entry.attempts += 1
         self._absent[node] = entry
         if len(self._absent) > _ABSENT:
             del self._absent[next(iter(self._absent))]
 
     def _retry(self) -> None:
-        """Try once more those whose time has come, and forget those who stay away. They aren't in the target: most are dead."""
-        for node in [node for node, entry in self._absent.items() if entry.due <= self._beats and node not in self._dialling]:
+        """Try once more those whose time has come, and forget those who stay away.
+
+        They aren't in the target: most are dead.
+        """
+        for node in [
+            node
+            for node, entry in self._absent.items()
+            if entry.due <= self._beats and node not in self._dialling
+        ]:
             entry = self._absent[node]
             if entry.addresses and entry.attempts <= _ATTEMPTS and self._target.wants(node):
                 self._dial(node, entry.addresses)
@@ -411,12 +460,20 @@ class Maintenance:
                 del self._absent[node]
 
     def _take_backlog(self) -> None:
-        """Dial some of those that bootstrap found: a few at a time, since the first one brings the others."""
+        """Dial some of those that bootstrap found.
+
+        A few at a time, since the first one brings the others.
+        """
         while self._backlog and len(self._found) < _FOUND_DIALS:
             node = next(iter(self._backlog))
             addresses = usable((self._backlog.pop(node),), self.addresses)
-            absent = self._absent.get(node)  # who couldn't be reached may be back, since it answers; who has left isn't
-            busy = node in self.links or node in self._dialling or (absent is not None and not absent.addresses)
+            # who couldn't be reached may be back, since it answers; who has left isn't
+            absent = self._absent.get(node)
+            busy = (
+                node in self.links
+                or node in self._dialling
+                or (absent is not None and not absent.addresses)
+            )
             if addresses and not busy and self._target.wants(node):
                 self._found.add(node)
                 self._dial(node, addresses)
@@ -453,7 +510,10 @@ class Maintenance:
             self._actions.append(Joined())
             rows, everybody = set(), True
         else:
-            rows, everybody = table.gained_rows(before), not {*table.leaves, *table.far} <= {*before.leaves, *before.far}
+            rows, everybody = (
+                table.gained_rows(before),
+                not {*table.leaves, *table.far} <= {*before.leaves, *before.far},
+            )
             if not rows and not everybody:
                 return  # who was lost, the others see for themselves
         self._version += 1
@@ -477,11 +537,13 @@ class Maintenance:
             self._actions.append(Settle(self._config.converged_quiet))
         if self._asked:
             for peer in self._asked:
-                # WIRE: Go asks with its own id as destination (proto/pastry/proto.go, sendRepair); Go answers the receiver's just as
-                # well, and doesn't send it back
+                # WIRE: Go asks with its own id as destination (proto/pastry/proto.go, sendRepair);
+                # Go answers the receiver's just as well, and doesn't send it back
                 if self.links.get(peer.node_id) is peer:
                     self._send(peer, Header(op=Op.REPAIR, dest=peer.node_id))
-                    peer.version = 0  # Go's answer has the version that we know, and what wasn't wanted then may be now
+                    # Go's answer has the version that we know, and what wasn't wanted then may be
+                    # now
+                    peer.version = 0
             self._asked.clear()
         if self.table is not self._announced:
             if not self._dialling:

@@ -1,10 +1,12 @@
 """The ring, as the rest of the node sees it: boot, send, leave.
 
-Shell; answers to Go's proto/pastry/overlay.go and to the threads of its maintenance.go and heart.go. What it does is decided by
-`Maintenance` (who is in the ring) and `Router` (where a message goes); here are the listeners, the bootstrappers, and the thread
-`pastry-maintenance`, which alone touches the core. A message is routed by the thread that brings it.
+Shell; answers to Go's proto/pastry/overlay.go and to the threads of its maintenance.go and
+heart.go. What it does is decided by `Maintenance` (who is in the ring) and `Router` (where a
+message goes); here are the listeners, the bootstrappers, and the thread `pastry-maintenance`, which
+alone touches the core. A message is routed by the thread that brings it.
 
-Lock order: the queue's lock and that of `Sessions` are leaves: nothing is called with one of them held.
+Lock order: the queue's lock and that of `Sessions` are leaves: nothing is called with one of them
+held.
 """
 
 import logging
@@ -19,22 +21,35 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from iris.compiling import caused
 from iris.config import Config
 from iris.errors import ConfigError, IrisError, LimitReached, LinkClosed, ProtocolError, StateError
-from iris.netif import Interface
-from iris.outbox import Batch
-from iris.proto.bootstrap.bootstrap import Bootstrapper
-from iris.proto.message import Entropy, Message
-from iris.proto.pastry.actions import Abort, Action, Close, Converged, Dial, Joined, PeerFound, PeerGone, Send, Settle, TableChanged, Wake
+from iris.proto.bootstrap.subnet import Bootstrapper
+from iris.proto.pastry.actions import (
+    Abort,
+    Action,
+    Close,
+    Converged,
+    Dial,
+    Joined,
+    PeerFound,
+    PeerGone,
+    Send,
+    Settle,
+    TableChanged,
+    Wake,
+)
 from iris.proto.pastry.maintenance import Maintenance
 from iris.proto.pastry.peer import Peer
 from iris.proto.pastry.routing import Application, Router
 from iris.proto.pastry.sessions import Session, Sessions
-from iris.proto.pastry.space import NodeId, random_id
-from iris.proto.pastry.wire import Header
-from iris.proto.session.session import Listener, Strangers, dial
-from iris.timer import Deadline, Timer
+from iris.proto.session.session import KeyMismatchReporter, Listener, dial
+from iris.proto.wire.message import Entropy, Message
+from iris.proto.wire.node_id import NodeId, random_id
+from iris.proto.wire.ring import Header
+from iris.runtime.compiling import with_cause
+from iris.runtime.interfaces import Interface
+from iris.runtime.send_buffer import Batch
+from iris.runtime.timer import Deadline, Timer
 
 __all__ = ["Application", "Overlay"]
 
@@ -54,7 +69,10 @@ class _Door(Protocol):
 
 
 class Overlay:
-    """One node of the ring. Owns its listeners, bootstrappers, sessions, and the thread `pastry-maintenance`."""
+    """One node of the ring.
+
+    Owns its listeners, bootstrappers, sessions, and the thread `pastry-maintenance`.
+    """
 
     def __init__(
         self,
@@ -69,13 +87,22 @@ class Overlay:
         entropy: Entropy = os.urandom,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Draw an id; nothing happens before `boot`. What a user may want to read is logged, from INFO up."""
+        """Draw an id; nothing happens before `boot`.
+
+        What a user may want to read is logged, from INFO up.
+        """
         self.node_id = random_id(entropy)
         self._network, self._key, self._interfaces = network, key, interfaces
-        self._app, self._config, self._timer, self._rng, self._entropy = app, config, timer, rng, entropy
+        self._app, self._config, self._timer, self._rng, self._entropy = (
+            app,
+            config,
+            timer,
+            rng,
+            entropy,
+        )
         self._clock = clock
         self._booted: float | None = clock()  # None: it is known how long it took to converge
-        self._strangers = Strangers(network)
+        self._strangers = KeyMismatchReporter(network)
         self._core = Maintenance(self.node_id, (), config.pastry)
         self._router = Router(self._core, app, self._transmit)
         self._sessions = Sessions(
@@ -91,14 +118,19 @@ class Overlay:
         self._bootstrappers: list[Bootstrapper] = []
         self._doors: list[_Door] = []  # both of these, in the order they were made
         self._wake = threading.Condition(threading.Lock())
-        self._events: deque[Event] = deque()  # as many as there are sessions, dials and deadlines; the others are counted
+        # as many as there are sessions, dials and deadlines; the others are counted
+        self._events: deque[Event] = deque()
         self._found_pending = 0  # of them: nodes found by bootstrap
         self._stopping = self._leaving = False
-        self._runner = threading.Thread(target=self._maintain, name="pastry-maintenance", daemon=True)
-        self._ticking = False  # a beat is in the queue: being late must not make the others look silent
+        self._runner = threading.Thread(
+            target=self._maintain, name="pastry-maintenance", daemon=True
+        )
+        # a beat is in the queue: being late must not make the others look silent
+        self._ticking = False
         self._quiet: Deadline | None = None
         self._alone = threading.Event()  # leaving, and everybody has hung up
-        self.converged = threading.Event()  # nothing has changed for the quiet time, or the node is closed
+        # nothing has changed for the quiet time, or the node is closed
+        self.converged = threading.Event()
         self.unsent = 0  # messages to peers that take nothing, dropped
 
     # What the rest of the node uses
@@ -116,14 +148,24 @@ class Overlay:
     def peers(self) -> dict[NodeId, tuple[str, ...]]:
         """The nodes that this one needs for its routing, and where they listen."""
         active = self._core.table.active
-        return {peer.node_id: peer.addresses for peer in list(self._core.links.values()) if peer.node_id in active}
+        return {
+            peer.node_id: peer.addresses
+            for peer in list(self._core.links.values())
+            if peer.node_id in active
+        }
 
     def send(self, dest: NodeId, message: Message) -> None:
-        """Route a message from here. Runs to completion in this thread; what is for this node is delivered before it returns."""
+        """Route a message from here. Runs to completion in this thread.
+
+        What is for this node is delivered before it returns.
+        """
         self._router.route(dest, message)
 
     def boot(self) -> None:
-        """Listen, search, and join whom we find; returns at once. Raises: ConfigError when no interface can be used."""
+        """Listen, search, and join whom we find; returns at once. Raises.
+
+        ConfigError when no interface can be used.
+        """
         trouble: Exception | None = None
         places = []
         for interface in self._interfaces:
@@ -131,11 +173,20 @@ class Overlay:
                 places.append(self._open(interface))
             except (OSError, ConfigError) as exc:
                 trouble = exc
-                _log.warning("the interface %s (%s) can't be used: %s", interface.name, interface.address, exc)
+                _log.warning(
+                    "the interface %s (%s) can't be used: %s",
+                    interface.name,
+                    interface.address,
+                    exc,
+                )
         if not self._bootstrappers:
             self._close_doors()
-            raise caused(ConfigError(f"no interface can be used: {trouble or 'there is none'}"), trouble) from trouble
-        self._sessions.addresses = sorted("{}:{}".format(*listener.address) for listener in self._listeners)
+            raise with_cause(
+                ConfigError(f"no interface can be used: {trouble or 'there is none'}"), trouble
+            ) from trouble
+        self._sessions.addresses = sorted(
+            "{}:{}".format(*listener.address) for listener in self._listeners
+        )
         self._core.addresses = self._sessions.addresses
         _log.info("meeting other nodes on %s", ", ".join(places))
         self._booted = self._clock()
@@ -175,7 +226,9 @@ class Overlay:
         return f"{interface.name} ({interface.address}, ports TCP {listener.address[1]} and UDP {bootstrapper.address[1]})"
 
     def leave(self, timeout: float | None = None) -> None:
-        """Say goodbye to all peers, and wait until they have hung up, `timeout` or `close_timeout` seconds at most. Idempotent."""
+        """Say goodbye to all peers, and wait until they have hung up, `timeout` or `close_timeout`
+        seconds at most. Idempotent.
+        """
         with self._wake:
             if self._leaving or self._runner.ident is None:
                 return
@@ -192,9 +245,13 @@ class Overlay:
         return actions
 
     def close(self, timeout: float | None = None) -> None:
-        """Leave, if that wasn't done, and end everything, in `timeout` seconds or what is usual. Idempotent; not from own threads."""
+        """Leave, if that wasn't done, and end everything, in `timeout` seconds or what is usual.
+
+        Idempotent; not from own threads.
+        """
         usual = self._config.pastry.close_timeout
-        share = usual if timeout is None else min(usual, timeout / 3)  # one for leaving, two for closing
+        # one for leaving, two for closing
+        share = usual if timeout is None else min(usual, timeout / 3)
         self.leave(share)
         with self._wake:
             self._stopping = True
@@ -209,15 +266,25 @@ class Overlay:
             try:
                 self._doors.pop().close()
             except IrisError:
-                _log.exception("a listener or bootstrapper didn't close")  # and the others still have to
+                # and the others still have to
+                _log.exception("a listener or bootstrapper didn't close")
 
     # What comes from elsewhere, on any thread
 
     def _connect(self, address: tuple[str, int]) -> Session:
-        return dial(address, self._key, session=self._config.session, limits=self._config.limits, strangers=self._strangers)
+        return dial(
+            address,
+            self._key,
+            session=self._config.session,
+            limits=self._config.limits,
+            strangers=self._strangers,
+        )
 
     def _found(self, node: int, address: tuple[str, int], is_response: bool) -> None:
-        """Bootstrap has heard of a node. Only who answers is dialled: it will dial whom it has asked, if it wants to."""
+        """Bootstrap has heard of a node. Only who answers is dialled.
+
+        It will dial whom it has asked, if it wants to.
+        """
         if not is_response:
             return
         with self._wake:
@@ -233,7 +300,10 @@ class Overlay:
         self._post(partial(self._core.failed, node))
 
     def _receiver(self, peer: Peer) -> Callable[[Message], None]:
-        """What takes a peer's messages: the hot path. A ProtocolError ends the link that brought the message."""
+        """What takes a peer's messages: the hot path.
+
+        A ProtocolError ends the link that brought the message.
+        """
         node, route = peer.node_id, self._router.receive
 
         def receive(message: Message) -> None:
@@ -255,7 +325,13 @@ class Overlay:
             self._sessions.close(peer.session)  # the other link may still bring something
             return
         why = str(error) or type(error).__name__
-        self._post(partial(self._core.reject if isinstance(error, ProtocolError) else self._core.ended, peer, why))
+        self._post(
+            partial(
+                self._core.reject if isinstance(error, ProtocolError) else self._core.ended,
+                peer,
+                why,
+            )
+        )
         self._sessions.abort(peer.session)
 
     def _transmit(self, peer: Peer, message: Message) -> bool:
@@ -310,10 +386,14 @@ class Overlay:
         return self._core.tick()
 
     def _connected(self, peer: Peer, asked: NodeId | None) -> list[Action]:
-        """Start a session before the core sees it: nothing that it brings can be ahead of it in the queue."""
+        """Start a session before the core sees it.
+
+        Nothing that it brings can be ahead of it in the queue.
+        """
         try:
             peer.session.start(self._receiver(peer), partial(self._ended, peer))
-        except (StateError, RuntimeError) as exc:  # it was cut meanwhile, or there are no more threads to be had
+        # it was cut meanwhile, or there are no more threads to be had
+        except (StateError, RuntimeError) as exc:
             _log.warning("the session with node %010x can't begin: %s", peer.node_id, exc)
             self._sessions.abort(peer.session)
             return self._core.failed(asked) if asked is not None else []
@@ -343,7 +423,8 @@ class Overlay:
             try:
                 self._do(action)
             except Exception:
-                _log.exception("%s couldn't be done", type(action).__name__)  # our bug, or that of the layer above
+                # our bug, or that of the layer above
+                _log.exception("%s couldn't be done", type(action).__name__)
 
     def _do(self, action: Action) -> None:
         if isinstance(action, Send):
@@ -375,7 +456,12 @@ class Overlay:
     def _peer_gone(self, action: PeerGone) -> None:
         peer, why = action.peer, action.why
         if not action.lost or self._leaving:
-            _log.debug("disconnected from node %010x at %s: %s", peer.node_id, peer.remote, why or "it closed the session")
+            _log.debug(
+                "disconnected from node %010x at %s: %s",
+                peer.node_id,
+                peer.remote,
+                why or "it closed the session",
+            )
         elif why:
             _log.warning("lost node %010x at %s: %s", peer.node_id, peer.remote, why)
             self._sessions.said(peer.node_id)  # trying to reach it again is no news

@@ -1,7 +1,9 @@
-"""A connection to another node of the ring: the record, which of two survives, and which addresses are worth a dial.
+"""A connection to another node of the ring.
 
-Answers to Go's proto/pastry/peer.go, the duplicate filter of handshake.go, and the address handling of maintenance.go. No I/O: the
-session is carried along, the shell in overlay.py uses it.
+The record, which of two survives, and which addresses are worth a dial.
+
+Answers to Go's proto/pastry/peer.go, the duplicate filter of handshake.go, and the address handling
+of maintenance.go. No I/O: the session is carried along, the shell in overlay.py uses it.
 """
 
 from collections.abc import Collection, Iterable
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
-from iris.proto.pastry.space import NodeId
+from iris.proto.wire.node_id import NodeId
 
 _ADDRESSES = 16  # of one node that are looked at; a node has one for every interface
 _BROADCAST = IPv4Address("255.255.255.255")
@@ -17,9 +19,12 @@ _BROADCAST = IPv4Address("255.255.255.255")
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """One connection to a node that has shown its id. A node may have several for a moment; the core keeps one.
+    """One connection to a node that has shown its id. A node may have several for a moment.
 
-    addresses: where it listens; local, remote: both ends of the control link; all "ip:port". dialled: by us.
+    The core keeps one.
+
+    addresses: where it listens; local, remote: both ends of the control link; all "ip:port".
+    dialled: by us.
     """
 
     node_id: NodeId
@@ -37,12 +42,15 @@ class Peer:
 
 
 def keeps_old(own: NodeId, old: Peer, new: Peer) -> bool:
-    """Of two connections to one node, whether the one that was there first is kept. Both ends come to the same choice.
+    """Of two connections to one node, whether the one that was there first is kept.
+
+    Both ends come to the same choice.
 
     The rules, of which the first that fits decides; addresses are compared as text.
     """
     # WIRE: Go proto/pastry/handshake.go (dedup); 1 to 3 as there
-    # 1. one end is the same, so both were made in the same direction: the lower address at the end that differs
+    # 1. one end is the same, so both were made in the same direction: the lower address at the end
+    # that differs
     if old.local == new.local:
         return old.remote < new.remote
     if old.remote == new.remote:
@@ -51,8 +59,8 @@ def keeps_old(own: NodeId, old: Peer, new: Peer) -> bool:
     old_hosts, new_hosts = _hosts(old), _hosts(new)
     if old_hosts == new_hosts:
         return _direction(old) < _direction(new)
-    # 3. different networks: the lower host. Go's ends look at their own one each, and may disagree; we look at the end of the lower
-    # id first, which gives the same wherever Go's ends agree
+    # 3. different networks: the lower host. Go's ends look at their own one each, and may disagree;
+    # we look at the end of the lower id first, which gives the same wherever Go's ends agree
     if own > new.node_id:
         old_hosts, new_hosts = old_hosts[::-1], new_hosts[::-1]
     return old_hosts < new_hosts
@@ -84,13 +92,18 @@ def parse_address(text: str) -> tuple[str, int] | None:
 def usable(addresses: Iterable[str], own: Collection[str]) -> tuple[str, ...]:
     """Those of a peer's addresses that may be dialled, each once.
 
-    Refused: malformed ones, our own, loopback unless we are there ourselves, and what nobody can listen on.
+    Refused: malformed ones, our own, loopback unless we are there ourselves, and what nobody can
+    listen on.
     """
     on_loopback = any(address.startswith("127.") for address in own)
     chosen: dict[str, None] = {}
     for text in list(addresses)[:_ADDRESSES]:
         parsed = parse_address(text)
-        if parsed is None or text in own or (not on_loopback and IPv4Address(parsed[0]).is_loopback):
+        if (
+            parsed is None
+            or text in own
+            or (not on_loopback and IPv4Address(parsed[0]).is_loopback)
+        ):
             continue
         chosen["{}:{}".format(*parsed)] = None
     return tuple(chosen)

@@ -1,28 +1,37 @@
-"""Messages of the layer above on their way: to it, or on to the next node. The hot path of the ring.
+"""Messages of the layer above on their way: to it, or on to the next node.
 
-Answers to the routing half of Go's proto/pastry/routing.go. No I/O: `transmit` is the shell's. Runs in whatever thread brings the message,
-on the snapshot of the routing table that is valid at that moment; takes no lock.
+The hot path of the ring.
+
+Answers to the routing half of Go's proto/pastry/routing.go. No I/O: `transmit` is the shell's. Runs
+in whatever thread brings the message, on the snapshot of the routing table that is valid at that
+moment; takes no lock.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
 from iris.errors import ProtocolError
-from iris.proto.message import Message
 from iris.proto.pastry.maintenance import Maintenance
 from iris.proto.pastry.peer import Peer
-from iris.proto.pastry.space import BITS, NodeId
-from iris.proto.pastry.wire import Header
+from iris.proto.wire.message import Message
+from iris.proto.wire.node_id import BITS, NodeId
+from iris.proto.wire.ring import Header
 
 
 class Application(Protocol):
     """The layer above. Called from any thread, without a lock; must not wait."""
 
     def deliver(self, message: Message, key: NodeId) -> None:
-        """Take a message whose key this node is closest to; `message.meta` is the layer's own header."""
+        """Take a message whose key this node is closest to.
+
+        `message.meta` is the layer's own header.
+        """
 
     def forward(self, message: Message, key: NodeId, hop: NodeId) -> bool:
-        """See a message that is about to go on to `hop`; may replace `message.meta`, or swallow it (False)."""
+        """See a message that is about to go on to `hop`.
+
+        May replace `message.meta`, or swallow it (False).
+        """
 
     def peer_lost(self, peer: NodeId) -> None:
         """A node has left, or its session broke."""
@@ -34,14 +43,19 @@ class Application(Protocol):
 class Router:
     """Core: the way of a message through one node."""
 
-    def __init__(self, core: Maintenance, app: Application, transmit: Callable[[Peer, Message], bool]) -> None:
+    def __init__(
+        self, core: Maintenance, app: Application, transmit: Callable[[Peer, Message], bool]
+    ) -> None:
         """`transmit` sends a wrapped message to a peer; False when that session is gone."""
         self._core, self._transmit = core, transmit
         self._links_get = core.links.get
         self._deliver, self._forward = app.deliver, app.forward
 
     def receive(self, header: Header, message: Message, source: NodeId) -> None:
-        """Route a message of the layer above that a peer sent. Raises: ProtocolError, also what the layer above raises."""
+        """Route a message of the layer above that a peer sent. Raises.
+
+        ProtocolError, also what the layer above raises.
+        """
         dest = header.dest
         if dest is None or dest >> BITS:
             raise ProtocolError("message without a valid destination")
@@ -51,7 +65,8 @@ class Router:
     def route(self, dest: NodeId, message: Message, source: NodeId | None = None) -> None:
         """Bring a message a step further.
 
-        It never goes straight back to where it came from: two nodes with different views would play ping-pong with it (Go's do).
+        It never goes straight back to where it came from: two nodes with different views would play
+        ping-pong with it (Go's do).
         """
         hop = self._core.table.next_hop(dest)
         if hop is None or hop == source:
@@ -62,8 +77,13 @@ class Router:
             if peer is None or not self._transmit(peer, wrapped):
                 self._detour(dest, message, wrapped, {hop, source})
 
-    def _detour(self, dest: NodeId, message: Message, wrapped: Message, avoid: set[NodeId | None]) -> None:
-        """The next node has gone and maintenance doesn't know yet: find a way without it, rather than lose the message."""
+    def _detour(
+        self, dest: NodeId, message: Message, wrapped: Message, avoid: set[NodeId | None]
+    ) -> None:
+        """The next node has gone and maintenance doesn't know yet.
+
+        Find a way without it, rather than lose the message.
+        """
         while True:
             nodes = [node for node in avoid if node is not None]
             hop = self._core.table.without(nodes).next_hop(dest)

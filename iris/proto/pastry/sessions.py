@@ -1,8 +1,12 @@
-"""Sessions of a node with its peers, from the dial to the hang-up: who is at the other end is told and asked here.
+"""Sessions of a node with its peers, from the dial to the hang-up.
 
-Shell; answers to Go's proto/pastry/handshake.go, but for the duplicate filter. Dials run on at most `Limits.peer_handshakes` threads
-`pastry-dial`, each of which lives as long as there is something to dial; accepted sessions introduce themselves on the thread that the
-listener brings them on. A graceful close waits for the other side, on a thread `pastry-close` of its own: there is one per session at most.
+Who is at the other end is told and asked here.
+
+Shell; answers to Go's proto/pastry/handshake.go, but for the duplicate filter. Dials run on at most
+`Limits.peer_handshakes` threads `pastry-dial`, each of which lives as long as there is something to
+dial; accepted sessions introduce themselves on the thread that the listener brings them on. A
+graceful close waits for the other side, on a thread `pastry-close` of its own: there is one per
+session at most.
 
 Lock order: none is taken with this one held; nothing is called back or waited for with it.
 """
@@ -16,12 +20,12 @@ from typing import Protocol
 
 from iris.config import Config
 from iris.errors import IrisError, LinkClosed, ProtocolError
-from iris.proto.link import Link
-from iris.proto.message import Message
+from iris.proto.link.link import Link
 from iris.proto.pastry.actions import Dial
 from iris.proto.pastry.peer import Peer, parse_address
-from iris.proto.pastry.space import NodeId, valid_id
-from iris.proto.pastry.wire import InitPacket
+from iris.proto.wire.message import Message
+from iris.proto.wire.node_id import NodeId, valid_id
+from iris.proto.wire.ring import InitPacket
 
 _ADDRESSES = 16  # of a peer that are remembered
 _SAY_AGAIN = 60.0  # seconds between two lines about the same absent node
@@ -36,7 +40,9 @@ class Session(Protocol):
     local: str
     remote: str
 
-    def start(self, on_message: Callable[[Message], None], on_end: Callable[[Exception | None], None]) -> None:
+    def start(
+        self, on_message: Callable[[Message], None], on_end: Callable[[Exception | None], None]
+    ) -> None:
         """Receive from now on."""
 
     def send(self, message: Message) -> None:
@@ -66,10 +72,14 @@ class Sessions:
         on_failed: Callable[[NodeId], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`connect` dials; `linked` tells whether there is a session already, which makes a dial that waited for its turn pointless.
+        """`connect` dials.
 
-        A peer that has introduced itself is reported with on_peer(peer, whom we dialled or None), its session not started yet; a dial that
-        came to nothing with on_failed; both from any thread.
+        `linked` tells whether there is a session already, which makes a dial that waited for its
+        turn pointless.
+
+        A peer that has introduced itself is reported with on_peer(peer, whom we dialled or None),
+        its session not started yet; a dial that came to nothing with on_failed; both from any
+        thread.
         """
         self._node_id, self._connect, self._config, self._clock = node_id, connect, config, clock
         self._linked, self._on_peer, self._on_failed = linked, on_peer, on_failed
@@ -87,7 +97,10 @@ class Sessions:
     # Dialling and accepting
 
     def dial(self, dial: Dial) -> None:
-        """Connect to a node, as soon as it's its turn. The queue is as long as the core lets it become."""
+        """Connect to a node, as soon as it's its turn.
+
+        The queue is as long as the core lets it become.
+        """
         with self._lock:
             if self._stop.is_set():
                 return
@@ -117,7 +130,8 @@ class Sessions:
                 if not self._linked(dial.node_id):
                     peer = self._dial_one(dial)
             except Exception:
-                _log.exception("dialling %010x failed", dial.node_id)  # our bug; the core must hear of it all the same
+                # our bug; the core must hear of it all the same
+                _log.exception("dialling %010x failed", dial.node_id)
             if peer is not None:
                 self._on_peer(peer, dial.node_id)
             else:
@@ -139,7 +153,10 @@ class Sessions:
         return None
 
     def said(self, node: NodeId) -> bool:
-        """Note that something is said about its absence. Returns: whether that is news, as nothing was for a while."""
+        """Note that something is said about its absence. Returns.
+
+        Whether that is news, as nothing was for a while.
+        """
         now = self._clock()
         with self._lock:
             self._said = {other: at for other, at in self._said.items() if now - at < _SAY_AGAIN}
@@ -148,7 +165,10 @@ class Sessions:
         return news
 
     def accept(self, session: Session) -> None:
-        """Take a session that a listener brings; returns when the peer has introduced itself, or was dropped."""
+        """Take a session that a listener brings.
+
+        Returns when the peer has introduced itself, or was dropped.
+        """
         try:
             peer = self._introduce(session, dialled=False)
         except IrisError as exc:
@@ -157,7 +177,10 @@ class Sessions:
             self._on_peer(peer, None)
 
     def _introduce(self, session: Session, *, dialled: bool) -> Peer:
-        """Tell the other side who we are, and learn who it is. Raises: IrisError, and the session is gone."""
+        """Tell the other side who we are, and learn who it is. Raises.
+
+        IrisError, and the session is gone.
+        """
         with self._lock:
             self._sessions.add(session)
             self._strangers.add(session)
@@ -166,7 +189,9 @@ class Sessions:
             if stopped:
                 raise LinkClosed("this node is shutting down")
             deadline = self._clock() + self._config.pastry.init_timeout
-            session.control.send_direct(Message(InitPacket(self._node_id, self.addresses)), deadline)
+            session.control.send_direct(
+                Message(InitPacket(self._node_id, self.addresses)), deadline
+            )
             init = session.control.recv_direct(deadline).meta
             if not isinstance(init, InitPacket) or not valid_id(init.id):
                 raise ProtocolError("it didn't introduce itself")
@@ -177,7 +202,9 @@ class Sessions:
             with self._lock:
                 self._strangers.discard(session)
         assert init.id is not None
-        addresses = tuple(text for text in init.addrs[:_ADDRESSES] if parse_address(text) is not None)
+        addresses = tuple(
+            text for text in init.addrs[:_ADDRESSES] if parse_address(text) is not None
+        )
         return Peer(NodeId(init.id), addresses, session.local, session.remote, dialled, session)
 
     # The end
@@ -218,7 +245,9 @@ class Sessions:
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         try:
-            with self._lock:  # so that nobody joins it before it has started, and it doesn't end before it's in the set
+            # so that nobody joins it before it has started, and it doesn't end before it's in the
+            # set
+            with self._lock:
                 thread.start()
                 self._threads.add(thread)
         except RuntimeError as exc:
@@ -236,7 +265,9 @@ class Sessions:
             session.abort()
 
     def close_all(self, timeout: float) -> None:
-        """Close what is left gracefully, as far as it takes less than `timeout` seconds, and cut the rest. Not from own threads."""
+        """Close what is left gracefully, as far as it takes less than `timeout` seconds, and cut
+        the rest. Not from own threads.
+        """
         self.stop()
         with self._lock:
             sessions = list(self._sessions)
@@ -247,7 +278,8 @@ class Sessions:
             sessions = list(self._sessions)
         for session in sessions:
             self.abort(session)
-        self._join(timeout)  # a dial may be in the middle of a handshake: it ends by itself, and drops what it got
+        # a dial may be in the middle of a handshake: it ends by itself, and drops what it got
+        self._join(timeout)
 
     def _join(self, timeout: float) -> None:
         deadline = self._clock() + timeout

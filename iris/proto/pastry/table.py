@@ -1,18 +1,32 @@
-"""The routing state of one node as an immutable snapshot: leaf set and routing table, and where a message goes next.
+"""The routing state of one node as an immutable snapshot.
 
-Answers to Go's proto/pastry/table.go, the choice of the next hop in routing.go, and the merging half of maintenance.go. Two things are
-better: a key beyond the last leaf of a side where all nodes are known goes to the closest node known (Go may bounce it between two
-nodes for ever), and of several nodes that are closer to a key the closest is taken, not the first.
+Leaf set and routing table, and where a message goes next.
 
-How routing arrives: while the leaf sets are right, a node that isn't the closest to a key always knows one with at least as long a
-common prefix that is closer, if only its own outermost leaf on that side. Missing table cells cost hops, no correctness.
+Answers to Go's proto/pastry/table.go, the choice of the next hop in routing.go, and the merging
+half of maintenance.go. Two things are better: a key beyond the last leaf of a side where all nodes
+are known goes to the closest node known (Go may bounce it between two nodes for ever), and of
+several nodes that are closer to a key the closest is taken, not the first.
+
+How routing arrives: while the leaf sets are right, a node that isn't the closest to a key always
+knows one with at least as long a common prefix that is closer, if only its own outermost leaf on
+that side. Missing table cells cost hops, no correctness.
 """
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from iris.proto.pastry.space import BITS, COLUMNS, DIGIT_BITS, HALF, MODULO, ROWS, NodeId, delta, distance
+from iris.proto.wire.node_id import (
+    BITS,
+    COLUMNS,
+    DIGIT_BITS,
+    HALF,
+    MODULO,
+    ROWS,
+    NodeId,
+    delta,
+    distance,
+)
 
 _EMPTY: tuple[NodeId | None, ...] = (None,) * (ROWS * COLUMNS)
 _TOP: Final = BITS - DIGIT_BITS  # bits below the first digit
@@ -25,12 +39,18 @@ def _cell(origin: NodeId, node: NodeId) -> int:
 
 
 class RoutingTable:
-    """Who is known, seen from `origin`. Immutable; `merged` and `without` return `self` when they change nothing.
+    """Who is known, seen from `origin`. Immutable.
 
-    leaves: nearest ids along the ring, own one included: up to half of the leaf set below it, one less than half above.
-    cells: row after row, an id or None; the row is the number of digits shared with `origin`, the column the next digit.
-    far: where the half of the ring above us has less leaves than there is room for, so we know all of it, the node that comes next after
-        it; the same below. Without them, who is closest to a key over there can't be told. Go has no such thing, and may be wrong.
+    `merged` and `without` return `self` when they change nothing.
+
+    leaves: nearest ids along the ring, own one included: up to half of the leaf set below it, one
+        less than half above.
+    cells: row after row, an id or None; the row is the number of digits shared with `origin`, the
+        column the next digit.
+    far: where the half of the ring above us has less leaves than there is room for, so we know all
+        of it, the node that comes next after
+        it; the same below. Without them, who is closest to a key over there can't be told. Go has
+        no such thing, and may be wrong.
     active: all ids in any of these, without the own one.
     """
 
@@ -52,7 +72,13 @@ class RoutingTable:
         "origin",
     )
 
-    def __init__(self, origin: NodeId, leaf_set: int = 8, leaves: Iterable[NodeId] = (), cells: tuple[NodeId | None, ...] = _EMPTY) -> None:
+    def __init__(
+        self,
+        origin: NodeId,
+        leaf_set: int = 8,
+        leaves: Iterable[NodeId] = (),
+        cells: tuple[NodeId | None, ...] = _EMPTY,
+    ) -> None:
         """Take any `leaves`; the nearest of them stay, and the farthest where there are too few."""
         self.origin = origin
         self._half = half = leaf_set // 2
@@ -103,11 +129,18 @@ class RoutingTable:
         return self._nearest(row, dest)
 
     def _nearest(self, row: int, dest: NodeId) -> NodeId | None:
-        """The closest to `dest` of those that share `row` digits with us, and so with it; None when that's us."""
+        """The closest to `dest` of those that share `row` digits with us, and so with it.
+
+        None when that's us.
+        """
         near = self._near.get(row)
         if near is None:
             shift = BITS - row * DIGIT_BITS
-            near = sorted(node for node in (self.origin, *self.active) if node >> shift == self.origin >> shift)
+            near = sorted(
+                node
+                for node in (self.origin, *self.active)
+                if node >> shift == self.origin >> shift
+            )
             self._near[row] = near
         at = bisect_left(near, dest)
         below, above = near[at - 1], near[at % len(near)]
@@ -115,19 +148,29 @@ class RoutingTable:
         return None if best == self.origin else best
 
     def _is_near(self, way: int) -> bool:
-        """Whether a node at that delta would become a leaf, or a far one, unless it is that already."""
+        """Whether a node at that delta would become a leaf, or a far one, unless it is that
+        already.
+        """
         if way < 0:
             return self._sparse_low or way > self._low or (self._sparse_high and way < self._lowest)
         return self._sparse_high or way < self._high or (self._sparse_low and way > self._highest)
 
     def wants(self, node: NodeId) -> bool:
-        """Whether a node would improve the leaf set or fill an empty cell. Never true for one that is active already."""
+        """Whether a node would improve the leaf set or fill an empty cell.
+
+        Never true for one that is active already.
+        """
         if node == self.origin or node in self.active:
             return False
-        return self._is_near(delta(self.origin, node)) or self.cells[_cell(self.origin, node)] is None
+        return (
+            self._is_near(delta(self.origin, node)) or self.cells[_cell(self.origin, node)] is None
+        )
 
     def merged(self, nodes: Iterable[NodeId]) -> "RoutingTable":
-        """Take in more nodes: the nearest into the leaf set, any into an empty cell; occupied cells stay as they are."""
+        """Take in more nodes: the nearest into the leaf set, any into an empty cell.
+
+        Occupied cells stay as they are.
+        """
         origin, known = self.origin, self.active
         leaves: list[NodeId] = []
         cells: list[NodeId | None] | tuple[NodeId | None, ...] = self.cells
@@ -140,10 +183,14 @@ class RoutingTable:
                     cells = list(cells)
                 cells[cell] = node
             # an active node may be in a cell alone, and a leaf alone
-            if self._is_near(delta(origin, node)) and (node not in known or node not in self.leaves):
+            if self._is_near(delta(origin, node)) and (
+                node not in known or node not in self.leaves
+            ):
                 leaves.append(node)
         if leaves or cells is not self.cells:
-            return RoutingTable(origin, 2 * self._half, (*self.leaves, *self.far, *leaves), tuple(cells))
+            return RoutingTable(
+                origin, 2 * self._half, (*self.leaves, *self.far, *leaves), tuple(cells)
+            )
         return self
 
     def without(self, nodes: Collection[NodeId]) -> "RoutingTable":
@@ -156,7 +203,9 @@ class RoutingTable:
 
     def row(self, index: int) -> list[NodeId]:
         """The nodes that share exactly `index` digits with us and are in the table."""
-        return [node for node in self.cells[index * COLUMNS : (index + 1) * COLUMNS] if node is not None]
+        return [
+            node for node in self.cells[index * COLUMNS : (index + 1) * COLUMNS] if node is not None
+        ]
 
     def gained_rows(self, older: "RoutingTable") -> set[int]:
         """Rows with a node that wasn't there in an older snapshot."""

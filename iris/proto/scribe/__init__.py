@@ -3,6 +3,7 @@
 Answers to Go's proto/scribe and proto/scribe/topic.
 
     wire     packets
-    topic    one topic's neighbours      trees    who becomes one, who is gone      parking    what has nowhere to go yet
+    topic    one topic's neighbours      trees    who becomes one, who is gone      parking    what
+    has nowhere to go yet
     overlay  the shell: lock, beat, messages
 """

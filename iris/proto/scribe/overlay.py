@@ -1,10 +1,12 @@
 """Topic trees over the ring: multicast, anycast and direct messages for the layer above.
 
-Answers to Go's proto/scribe/overlay.go and events.go. Shell around `Trees`: holds the one lock for moments, sends, owns the beat. No
-thread of its own: messages run on the thread that brought them, beats and retries on the timer's.
+Answers to Go's proto/scribe/overlay.go and events.go. Shell around `Trees`: holds the one lock for
+moments, sends, owns the beat. No thread of its own: messages run on the thread that brought them,
+beats and retries on the timer's.
 
-Beyond Go: an anycast that can't be placed right now is parked and tried again, and what has to go up a tree waits for the parent that
-is being looked for, so joins, graceful leaves and changes of the root cost no request.
+Beyond Go: an anycast that can't be placed right now is parked and tried again, and what has to go
+up a tree waits for the parent that is being looked for, so joins, graceful leaves and changes of
+the root cost no request.
 
 Lock order: scribe -> timer. Neither the ring nor the application is called with the lock held.
 """
@@ -18,13 +20,13 @@ from math import ceil
 from typing import Final, Protocol, TypeGuard, cast
 
 from iris.config import Limits, ScribeConfig
-from iris.proto.message import Message, Payload
-from iris.proto.pastry.space import NodeId, resolve, valid_id
-from iris.proto.scribe.parking import Parked, Parking
+from iris.proto.scribe.deferred import Deferred, DeferredMessages
 from iris.proto.scribe.topic import Topic
-from iris.proto.scribe.trees import Onward, Place, Send, Trees
-from iris.proto.scribe.wire import Header, Op
-from iris.timer import Deadline, Timer
+from iris.proto.scribe.trees import Place, Send, SubscribeDecision, Trees
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.node_id import NodeId, resolve, valid_id
+from iris.proto.wire.trees import Header, Op
+from iris.runtime.timer import Deadline, Timer
 
 _log = logging.getLogger(__name__)
 
@@ -34,10 +36,14 @@ _PUBLISH: Final = int(Op.PUBLISH)
 _BALANCE: Final = int(Op.BALANCE)
 _REPORT: Final = int(Op.REPORT)
 _DIRECT: Final = int(Op.DIRECT)
-_REROUTES = 1_024  # anycasts a beat that this node sends on at once after leaving a tree; what is beyond waits as if unplaceable
+# anycasts a beat that this node sends on at once after leaving a tree; what is beyond waits as if
+# unplaceable
+_REROUTES = 1_024
 
 _known: Final = lru_cache(maxsize=16_384)(resolve)
-_SHORT: Final = 128  # characters; longer names are worked out each time, for applications choose them and the memory is everybody's
+# characters; longer names are worked out each time, for applications choose them and the memory is
+# everybody's
+_SHORT: Final = 128
 
 
 def _resolve(topic: str) -> NodeId:
@@ -56,13 +62,19 @@ class Ring(Protocol):
 
 
 class Application(Protocol):
-    """Who the messages are for: iris' Overlay. Called from any thread; `meta` of the messages is its own header."""
+    """Who the messages are for: iris' Overlay. Called from any thread.
+
+    `meta` of the messages is its own header.
+    """
 
     def handle_publish(self, sender: NodeId, topic: str, message: Message) -> None:
         """A multicast in a subscribed topic."""
 
     def handle_balance(self, sender: NodeId, topic: str, message: Message) -> bool:
-        """An anycast in a subscribed topic. False: nobody here takes it any more, it goes on in the tree."""
+        """An anycast in a subscribed topic. False.
+
+        Nobody here takes it any more, it goes on in the tree.
+        """
 
     def handle_direct(self, sender: NodeId, message: Message) -> None:
         """A message to this very node."""
@@ -72,7 +84,10 @@ class Application(Protocol):
 
 
 class Overlay:
-    """Pastry's application, and what the layer above talks to. `discarded` counts messages that couldn't be placed or made no sense."""
+    """Pastry's application, and what the layer above talks to.
+
+    `discarded` counts messages that couldn't be placed or made no sense.
+    """
 
     def __init__(
         self,
@@ -86,15 +101,25 @@ class Overlay:
     ) -> None:
         """Set up without a ring; `attach` comes next.
 
-        Arguments: cpu_usage is asked once a beat for the busy share of the CPUs since it was asked last, 0 < share <= 1.
+        Arguments: cpu_usage is asked once a beat for the busy share of the CPUs since it was asked
+        last, 0 < share <= 1.
         """
-        self._app, self._config, self._timer, self._rng, self._cpu_usage = app, config, timer, rng, cpu_usage
+        self._app, self._config, self._timer, self._rng, self._cpu_usage = (
+            app,
+            config,
+            timer,
+            rng,
+            cpu_usage,
+        )
         self._lock = threading.Lock()
         self._draining = 0  # ident of the thread that is sending what `Trees` decided; 0: nobody
-        self._anycasts = Parking(messages=limits.parked_messages, size=limits.parked_bytes)  # for a tree to come
-        self._upward = Parking(messages=limits.parked_messages, size=limits.parked_bytes)  # publishes, for the parent to come
+        # for a tree to come
+        self._anycasts = DeferredMessages(messages=limits.parked_messages, size=limits.parked_bytes)
+        # publishes, for the parent to come
+        self._upward = DeferredMessages(messages=limits.parked_messages, size=limits.parked_bytes)
         self._upward_ticks = ceil(config.park_time / config.park_retry)
-        self._retried = threading.local()  # `left`: ticks that the parked message had which this thread is trying to place
+        # `left`: ticks that the parked message had which this thread is trying to place
+        self._retried = threading.local()
         self._reroutes = _REROUTES  # left in this beat
         self._look_up_due = False
         self._beat_deadline: Deadline | None = None
@@ -106,7 +131,7 @@ class Overlay:
         """Get to know the ring, before anything else."""
         self.node_id = ring.node_id
         self._ring_send = ring.send
-        self._trees = Trees(ring.node_id, kill_count=self._config.kill_count, rng=self._rng)
+        self._trees = Trees(ring.node_id, max_missed=self._config.max_missed, rng=self._rng)
         self._topics = cast("dict[object, Topic]", self._trees.topics)
 
     def start(self) -> None:
@@ -114,7 +139,10 @@ class Overlay:
         self._beat_deadline = self._timer.after(self._config.beat_period, self._beat)
 
     def leave(self) -> None:
-        """Get out of all trees, while the ring still carries messages; what comes all the same is sent on to those who stay."""
+        """Get out of all trees, while the ring still carries messages.
+
+        What comes all the same is sent on to those who stay.
+        """
         with self._lock:
             self._trees.leave()
         self._drain()
@@ -130,13 +158,19 @@ class Overlay:
     # From above.
 
     def subscribe(self, topic: str) -> None:
-        """Take part in a topic: effective on return, and on its way to the root. Raises: StateError when subscribed already."""
+        """Take part in a topic: effective on return, and on its way to the root. Raises.
+
+        StateError when subscribed already.
+        """
         with self._lock:
             self._trees.join(_resolve(topic), topic)
         self._drain()
 
     def unsubscribe(self, topic: str) -> None:
-        """Take no part any more; deliveries that are under way may still come. Raises: StateError when not subscribed."""
+        """Take no part any more; deliveries that are under way may still come. Raises.
+
+        StateError when not subscribed.
+        """
         with self._lock:
             self._trees.quit(_resolve(topic))
         self._drain()
@@ -159,12 +193,17 @@ class Overlay:
 
     def direct(self, node: NodeId, message: Message) -> None:
         """Send to one node."""
-        self._ring_send(node, Message(Header(message.meta, _DIRECT, self.node_id), _payload(message)))
+        self._ring_send(
+            node, Message(Header(message.meta, _DIRECT, self.node_id), _payload(message))
+        )
 
     # From the ring.
 
     def forward(self, message: Message, key: NodeId, hop: NodeId) -> bool:
-        """A message passes on its way to `key`. False: it ends here; else it goes on with the `meta` that it then has."""
+        """A message passes on its way to `key`. False: it ends here.
+
+        Else it goes on with the `meta` that it then has.
+        """
         header = message.meta
         if not isinstance(header, Header):
             self.discarded += 1
@@ -181,7 +220,10 @@ class Overlay:
         return op != _SUBSCRIBE or self._pass_subscription(message, header.sender, key)
 
     def deliver(self, message: Message, key: NodeId) -> None:
-        """A message is at its end: this is the node closest to `key`, not always the one that was meant."""
+        """A message is at its end.
+
+        This is the node closest to `key`, not always the one that was meant.
+        """
         header, payload = message.meta, message.payload
         if not isinstance(header, Header) or not _is_id(header.sender):
             self.discarded += 1
@@ -196,7 +238,9 @@ class Overlay:
             elif not self._anycast(header, payload):
                 self._unplaced(topic, header, payload)
         elif op == _PUBLISH:
-            if not (precise or (header.prev is None and header.topic == key)) or not self._multicast(header, payload):
+            if not (
+                precise or (header.prev is None and header.topic == key)
+            ) or not self._multicast(header, payload):
                 self.discarded += 1  # nobody subscribes, or somebody in between just left
         elif op == _SUBSCRIBE:
             with self._lock:
@@ -216,7 +260,10 @@ class Overlay:
         self._drain()
 
     def table_changed(self) -> None:
-        """Routes are different now: topics without a parent look for one at once. Bursts are taken together."""
+        """Routes are different now: topics without a parent look for one at once.
+
+        Bursts are taken together.
+        """
         with self._lock:
             if self._look_up_due or self._closed:
                 return
@@ -245,13 +292,18 @@ class Overlay:
         with self._lock:
             onward = self._trees.subscribe(key, NodeId(sender), root=False)
         self._drain()
-        if onward is Onward.CASCADE:
+        if onward is SubscribeDecision.CASCADE:
             message.meta = Header(op=_SUBSCRIBE, sender=self.node_id)
-        return onward is not Onward.STOP
+        return onward is not SubscribeDecision.STOP
 
     def _tree_packet(self, sender: NodeId, header: Header) -> None:
         report, topic = header.report, header.topic
-        if header.op == _REPORT and report is not None and len(report.tops) == len(report.caps) and all(map(_is_id, report.tops)):
+        if (
+            header.op == _REPORT
+            and report is not None
+            and len(report.tops) == len(report.caps)
+            and all(map(_is_id, report.tops))
+        ):
             with self._lock:
                 self._trees.report(sender, report)
         elif header.op == _UNSUBSCRIBE and _is_id(topic):
@@ -274,7 +326,10 @@ class Overlay:
         self._drain()
 
     def _drain(self) -> None:
-        """Do what `Trees` decided, in order: one thread does it for all who come meanwhile, and for what follows from it."""
+        """Do what `Trees` decided, in order.
+
+        One thread does it for all who come meanwhile, and for what follows from it.
+        """
         actions = self._trees.actions
         if not actions:
             return
@@ -308,7 +363,8 @@ class Overlay:
             if topic is None:
                 return False
             nodes = topic.multicast(prev)
-            if nodes is None:  # not a neighbour any more, or not yet: whoever is gets it from elsewhere
+            # not a neighbour any more, or not yet: whoever is gets it from elsewhere
+            if nodes is None:
                 self.discarded += 1
                 return True
             name = topic.name
@@ -323,11 +379,18 @@ class Overlay:
         return True
 
     def _settle(self, topic_id: NodeId) -> None:
-        """Send up what waited. Only when nothing is left, newer ones may go without waiting: order is kept."""
+        """Send up what waited. Only when nothing is left, newer ones may go without waiting.
+
+        Order is kept.
+        """
         while True:
             with self._lock:
                 topic = self._topics.get(topic_id)
-                waiting = self._upward.take(topic_id) if topic is None or topic.rooted or topic.parent is not None else []
+                waiting = (
+                    self._upward.take(topic_id)
+                    if topic is None or topic.rooted or topic.parent is not None
+                    else []
+                )
                 if topic is None:
                     return
                 parent = topic.parent
@@ -356,10 +419,18 @@ class Overlay:
         if node is None:  # only the one it came from: that one has been told, or will be
             self._wait(topic.id, _virgin(header), payload)
         else:
-            self._ring_send(node, Message(Header(header.meta, _BALANCE, header.sender, header.topic, self.node_id), payload))
+            self._ring_send(
+                node,
+                Message(
+                    Header(header.meta, _BALANCE, header.sender, header.topic, self.node_id),
+                    payload,
+                ),
+            )
         return True
 
-    def _misrouted(self, topic: NodeId, header: Header, payload: Payload | None, meant: NodeId) -> None:
+    def _misrouted(
+        self, topic: NodeId, header: Header, payload: Payload | None, meant: NodeId
+    ) -> None:
         """A tree neighbour that isn't in the ring any more should have got it."""
         if header.prev != self.node_id:
             self._wait(topic, _virgin(header), payload)
@@ -384,13 +455,23 @@ class Overlay:
     def _wait(self, topic: NodeId, header: Header, payload: Payload | None) -> None:
         left: int | None = getattr(self._retried, "left", None)
         if left is None:
-            left = ceil(min(self._config.park_time, self._app.patience(header.meta)) / self._config.park_retry)
+            left = ceil(
+                min(self._config.park_time, self._app.patience(header.meta))
+                / self._config.park_retry
+            )
         with self._lock:
             self._park(self._anycasts, topic, header, payload, left)
 
-    def _park(self, parking: Parking, topic: NodeId, header: Header, payload: Payload | None, left: int) -> None:
+    def _park(
+        self,
+        parking: DeferredMessages,
+        topic: NodeId,
+        header: Header,
+        payload: Payload | None,
+        left: int,
+    ) -> None:
         assert self._lock.locked()
-        if self._closed or not parking.add(topic, Parked(header, payload, left)):
+        if self._closed or not parking.add(topic, Deferred(header, payload, left)):
             self.discarded += 1
         elif self._parking_deadline is None:
             self._parking_deadline = self._timer.after(self._config.park_retry, self._tick_parking)
@@ -403,10 +484,15 @@ class Overlay:
             self._retry(topic)
         with self._lock:
             waiting = not self._closed and (self._anycasts or self._upward)
-            self._parking_deadline = self._timer.after(self._config.park_retry, self._tick_parking) if waiting else None
+            self._parking_deadline = (
+                self._timer.after(self._config.park_retry, self._tick_parking) if waiting else None
+            )
 
     def _retry(self, topic: NodeId) -> None:
-        """Route a topic's parked anycasts anew, oldest first; what still finds no place is parked for the time that it had left."""
+        """Route a topic's parked anycasts anew, oldest first.
+
+        What still finds no place is parked for the time that it had left.
+        """
         with self._lock:
             parked = self._anycasts.take(topic)
         for one in parked:
@@ -418,13 +504,20 @@ class Overlay:
 
 
 def _payload(message: Message) -> Payload:
-    """What this layer's messages carry. WIRE: a key always, even without data (Go link.go); tests/golden/session.json."""
+    """What this layer's messages carry. WIRE: a key always, even without data (Go link.go).
+
+    Tests/golden/session.json.
+    """
     return message.payload if message.payload is not None else Payload.of(b"")
 
 
 def _virgin(header: Header) -> Header:
     """Take the message out of the tree: it begins anew."""
-    return header if header.prev is None else Header(header.meta, header.op, header.sender, header.topic)
+    return (
+        header
+        if header.prev is None
+        else Header(header.meta, header.op, header.sender, header.topic)
+    )
 
 
 def _is_id(value: object) -> TypeGuard[NodeId]:

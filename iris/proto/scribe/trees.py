@@ -1,14 +1,20 @@
-"""All topic trees, as far as they touch this node: who becomes a child, who the parent, who is gone.
+"""All topic trees, as far as they touch this node.
 
-Answers to the handlers of Go's proto/scribe/events.go and to heart.go. Core: what happens goes in, what has to be sent comes out in
-`actions`, in order. Not thread-safe; beats are counted, not timed.
+Who becomes a child, who the parent, who is gone.
+
+Answers to the handlers of Go's proto/scribe/events.go and to heart.go. Core: what happens goes in,
+what has to be sent comes out in `actions`, in order. Not thread-safe; beats are counted, not timed.
 
 What it does beyond Go, on the same wire:
-* A child is taken only by a node that is closer to the topic; others let its subscription pass (prefix routing takes such detours). Go's
+* A child is taken only by a node that is closer to the topic; others let its subscription pass
+  (prefix routing takes such detours). Go's
   node takes it, the child refuses it as a parent, and the two never get together.
-* A child that subscribes again has lost its parent out of sight: it is told again. It doesn't cascade, so nobody gets into two subtrees.
-* `unsubscribe` to one who isn't the sender's parent says "we are no neighbours": it answers reports of strangers, and a leaving parent says
-  it to its children. A child that hears it from its parent looks for a new one at once. Go's node ignores it, or drops a stale child.
+* A child that subscribes again has lost its parent out of sight: it is told again. It doesn't
+  cascade, so nobody gets into two subtrees.
+* `unsubscribe` to one who isn't the sender's parent says "we are no neighbours": it answers reports
+  of strangers, and a leaving parent says
+  it to its children. A child that hears it from its parent looks for a new one at once. Go's node
+  ignores it, or drops a stale child.
 """
 
 import random
@@ -18,15 +24,17 @@ from typing import NamedTuple
 
 from iris.balancer import MAX_CAPACITY
 from iris.errors import StateError
-from iris.heart import Heart
-from iris.proto.message import Payload
-from iris.proto.pastry.space import BITS, NodeId
+from iris.heart import FailureDetector
 from iris.proto.scribe.topic import Topic, remoteness
-from iris.proto.scribe.wire import Header, Op, Report
+from iris.proto.wire.message import Payload
+from iris.proto.wire.node_id import BITS, NodeId
+from iris.proto.wire.trees import Header, Op, Report
 
 _ID_MASK = (1 << BITS) - 1
-_REPORT_TOPICS = 1 << 14  # in one report; in more, that of very many topics would exceed what a link takes as a head
-_ROOT_CHECK = 8  # beats between two looks of a root at whether it still is one; changes of the ring come on top
+# in one report; in more, that of very many topics would exceed what a link takes as a head
+_REPORT_TOPICS = 1 << 14
+# beats between two looks of a root at whether it still is one; changes of the ring come on top
+_ROOT_CHECK = 8
 
 
 class Send(NamedTuple):
@@ -52,7 +60,7 @@ class Place(NamedTuple):
 Action = Send | Settle | Place
 
 
-class Onward(Enum):
+class SubscribeDecision(Enum):
     """What becomes of a subscription that this node was about to forward."""
 
     PASS = "as it is"
@@ -68,19 +76,22 @@ def _tie(topic: int, node: NodeId) -> NodeId:
 class Trees:
     """Every topic that this node has a part in."""
 
-    def __init__(self, owner: NodeId, *, kill_count: int, rng: random.Random) -> None:
+    def __init__(self, owner: NodeId, *, max_missed: int, rng: random.Random) -> None:
         self.owner = owner
         self.topics: dict[NodeId, Topic] = {}
         self.actions: deque[Action] = deque()
         self.leaving = False
-        self._heart: Heart[NodeId] = Heart(kill_count)
+        self._heart: FailureDetector[NodeId] = FailureDetector(max_missed)
         self._rng = rng
         self._beats = 0
 
     # What this node wants.
 
     def join(self, topic_id: NodeId, name: str) -> None:
-        """Subscribe this node. Raises: StateError when it is subscribed, under whatever name, or leaving."""
+        """Subscribe this node. Raises.
+
+        StateError when it is subscribed, under whatever name, or leaving.
+        """
         if self.leaving:
             raise StateError("the node is leaving")
         topic = self.topics.get(topic_id)
@@ -103,7 +114,10 @@ class Trees:
         self._prune(topic)
 
     def leave(self) -> None:
-        """Get out of all trees while the ring still carries messages. A root stays one until the ring has another."""
+        """Get out of all trees while the ring still carries messages.
+
+        A root stays one until the ring has another.
+        """
         self.leaving = True
         for topic in list(self.topics.values()):
             if topic.name is not None:
@@ -116,15 +130,22 @@ class Trees:
 
     # What others want.
 
-    def subscribe(self, topic_id: NodeId, child: NodeId, *, root: bool) -> Onward:
-        """A subscription came by. `root`: the ring ends it here; otherwise it is on its way, and the result says how it goes on."""
+    def subscribe(self, topic_id: NodeId, child: NodeId, *, root: bool) -> SubscribeDecision:
+        """A subscription came by. `root`: the ring ends it here.
+
+        Otherwise it is on its way, and the result says how it goes on.
+        """
         if child == self.owner:
             topic = self.topics.get(topic_id)
             if topic is not None and topic.parent is None:
                 self._root(topic) if root else self._uproot(topic)
-            return Onward.PASS
-        if (self.leaving and not root) or remoteness(child, topic_id) < remoteness(self.owner, topic_id):
-            return Onward.PASS  # where it ends, the two see different rings: the child tries again
+            return SubscribeDecision.PASS
+        if (self.leaving and not root) or remoteness(child, topic_id) < remoteness(
+            self.owner, topic_id
+        ):
+            return (
+                SubscribeDecision.PASS
+            )  # where it ends, the two see different rings: the child tries again
         topic = self.topics.get(topic_id)
         if topic is None:
             topic = self._create(topic_id)
@@ -137,10 +158,10 @@ class Trees:
         self._send_report(child, Report([topic_id], [topic.balancer.capacity(child)]))
         if topic.parent is None and not root:
             self._uproot(topic)
-            return Onward.CASCADE
+            return SubscribeDecision.CASCADE
         if topic.parent is None and not topic.rooted:
             self._seek(topic)  # the way that a child's took isn't evidence enough
-        return Onward.STOP
+        return SubscribeDecision.STOP
 
     def unsubscribe(self, topic_id: NodeId, node: NodeId) -> None:
         """A neighbour goes, or says that it isn't one, or can't be reached."""
@@ -155,7 +176,12 @@ class Trees:
             if topic is not None and (sender == topic.parent or sender in topic.children):
                 self._heart.ping(_tie(topic_id, sender))
                 topic.balancer.update(sender, capacity)
-            elif topic is not None and topic.parent is None and topic.above(sender) and not self.leaving:
+            elif (
+                topic is not None
+                and topic.parent is None
+                and topic.above(sender)
+                and not self.leaving
+            ):
                 topic.reown(sender)
                 self._heart.monitor(_tie(topic_id, sender))
                 topic.balancer.update(sender, capacity)
@@ -181,7 +207,9 @@ class Trees:
                 self._seek(topic)
 
     def beat(self, cpu_usage: float) -> None:
-        """Bury who was silent for too long, tell the neighbours what can be reached through here, look for missing parents."""
+        """Bury who was silent for too long, tell the neighbours what can be reached through here,
+        look for missing parents.
+        """
         self._beats += 1
         for tie in self._heart.tick():
             self.unsubscribe(NodeId(tie >> BITS), NodeId(tie & _ID_MASK))
@@ -195,7 +223,9 @@ class Trees:
                     self._send_report(node, report)
                 report.tops.append(topic_id)
                 report.caps.append(min(topic.balancer.capacity(node), MAX_CAPACITY))
-            if topic.parent is None and not (topic.rooted and (self._beats + topic_id) % _ROOT_CHECK):
+            if topic.parent is None and not (
+                topic.rooted and (self._beats + topic_id) % _ROOT_CHECK
+            ):
                 self._seek(topic)
 
     # Pieces.

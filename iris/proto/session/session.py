@@ -2,9 +2,10 @@
 
 Shell; answers to Go's proto/session/session.go and to the sockets of its handshake.go.
 
-A connection that hasn't proven the key yet costs one thread, a few KiB and a few seconds. There are at most `Limits.peer_handshakes` times
-`_UNPROVEN_FACTOR` of them at a time; with one more, the oldest one of the host that has the most is dropped. So whoever stays silent harms
-itself, and to push others out a host must open connections faster than they finish their handshakes.
+A connection that hasn't proven the key yet costs one thread, a few KiB and a few seconds. There are
+at most `Limits.peer_handshakes` times `_UNPROVEN_FACTOR` of them at a time; with one more, the
+oldest one of the host that has the most is dropped. So whoever stays silent harms itself, and to
+push others out a host must open connections faster than they finish their handshakes.
 
 Lock order: none is taken with another held.
 """
@@ -20,14 +21,12 @@ from queue import Empty, SimpleQueue
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from iris.compiling import caused
 from iris.config import Limits, SessionConfig
 from iris.crypto.sts import Exchange
 from iris.errors import AuthenticationError, HandshakeTimeout, IrisError, LinkClosed, ProtocolError
-from iris.proto import stream
-from iris.proto.link import Link
-from iris.proto.message import Entropy, Message
-from iris.proto.session.handshake import (
+from iris.proto.link.gob_stream import GobStream
+from iris.proto.link.link import Link
+from iris.proto.session.classic import (
     ChallengeRefused,
     Settings,
     authenticate_client,
@@ -36,8 +35,11 @@ from iris.proto.session.handshake import (
     link_server,
     random_id,
 )
-from iris.proto.session.wire import AuthRequest, InitRequest
-from iris.proto.stream import Address, GobStream, connect, flatten
+from iris.proto.wire.message import Entropy, Message
+from iris.proto.wire.session import AuthRequest, InitRequest
+from iris.runtime import tcp as stream
+from iris.runtime.compiling import with_cause
+from iris.runtime.tcp import Address, connect, format_address
 
 _UNPROVEN_FACTOR = 8
 _COMPLAINT_PERIOD = 60.0  # seconds between two warnings about the same host
@@ -46,7 +48,7 @@ _COMPLAINT_HOSTS = 256  # hosts remembered for that
 _log = logging.getLogger(__name__)
 
 
-class Strangers:
+class KeyMismatchReporter:
     """Says that a host holds a different key, once per host and period. Thread-safe."""
 
     def __init__(self, network: str = "", *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -57,7 +59,10 @@ class Strangers:
         self._said: dict[str, float] = {}
 
     def report(self, host: str, *, certain: bool = True) -> None:
-        """Say it, unless it was said lately. Not certain: it hung up on our proof, and can't have told us why."""
+        """Say it, unless it was said lately. Not certain.
+
+        It hung up on our proof, and can't have told us why.
+        """
         now = self._clock()
         with self._lock:
             if now - self._said.get(host, float("-inf")) < _COMPLAINT_PERIOD:
@@ -66,13 +71,25 @@ class Strangers:
             self._said[host] = now
             if len(self._said) > _COMPLAINT_HOSTS:
                 del self._said[next(iter(self._said))]
-        _log.warning("%s %s a different key for %s", host, "holds" if certain else "seems to hold", self._where)
+        _log.warning(
+            "%s %s a different key for %s",
+            host,
+            "holds" if certain else "seems to hold",
+            self._where,
+        )
 
 
 class Session:
     """Two links to one node. Its maker closes or aborts it."""
 
-    def __init__(self, control: Link, data: Link, *, grace: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        control: Link,
+        data: Link,
+        *,
+        grace: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Take over both links, which aren't started yet; grace in seconds is `close`'s default."""
         self.control, self.data = control, data
         self.local, self.remote = control.local, control.remote
@@ -81,8 +98,13 @@ class Session:
         self._lock = threading.Lock()
         self._on_end: Callable[[Exception | None], None] | None = None
 
-    def start(self, on_message: Callable[[Message], None], on_end: Callable[[Exception | None], None]) -> None:
-        """Receive from now on: see `Link.start`. on_end comes once, for the link that ends first; the other one may still deliver."""
+    def start(
+        self, on_message: Callable[[Message], None], on_end: Callable[[Exception | None], None]
+    ) -> None:
+        """Receive from now on: see `Link.start`. on_end comes once, for the link that ends first.
+
+        The other one may still deliver.
+        """
         self._on_end = on_end
         self.control.start(on_message, self._ended)
         self.data.start(on_message, self._ended)
@@ -94,9 +116,12 @@ class Session:
             on_end(error)
 
     def send(self, message: Message) -> None:
-        """Queue a message: an application's on the data link, a node's own on the control link. Raises: LinkClosed, LimitReached.
+        """Queue a message: an application's on the data link, a node's own on the control link.
 
-        WIRE: Go sends an application's empty ones on the control link, where they overtake what was sent before; it takes them from either.
+        Raises: LinkClosed, LimitReached.
+
+        WIRE: Go sends an application's empty ones on the control link, where they overtake what was
+        sent before; it takes them from either.
         """
         (self.control if message.payload is None else self.data).send(message)
 
@@ -120,19 +145,22 @@ def dial(
     *,
     session: SessionConfig,
     limits: Limits,
-    strangers: Strangers | None = None,
+    strangers: KeyMismatchReporter | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Session:
     """Set up a session with the node that listens at `address`.
 
-    Raises: AuthenticationError when it holds a different key, which `strangers` is told as well; HandshakeTimeout; LinkClosed when it can't
-    be reached or hangs up; ProtocolError for anything else that it isn't allowed to say.
+    Raises: AuthenticationError when it holds a different key, which `strangers` is told as well;
+    HandshakeTimeout; LinkClosed when it can't be reached or hangs up; ProtocolError for anything
+    else that it isn't allowed to say.
     """
     settings = Settings(config=session, limits=limits, clock=clock)
     control_stream = settings.stream(connect(address, session.dial_timeout), session.auth_timeout)
     try:
         secret = authenticate_client(control_stream, Exchange(key))
-        control, data = link_client(control_stream, secret, lambda: connect(address, session.dial_timeout), settings)
+        control, data = link_client(
+            control_stream, secret, lambda: connect(address, session.dial_timeout), settings
+        )
     except BaseException as exc:
         control_stream.close()
         if isinstance(exc, AuthenticationError) and strangers is not None:
@@ -142,7 +170,10 @@ def dial(
 
 
 class Listener:
-    """Accepts sessions at one address. Owns the accepting thread, and a thread `handshake-ip:port` for each handshake."""
+    """Accepts sessions at one address.
+
+    Owns the accepting thread, and a thread `handshake-ip:port` for each handshake.
+    """
 
     def __init__(
         self,
@@ -152,25 +183,26 @@ class Listener:
         *,
         session: SessionConfig,
         limits: Limits,
-        strangers: Strangers | None = None,
+        strangers: KeyMismatchReporter | None = None,
         entropy: Entropy = os.urandom,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Listen at `address`, port 0 for a free one; accept nothing before `start`.
 
-        on_session owns the session it is given, which isn't started yet; it is called from the handshake's thread, may take its time, and
-        `close` doesn't wait for it.
+        on_session owns the session it is given, which isn't started yet; it is called from the
+        handshake's thread, may take its time, and `close` doesn't wait for it.
         Raises: OSError when the address can't be had.
         """
         self._key, self._on_session, self._entropy = key, on_session, entropy
         self._settings = Settings(config=session, limits=limits, clock=clock)
-        self._strangers = strangers or Strangers(clock=clock)
+        self._strangers = strangers or KeyMismatchReporter(clock=clock)
         self._max_unproven = limits.peer_handshakes * _UNPROVEN_FACTOR
         self._lock = threading.Lock()
         self._closed = False
         self._under_way: dict[GobStream, threading.Thread] = {}
         self._unproven: dict[GobStream, str] = {}  # to the host, oldest first
-        self._pending: dict[int, SimpleQueue[GobStream | None]] = {}  # sessions that wait for their data connection; None: for nothing
+        # sessions that wait for their data connection; None: for nothing
+        self._pending: dict[int, SimpleQueue[GobStream | None]] = {}
         self._listener = stream.Listener(address, self._admit)
         self.address = self._listener.address
 
@@ -181,7 +213,12 @@ class Listener:
     def _admit(self, sock: socket.socket, remote: Address) -> None:
         """Begin a connection's handshake in a thread of its own; on the accepting thread."""
         connection = self._settings.stream(sock, self._settings.config.auth_timeout)
-        thread = threading.Thread(target=self._shake, args=(connection, remote[0]), name=f"handshake-{flatten(remote)}", daemon=True)
+        thread = threading.Thread(
+            target=self._shake,
+            args=(connection, remote[0]),
+            name=f"handshake-{format_address(remote)}",
+            daemon=True,
+        )
         with self._lock:
             if self._closed:
                 connection.close()
@@ -198,7 +235,10 @@ class Listener:
             _log.warning("no thread for a handshake with %s", remote[0])
 
     def _evict(self) -> None:
-        """Drop the oldest connection of the host that has the most which prove nothing. The lock is held."""
+        """Drop the oldest connection of the host that has the most which prove nothing.
+
+        The lock is held.
+        """
         worst, count = Counter(self._unproven.values()).most_common(1)[0]
         victim = next(connection for connection, host in self._unproven.items() if host == worst)
         del self._unproven[victim]
@@ -245,14 +285,18 @@ class Listener:
             self._unproven.pop(connection, None)
             self._pending[session_id] = arrival
         try:
-            control, data = link_server(connection, secret, session_id, lambda: self._arrived(arrival), self._settings)
+            control, data = link_server(
+                connection, secret, session_id, lambda: self._arrived(arrival), self._settings
+            )
         finally:
             with self._lock:
                 self._pending.pop(session_id, None)
             while not arrival.empty():
                 if (late := arrival.get()) is not None:
                     late.close()
-        session = Session(control, data, grace=self._settings.config.grace_timeout, clock=self._settings.clock)
+        session = Session(
+            control, data, grace=self._settings.config.grace_timeout, clock=self._settings.clock
+        )
         self._forget(connection)  # what is a session isn't ours any more
         try:
             self._on_session(session)
@@ -264,7 +308,9 @@ class Listener:
         try:
             connection = arrival.get(timeout=self._settings.config.link_timeout)
         except Empty:
-            raise caused(HandshakeTimeout("its data connection didn't arrive in time"), None) from None
+            raise with_cause(
+                HandshakeTimeout("its data connection didn't arrive in time"), None
+            ) from None
         if connection is None:
             raise LinkClosed("we don't listen any more")
         return connection

@@ -4,10 +4,10 @@
 
 import time
 
-from iris.relaycheck.bench import Bench, case
+from iris.relay_protocol.schema import VERSION, Op
+from iris.relaycheck.harness import Bench, case
 from iris.relaycheck.peer import SILENCE, Failure
 from iris.relaycheck.reader import GENEROUS
-from iris.service.relay.schema import VERSION, Op
 
 
 @case("node.close.graceful", 'a close is answered by a close with the reason "", and the end')
@@ -20,7 +20,9 @@ def graceful(bench: Bench) -> None:
 def at_once(bench: Bench) -> None:
     for _ in range(20):
         peer = bench.connect()
-        peer.say_bytes(GENEROUS.client(Op.INIT, version=VERSION, cluster="") + GENEROUS.client(Op.CLOSE))
+        peer.say_bytes(
+            GENEROUS.client(Op.INIT, version=VERSION, cluster="") + GENEROUS.client(Op.CLOSE)
+        )
         peer.expect(Op.INIT)
         peer.expect(Op.CLOSE, reason="")
         peer.ended()
@@ -63,7 +65,9 @@ def replies(bench: Bench) -> None:
     for number in range(30):
         bench.request(client, number)
     asked = [service.expect(Op.REQUEST) for _ in range(30)]
-    packets = [GENEROUS.client(Op.REPLY, id=each.id, success=True, result=b"done") for each in asked]
+    packets = [
+        GENEROUS.client(Op.REPLY, id=each.id, success=True, result=b"done") for each in asked
+    ]
     service.say_bytes(b"".join(packets) + GENEROUS.client(Op.CLOSE))
     for _ in range(30):
         client.expect(Op.REPLY, success=True, result=b"done")
@@ -74,13 +78,19 @@ def replies(bench: Bench) -> None:
 @case("node.close.said", "what was said right before a close takes effect")
 def said(bench: Bench) -> None:
     service, client = bench.pair()
-    client.say_bytes(GENEROUS.client(Op.BROADCAST, cluster=bench.name, message=b"bye") + GENEROUS.client(Op.CLOSE))
+    client.say_bytes(
+        GENEROUS.client(Op.BROADCAST, cluster=bench.name, message=b"bye")
+        + GENEROUS.client(Op.CLOSE)
+    )
     service.expect(Op.BROADCAST, message=b"bye")
     client.expect(Op.CLOSE, reason="")
     client.ended()
 
 
-@case("node.close.asked", "a close doesn't wait for requests that others owe an answer, beyond what was asked for")
+@case(
+    "node.close.asked",
+    "a close doesn't wait for requests that others owe an answer, beyond what was asked for",
+)
 def asked(bench: Bench) -> None:
     service, client = bench.pair()
     bench.request(client, timeout=30_000)
@@ -122,7 +132,10 @@ def member(bench: Bench) -> None:
         client.expect(Op.REPLY, id=number, success=True)
 
 
-@case("node.vanish.packet", "who vanishes in the middle of a packet does no harm, and the packet nothing")
+@case(
+    "node.vanish.packet",
+    "who vanishes in the middle of a packet does no harm, and the packet nothing",
+)
 def packet(bench: Bench) -> None:
     service, client = bench.pair()
     client.say_bytes(GENEROUS.client(Op.BROADCAST, cluster=bench.name, message=b"whole")[:-1])

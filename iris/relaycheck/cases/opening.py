@@ -4,9 +4,9 @@
 
 import socket
 
-from iris.relaycheck.bench import Bench, case
+from iris.relay_protocol.schema import VERSION, Op
+from iris.relaycheck.harness import Bench, case
 from iris.relaycheck.peer import PATIENCE, Failure
-from iris.service.relay.schema import VERSION, Op
 
 
 @case("node.open.plain", "a plain client is attached")

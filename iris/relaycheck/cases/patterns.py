@@ -2,9 +2,9 @@
 
 # ruff: noqa: D103  # a case's words say what it's about
 
-from iris.relaycheck.bench import Bench, case
+from iris.relay_protocol.schema import Op
+from iris.relaycheck.harness import Bench, case
 from iris.relaycheck.peer import Failure
-from iris.service.relay.schema import Op
 
 MIB = 1 << 20
 
@@ -176,7 +176,11 @@ def many(bench: Bench) -> None:
 
 @case("node.broadcast.all", "a broadcast reaches every member, and nobody else")
 def to_all(bench: Bench) -> None:
-    members, other, client = [bench.service() for _ in range(3)], bench.service(bench.name + "x"), bench.plain()
+    members, other, client = (
+        [bench.service() for _ in range(3)],
+        bench.service(bench.name + "x"),
+        bench.plain(),
+    )
     client.say(Op.BROADCAST, cluster=bench.name, message=b"all")
     for member in members:
         member.expect(Op.BROADCAST, message=b"all")

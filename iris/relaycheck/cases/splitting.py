@@ -5,10 +5,10 @@
 import itertools
 from collections.abc import Callable
 
-from iris.relaycheck.bench import Bench, add, case
+from iris.relay_protocol.schema import VERSION, Op
+from iris.relaycheck.harness import Bench, add, case
 from iris.relaycheck.peer import GRANT, WINDOW, Failure, Peer
 from iris.relaycheck.reader import GENEROUS
-from iris.service.relay.schema import VERSION, Op
 
 Send = Callable[[Peer, bytes], None]
 packet = GENEROUS.client
@@ -32,7 +32,10 @@ class _Exchange:
         self.service.expect(Op.BROADCAST, message=b"to all")
 
     def request(self, send: Send, number: int) -> None:
-        send(self.client, packet(Op.REQUEST, id=number, cluster=self.bench.name, request=b"what?", timeout=5_000))
+        send(
+            self.client,
+            packet(Op.REQUEST, id=number, cluster=self.bench.name, request=b"what?", timeout=5_000),
+        )
         asked = self.service.expect(Op.REQUEST, request=b"what?")
         self.service.say(Op.REPLY, id=asked.id, success=True, result=b"that")
         self.client.expect(Op.REPLY, id=number, result=b"that")
@@ -40,8 +43,18 @@ class _Exchange:
     def reply(self, send: Send, number: int) -> None:
         self.bench.request(self.client, number)
         asked = self.service.expect(Op.REQUEST)
-        send(self.service, packet(Op.REPLY, id=asked.id, success=bool(number % 2), result=b"yes" if number % 2 else "no"))
-        self.client.expect(Op.REPLY, id=number, success=bool(number % 2), result=b"yes" if number % 2 else "no")
+        send(
+            self.service,
+            packet(
+                Op.REPLY,
+                id=asked.id,
+                success=bool(number % 2),
+                result=b"yes" if number % 2 else "no",
+            ),
+        )
+        self.client.expect(
+            Op.REPLY, id=number, success=bool(number % 2), result=b"yes" if number % 2 else "no"
+        )
 
     def subscribe(self, send: Send, number: int) -> None:
         topic = f"{self.bench.name}{number:03}"
@@ -113,7 +126,11 @@ def _make(op: Op) -> None:
                 exchange(send, number)
             number += 1
 
-    add(f"node.split.{name.replace('_', '-')}", f"a {name.replace('_', ' ')} that is cut at any byte is the same packet", run)
+    add(
+        f"node.split.{name.replace('_', '-')}",
+        f"a {name.replace('_', ' ')} that is cut at any byte is the same packet",
+        run,
+    )
 
 
 for _op in sorted(set(Op) - {Op.DENY, Op.CLOSE}):
@@ -161,12 +178,18 @@ def _follow(service: Peer, client: Peer) -> None:
     client.ended()
 
 
-@case("node.split.tunnel", "a tunnel's confirm, allowance, data and close that come at once are the same")
+@case(
+    "node.split.tunnel",
+    "a tunnel's confirm, allowance, data and close that come at once are the same",
+)
 def tunnel(bench: Bench) -> None:
     service, client = bench.pair()
     client.say(Op.TUNNEL_INIT, id=0, cluster=bench.name, timeout=5_000)
     offer = service.expect(Op.TUNNEL_INIT)
-    service.say_bytes(packet(Op.TUNNEL_CONFIRM, build_id=offer.build_id, id=0) + packet(Op.TUNNEL_ALLOW, id=0, space=GRANT))
+    service.say_bytes(
+        packet(Op.TUNNEL_CONFIRM, build_id=offer.build_id, id=0)
+        + packet(Op.TUNNEL_ALLOW, id=0, space=GRANT)
+    )
     client.expect(Op.TUNNEL_CONFIRM, id=0, timed_out=False)
     client.await_grant(0, WINDOW)
     client.say_bytes(

@@ -4,16 +4,18 @@
 
 import time
 
-from iris.relaycheck.bench import Bench, case
+from iris.relay_protocol.schema import Op
+from iris.relaycheck.harness import Bench, case
 from iris.relaycheck.peer import LIMIT, WINDOW, Failure, Peer
 from iris.relaycheck.reader import GENEROUS
-from iris.service.relay.schema import Op
 
 MIB = 1 << 20
 MESSAGE = bytes(range(251)) * 1_000  # four chunks
 
 
-@case("node.tunnel.build", "an init is an offer to a member, its confirm the tunnel; both get 4 MiB")
+@case(
+    "node.tunnel.build", "an init is an offer to a member, its confirm the tunnel; both get 4 MiB"
+)
 def build(bench: Bench) -> None:
     service, client = bench.tunnel()
     client.quiet(0.1)
@@ -38,7 +40,10 @@ def zero(bench: Bench) -> None:
         client.expect(Op.TUNNEL_CONFIRM, id=0, timed_out=True)
 
 
-@case("node.tunnel.unconfirmed", "who wants a tunnel that is never confirmed is told that it timed out")
+@case(
+    "node.tunnel.unconfirmed",
+    "who wants a tunnel that is never confirmed is told that it timed out",
+)
 def unconfirmed(bench: Bench) -> None:
     service, client = bench.pair()
     client.say(Op.TUNNEL_INIT, id=0, cluster=bench.name, timeout=600)
@@ -80,7 +85,13 @@ def unknown_confirm(bench: Bench) -> None:
 @case("node.tunnel.order", "messages come whole and in order, both ways")
 def order(bench: Bench) -> None:
     ends = bench.tunnel()
-    messages = [MESSAGE, b"x", MESSAGE[:LIMIT], MESSAGE[: LIMIT + 1], *(b"%d" % i for i in range(300))]
+    messages = [
+        MESSAGE,
+        b"x",
+        MESSAGE[:LIMIT],
+        MESSAGE[: LIMIT + 1],
+        *(b"%d" % i for i in range(300)),
+    ]
     for source, target in (ends, ends[::-1]):
         for message in messages:
             source.transfer(0, message)
@@ -126,13 +137,20 @@ def given_back(bench: Bench) -> None:
     client.await_grant(0, WINDOW + 8 * len(MESSAGE))
 
 
-@case("node.allow.big", "a message that is bigger than the window passes, as allowance is given back")
+@case(
+    "node.allow.big", "a message that is bigger than the window passes, as allowance is given back"
+)
 def big(bench: Bench) -> None:
     service, client = bench.tunnel()
     message, sent = bytes(6 * MIB), 0
     while sent < len(message):
         client.await_grant(0, sent + LIMIT)
-        client.say(Op.TUNNEL_TRANSFER, id=0, size=0 if sent else len(message), chunk=message[sent : sent + LIMIT])
+        client.say(
+            Op.TUNNEL_TRANSFER,
+            id=0,
+            size=0 if sent else len(message),
+            chunk=message[sent : sent + LIMIT],
+        )
         sent += LIMIT
     service.receive(0, message)
 
@@ -166,7 +184,9 @@ def finish(bench: Bench) -> None:
     service.receive(0, MESSAGE)
 
 
-@case("node.allow.beyond", "a message that a client begins beyond its allowance ends the connection")
+@case(
+    "node.allow.beyond", "a message that a client begins beyond its allowance ends the connection"
+)
 def beyond(bench: Bench) -> None:
     _, client = bench.tunnel(grant=0)
     for _ in range(WINDOW // LIMIT):
@@ -244,7 +264,10 @@ def close_waiting(bench: Bench) -> None:
     service.expect(Op.TUNNEL_CLOSE, id=0, reason="")
 
 
-@case("node.tunnel-close.early", "a tunnel that is closed as soon as it is built is closed at the other end")
+@case(
+    "node.tunnel-close.early",
+    "a tunnel that is closed as soon as it is built is closed at the other end",
+)
 def early(bench: Bench) -> None:
     service, client = bench.pair()
     for number in range(10):
@@ -300,21 +323,30 @@ def late(bench: Bench) -> None:
     service.sync()
 
 
-@case("node.tunnel-close.vanish", "when the acceptor vanishes, the other end gets a close with a reason")
+@case(
+    "node.tunnel-close.vanish",
+    "when the acceptor vanishes, the other end gets a close with a reason",
+)
 def vanish(bench: Bench) -> None:
     service, client = bench.tunnel()
     service.hang_up()
     _broken(client)
 
 
-@case("node.tunnel-close.vanish-initiator", "when the initiator vanishes, the other end gets a close with a reason")
+@case(
+    "node.tunnel-close.vanish-initiator",
+    "when the initiator vanishes, the other end gets a close with a reason",
+)
 def vanish_initiator(bench: Bench) -> None:
     service, client = bench.tunnel()
     client.hang_up()
     _broken(service)
 
 
-@case("node.tunnel-close.dropped", "when one end breaks the rules, the other end gets a close with a reason, after all data")
+@case(
+    "node.tunnel-close.dropped",
+    "when one end breaks the rules, the other end gets a close with a reason, after all data",
+)
 def dropped(bench: Bench) -> None:
     service, client = bench.tunnel()
     client.transfer(0, b"before")

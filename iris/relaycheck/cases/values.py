@@ -2,9 +2,9 @@
 
 # ruff: noqa: D103  # a case's words say what it's about
 
-from iris.relaycheck.bench import Bench, add, case
+from iris.relay_protocol.schema import Op
+from iris.relaycheck.harness import Bench, add, case
 from iris.relaycheck.peer import LIMIT
-from iris.service.relay.schema import Op
 
 LONG = b"\x80" * 10 + b"\x00"  # a varint of eleven bytes
 BIG = b"\xff" * 9 + b"\x02"  # one of 65 bits

@@ -1,9 +1,13 @@
-"""A tunnel between a client and the Iris layer: who may send how much, and who is told of its end. Core.
+"""A tunnel between a client and the Iris layer: who may send how much, and who is told of its end.
 
-Answers to Go's service/relay/tunnel.go, whose queues are gone: what the client sends goes to the Iris layer at once, bounded by the
-allowance; what comes for the client waits here only while the client's allowance doesn't cover it, bounded by the Iris layer's window.
+Core.
 
-Lock order: tunnel -> outbox, inside of a batch, so that nothing is sent (and nobody called back) with the lock held.
+Answers to Go's service/relay/tunnel.go, whose queues are gone: what the client sends goes to the
+Iris layer at once, bounded by the allowance; what comes for the client waits here only while the
+client's allowance doesn't cover it, bounded by the Iris layer's window.
+
+Lock order: tunnel -> outbox, inside of a batch, so that nothing is sent (and nobody called back)
+with the lock held.
 """
 
 import threading
@@ -14,9 +18,9 @@ from typing import Protocol
 
 from iris.config import Config
 from iris.errors import LimitReached, MessageTooBig, ProtocolError, StateError
-from iris.outbox import Batch
 from iris.proto.iris.tunnel import Tunnel
-from iris.service.relay import codec
+from iris.relay_protocol import codec
+from iris.runtime.send_buffer import Batch
 
 NOT_BUILT = "the tunnel couldn't be built"
 
@@ -54,10 +58,16 @@ STEPS = {
 
 
 class RelayTunnel:
-    """One end of a tunnel; the Iris layer's `TunnelConsumer`. `transfer`, `allow` and `close` are the client's packets."""
+    """One end of a tunnel; the Iris layer's `TunnelConsumer`.
+
+    `transfer`, `allow` and `close` are the client's packets.
+    """
 
     def __init__(self, number: int, client: ClientSide, config: Config, *, accepted: bool) -> None:
-        """Begin to build. accepted: the client confirmed an offer, so it knows of the tunnel before it is built."""
+        """Begin to build. accepted.
+
+        The client confirmed an offer, so it knows of the tunnel before it is built.
+        """
         self._number, self._client, self._accepted = number, client, accepted
         self._chunk_limit, self._buffer, self._message_size = (
             config.relay.chunk_limit,
@@ -80,7 +90,8 @@ class RelayTunnel:
         self._end: str | None = None  # why no more will come
         self._owed = 0  # bytes that count as consumed once the client has taken what waits for it
         self._relief_due = False
-        self._relieving = self._relieved_again = False  # a thread is in `_relieved`, and was called back once more
+        # a thread is in `_relieved`, and was called back once more
+        self._relieving = self._relieved_again = False
 
     def _step(self, event: str) -> None:
         state = STEPS.get((self._state, event))
@@ -99,7 +110,11 @@ class RelayTunnel:
                 if wanted and tunnel is None:
                     self._step("close")
                     self._client.forget_tunnel(number)
-                    send(codec.tunnel_close(number, NOT_BUILT) if self._accepted else codec.tunnel_timed_out(number))
+                    send(
+                        codec.tunnel_close(number, NOT_BUILT)
+                        if self._accepted
+                        else codec.tunnel_timed_out(number)
+                    )
                 self._tunnel = tunnel
             if tunnel is None:
                 return
@@ -158,10 +173,12 @@ class RelayTunnel:
         while waiting:
             size, chunk = waiting[0]
             length = len(chunk)
-            # A begun message is always finished. One that was abandoned halfway is given back by the client only when the next begins.
+            # A begun message is always finished. One that was abandoned halfway is given back by
+            # the client only when the next begins.
             if length > self._allowance and not self._unfinished:
                 break
-            if not self._client.relieved:  # many tunnels together are more than what may wait for it
+            # many tunnels together are more than what may wait for it
+            if not self._client.relieved:
                 self._held_up = True
                 break
             waiting.popleft()
@@ -176,7 +193,9 @@ class RelayTunnel:
         return passed
 
     def _pass_on(self, count: int) -> None:
-        """Let more come for `count` bytes, and send what is held up, once the client has taken most of what waits for it."""
+        """Let more come for `count` bytes, and send what is held up, once the client has taken most
+        of what waits for it.
+        """
         with self._lock:
             self._owed += count
             if self._relief_due or not (self._owed or self._held_up):
@@ -185,7 +204,10 @@ class RelayTunnel:
         self._client.when_relieved(self._relieved)
 
     def _relieved(self) -> None:
-        """The client has room. A loop, for what is passed on here may bring the next chunk at once, and that the next one."""
+        """The client has room.
+
+        A loop, for what is passed on here may bring the next chunk at once, and that the next one.
+        """
         with self._lock:
             if self._relieving:
                 self._relieved_again = True
@@ -213,7 +235,10 @@ class RelayTunnel:
     # The client's side
 
     def transfer(self, size: int, chunk: bytes) -> None:
-        """Pass on a chunk. Raises: ProtocolError for one beyond the allowance, or beyond its message."""
+        """Pass on a chunk. Raises.
+
+        ProtocolError for one beyond the allowance, or beyond its message.
+        """
         length = len(chunk)
         with self._lock:
             if self._state is State.CLOSED:
@@ -232,11 +257,13 @@ class RelayTunnel:
             if length:
                 size, self._size = self._size, 0
         if tunnel is None or not length or self._end is not None:
-            self.handle_credit(length)  # nobody takes it; an empty chunk carries nothing, but is answered
+            # nobody takes it; an empty chunk carries nothing, but is answered
+            self.handle_credit(length)
             return
         try:
             tunnel.send(size, chunk)
-        except LimitReached as exc:  # countless tiny chunks cost more than they count; this one is lost
+        # countless tiny chunks cost more than they count; this one is lost
+        except LimitReached as exc:
             self._close(str(exc))
 
     def allow(self, space: int) -> None:
@@ -248,13 +275,18 @@ class RelayTunnel:
             self._pass_on(passed)
 
     def close(self) -> None:
-        """The client wants no more of it. Ignored while it doesn't know of the tunnel, and after the end."""
+        """The client wants no more of it.
+
+        Ignored while it doesn't know of the tunnel, and after the end.
+        """
         self._close("")
 
     def _close(self, reason: str) -> None:
         with Batch():
             with self._lock:
-                if self._state is State.CLOSED or (self._state is State.BUILDING and not self._accepted):
+                if self._state is State.CLOSED or (
+                    self._state is State.BUILDING and not self._accepted
+                ):
                     return
                 tunnel = self._leave()
                 self._client.send(codec.tunnel_close(self._number, reason))

@@ -1,6 +1,9 @@
-"""Against Go's own encoding/gob: values of all packets and of random types, each way, without a difference.
+"""Against Go's own encoding/gob.
 
-Types of all kinds follow each other on one stream, so that definitions meet each other in every order.
+Values of all packets and of random types, each way, without a difference.
+
+Types of all kinds follow each other on one stream, so that definitions meet each other in every
+order.
 """
 
 import os
@@ -15,7 +18,10 @@ from iris.gobber import Decoder, Encoder
 from iris.gobber.types import GobType, PointerTo
 from tests.support.gob_family import Family, Values, spell
 
-pytestmark = [pytest.mark.interop, pytest.mark.skipif(shutil.which("go") is None, reason="no go compiler on the path")]
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(shutil.which("go") is None, reason="no go compiler on the path"),
+]
 
 SEED = 20_260_417
 STREAMS, VALUES = 16, 1_300  # 20,800 values each way
@@ -30,7 +36,12 @@ def build(root: Path, family: Family) -> Path:
     (root / "src" / "family").mkdir()
     (root / "src" / "family" / "types.go").write_text(family.go_source())
     environment = {**os.environ, "GOPATH": str(root), "GO111MODULE": "off", "GOFLAGS": ""}
-    subprocess.run(["go", "build", "-o", root / "gobcheck", "gobcheck"], env=environment, check=True, timeout=100)
+    subprocess.run(
+        ["go", "build", "-o", root / "gobcheck", "gobcheck"],
+        env=environment,
+        check=True,
+        timeout=100,
+    )
     return root / "gobcheck"
 
 
@@ -52,7 +63,10 @@ def test_go_reads_what_we_write(gobcheck: Path, tmp_path: Path) -> None:
         made = [values.make(TYPES[place]) for place in places]
         (tmp_path / f"py{stream}.index").write_text("".join(f"{place}\n" for place in places))
         (tmp_path / f"py{stream}.gob").write_bytes(
-            b"".join(encoder.encode(value, TYPES[place]) for place, value in zip(places, made, strict=True))
+            b"".join(
+                encoder.encode(value, TYPES[place])
+                for place, value in zip(places, made, strict=True)
+            )
         )
         said.append([spell(TYPES[place], value) for place, value in zip(places, made, strict=True)])
     subprocess.run([gobcheck, "read", tmp_path], check=True, timeout=60)
@@ -61,7 +75,9 @@ def test_go_reads_what_we_write(gobcheck: Path, tmp_path: Path) -> None:
 
 
 def test_we_read_what_go_writes(gobcheck: Path, tmp_path: Path) -> None:
-    subprocess.run([gobcheck, "write", tmp_path, str(SEED), str(STREAMS), str(VALUES)], check=True, timeout=60)
+    subprocess.run(
+        [gobcheck, "write", tmp_path, str(SEED), str(STREAMS), str(VALUES)], check=True, timeout=60
+    )
     rng = random.Random(SEED)
     for stream in range(STREAMS):
         data = (tmp_path / f"go{stream}.gob").read_bytes()
@@ -81,7 +97,9 @@ def test_we_read_what_go_writes(gobcheck: Path, tmp_path: Path) -> None:
 
 def test_we_write_the_bytes_that_go_writes(tmp_path: Path) -> None:
     # a fresh process, since Go numbers types once per process
-    subprocess.run([build(tmp_path, PLAIN), "write", tmp_path, "1", "1", "2000"], check=True, timeout=60)
+    subprocess.run(
+        [build(tmp_path, PLAIN), "write", tmp_path, "1", "1", "2000"], check=True, timeout=60
+    )
     types = PLAIN.types()
     decoder, encoder = Decoder(max_size=1 << 24, max_types=1_000), Encoder()
     data = (tmp_path / "go0.gob").read_bytes()

@@ -1,4 +1,7 @@
-"""A connection with asyncio, against a node that the test plays. What the core decides is tested in tests/unit/client."""
+"""A connection with asyncio, against a node that the test plays.
+
+What the core decides is tested in tests/unit/client.
+"""
 
 import asyncio
 
@@ -6,7 +9,7 @@ import pytest
 
 import iris
 import iris.aio
-from iris.service.relay.schema import Op
+from iris.relay_protocol.schema import Op
 from tests.support.aio_node import connected, settled
 from tests.support.fake_node import PATIENCE, FakeNode
 from tests.support.loop import in_loop
@@ -45,7 +48,9 @@ async def test_a_node_that_isnt_there_or_doesnt_want_us() -> None:
 @in_loop
 async def test_requests_end_as_the_node_says() -> None:
     async with connected() as (node, connection):
-        calls = [asyncio.create_task(connection.request("c", text, 1.0)) for text in (b"a", b"b", b"c")]
+        calls = [
+            asyncio.create_task(connection.request("c", text, 1.0)) for text in (b"a", b"b", b"c")
+        ]
         numbers = {body.request: body.id for body in [await node.expect(Op.REQUEST) for _ in calls]}
         node.send(Op.REPLY, id=numbers[b"c"], timed_out=True)
         node.send(Op.REPLY, id=numbers[b"b"], timed_out=False, success=False, result="no")
@@ -121,11 +126,15 @@ async def test_what_is_said_in_one_round_of_the_loop_comes_in_order() -> None:
     async with connected() as (node, connection):
         for i in range(100):
             await connection.broadcast("c", bytes([i]))
-        assert [(await node.expect(Op.BROADCAST)).message for _ in range(100)] == [bytes([i]) for i in range(100)]
+        assert [(await node.expect(Op.BROADCAST)).message for _ in range(100)] == [
+            bytes([i]) for i in range(100)
+        ]
 
 
 @in_loop
-async def test_a_request_that_the_node_doesnt_take_times_out_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_the_node_doesnt_take_times_out_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("iris.aio.connection.PATIENCE", 0.0)
     async with connected() as (_, connection):
         with pytest.raises(iris.TimedOut):
@@ -203,7 +212,9 @@ async def test_events_beyond_the_memory_are_dropped(caplog: pytest.LogCaptureFix
         events.append(event)
 
     async with connected() as (node, connection):
-        async with await connection.subscribe("t", handle, iris.TopicLimits(event_threads=1, event_memory=2)):
+        async with await connection.subscribe(
+            "t", handle, iris.TopicLimits(event_threads=1, event_memory=2)
+        ):
             with pytest.raises(iris.StateError):
                 await connection.subscribe("t", handle)
             await node.expect(Op.SUBSCRIBE)
@@ -225,14 +236,19 @@ def test_a_lost_node_is_told_to_everybody(reason: str | None) -> None:
     async def run() -> None:
         drops: asyncio.Queue[iris.Closed] = asyncio.Queue()
         async with connected(on_drop=drops.put) as (node, connection):
-            calls = [asyncio.create_task(connection.request("c", b"", 1.0)), asyncio.create_task(connection.tunnel("c", 1.0))]
+            calls = [
+                asyncio.create_task(connection.request("c", b"", 1.0)),
+                asyncio.create_task(connection.tunnel("c", 1.0)),
+            ]
             for op in (Op.REQUEST, Op.TUNNEL_INIT):
                 await node.expect(op)
             if reason is not None:
                 node.send(Op.CLOSE, reason=reason)
             else:
                 node.sync.vanish()
-            assert (await asyncio.wait_for(drops.get(), PATIENCE)).reason == (reason or "the connection to the node is lost")
+            assert (await asyncio.wait_for(drops.get(), PATIENCE)).reason == (
+                reason or "the connection to the node is lost"
+            )
             for outcome in await asyncio.gather(*calls, return_exceptions=True):
                 assert isinstance(outcome, iris.Closed)
 

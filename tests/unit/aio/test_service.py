@@ -7,7 +7,7 @@ import pytest
 import iris
 import iris.aio
 from iris.aio.pool import Pool
-from iris.service.relay.schema import Op
+from iris.relay_protocol.schema import Op
 from tests.support.aio_node import answer, ask, registered, settled
 from tests.support.fake_node import PATIENCE, FakeNode
 from tests.support.loop import in_loop
@@ -24,7 +24,11 @@ async def test_handlers_may_be_plain_functions(caplog: pytest.LogCaptureFixture)
         return bytes([1000]) if request == b"error" else request
 
     async with registered(handler) as (node, _):
-        for request, want in ((b"x", b"x"), (b"fault", "said so"), (b"error", "ValueError: bytes must be in range(0, 256)")):
+        for request, want in (
+            (b"x", b"x"),
+            (b"fault", "said so"),
+            (b"error", "ValueError: bytes must be in range(0, 256)"),
+        ):
             await ask(node, 1, request)
             assert (await answer(node))[2] == want
     assert "the handler of a request failed" in caplog.text
@@ -73,7 +77,9 @@ async def test_a_handler_that_doesnt_get_ready_ends_the_registration() -> None:
 
 
 @in_loop
-async def test_requests_beyond_tasks_and_memory_are_dropped_or_expire(caplog: pytest.LogCaptureFixture) -> None:
+async def test_requests_beyond_tasks_and_memory_are_dropped_or_expire(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     go_on, handled = asyncio.Event(), []
 
     async def handle(request: bytes) -> bytes:
@@ -188,7 +194,9 @@ async def test_what_waits_at_the_end_is_dropped(caplog: pytest.LogCaptureFixture
 
 
 @in_loop
-async def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     handler = iris.aio.Handler()
     handler.on_tunnel(lambda tunnel: tunnel.recv())
     caplog.set_level("INFO")
@@ -258,7 +266,9 @@ async def test_what_is_submitted_in_the_moment_when_a_task_ends_gets_another_one
 
 
 @in_loop
-async def test_a_handler_that_waited_for_something_that_was_cancelled_fails_like_any_other(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_handler_that_waited_for_something_that_was_cancelled_fails_like_any_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     handler = iris.aio.Handler()
 
     async def give_up(data: bytes) -> bytes:
@@ -272,7 +282,11 @@ async def test_a_handler_that_waited_for_something_that_was_cancelled_fails_like
     async with registered(handler, request_threads=1, broadcast_threads=1) as (node, service):
         for number in range(2):
             await ask(node, number)
-            assert await asyncio.wait_for(answer(node), PATIENCE) == (number, False, "CancelledError: ")
+            assert await asyncio.wait_for(answer(node), PATIENCE) == (
+                number,
+                False,
+                "CancelledError: ",
+            )
             node.send(Op.BROADCAST, message=b"x")
         await settled(node, service.connection)
     assert caplog.text.count("a handler failed") == 2

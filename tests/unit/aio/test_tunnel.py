@@ -6,7 +6,7 @@ import pytest
 
 import iris
 import iris.aio
-from iris.service.relay.schema import Op
+from iris.relay_protocol.schema import Op
 from tests.support.aio_node import opened
 from tests.support.loop import in_loop
 
@@ -44,7 +44,10 @@ async def test_messages_are_received_in_order_and_then_the_end() -> None:
 @in_loop
 async def test_a_dropped_tunnel_ends_an_iteration_with_the_reason() -> None:
     async with opened() as (node, tunnel):
-        calls = [asyncio.ensure_future(anext(aiter(tunnel))), asyncio.create_task(tunnel.send(b"x"))]
+        calls = [
+            asyncio.ensure_future(anext(aiter(tunnel))),
+            asyncio.create_task(tunnel.send(b"x")),
+        ]
         await asyncio.sleep(0)
         node.send(Op.TUNNEL_CLOSE, id=0, reason="cut")
         for outcome in await asyncio.gather(*calls, return_exceptions=True):

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import iris
-from iris.client import attachment as shell
-from iris.service.relay.schema import Op
+from iris.client import node_connection as shell
+from iris.relay_protocol.schema import Op
 from tests.support.fake_node import FakeNode
 from tests.support.instead import Instead
 
@@ -84,7 +84,9 @@ def test_a_node_that_isnt_there_or_doesnt_want_us(node: FakeNode) -> None:
 
 def test_requests_end_as_the_node_says(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
     with connected(node) as connection:
-        calls = [elsewhere.submit(connection.request, "c", text, 1.0) for text in (b"a", b"b", b"c")]
+        calls = [
+            elsewhere.submit(connection.request, "c", text, 1.0) for text in (b"a", b"b", b"c")
+        ]
         numbers = {body.request: body.id for body in (node.expect(Op.REQUEST) for _ in calls)}
         node.send(Op.REPLY, id=numbers[b"c"], timed_out=True)
         node.send(Op.REPLY, id=numbers[b"b"], timed_out=False, success=False, result="no")
@@ -94,7 +96,9 @@ def test_requests_end_as_the_node_says(node: FakeNode, elsewhere: ThreadPoolExec
         assert isinstance(calls[2].exception(PATIENCE), iris.TimedOut)
 
 
-def test_a_node_that_falls_silent_isnt_waited_for_for_ever(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_falls_silent_isnt_waited_for_for_ever(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("iris.client.connection.PATIENCE", 0.0)
     with connected(node) as connection:
         with pytest.raises(iris.TimedOut, match="doesn't say"):
@@ -105,25 +109,40 @@ def test_a_node_that_falls_silent_isnt_waited_for_for_ever(node: FakeNode, monke
         assert not connection._core._building
 
 
-def test_what_comes_in_the_moment_when_it_is_given_up_is_taken(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_in_the_moment_when_it_is_given_up_is_taken(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("iris.client.connection.PATIENCE", 0.0)
     with connected(node) as connection:
         core = connection._core
         forget, forget_tunnel = core.forget, core.forget_tunnel
 
         def late(number: int) -> bool:
-            node.send(Op.REPLY, id=node.expect(Op.REQUEST).id, timed_out=False, success=True, result=b"late")
+            node.send(
+                Op.REPLY,
+                id=node.expect(Op.REQUEST).id,
+                timed_out=False,
+                success=True,
+                result=b"late",
+            )
             node.send(Op.TUNNEL_CONFIRM, id=99, timed_out=True)
             while core._pending:
                 time.sleep(0.001)
             return forget(number)
 
         def late_tunnel(number: int) -> bool:
-            node.send(Op.TUNNEL_CONFIRM, id=node.expect(Op.TUNNEL_INIT).id, timed_out=False, chunk_limit=10)
+            node.send(
+                Op.TUNNEL_CONFIRM,
+                id=node.expect(Op.TUNNEL_INIT).id,
+                timed_out=False,
+                chunk_limit=10,
+            )
             node.expect(Op.TUNNEL_ALLOW)
             return forget_tunnel(number)
 
-        monkeypatch.setattr(connection, "_core", Instead(core, forget=late, forget_tunnel=late_tunnel))
+        monkeypatch.setattr(
+            connection, "_core", Instead(core, forget=late, forget_tunnel=late_tunnel)
+        )
         assert connection.request("c", b"", 0.001) == b"late"
         assert not connection.tunnel("c", 0.001).closed
 
@@ -137,7 +156,9 @@ def test_a_tunnel_that_comes_with_the_end_is_told_with_it(
     with connected(node) as connection:
         building = elsewhere.submit(connection.tunnel, "c", 60.0)
         number = node.expect(Op.TUNNEL_INIT).id
-        monkeypatch.setattr(connection._core, "_face", Instead(connection._attachment, write_soon=refuse))
+        monkeypatch.setattr(
+            connection._core, "_face", Instead(connection._attachment, write_soon=refuse)
+        )
         node.send(Op.TUNNEL_CONFIRM, id=number, timed_out=False, chunk_limit=10)
         with pytest.raises(iris.Closed):
             building.result(PATIENCE).recv(PATIENCE)
@@ -191,18 +212,24 @@ def test_what_is_said_in_a_batch_is_said_at_its_end(node: FakeNode) -> None:
         assert not futures[0].cancel()
 
 
-def test_who_waits_in_a_batch_has_said_what_it_waits_for(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
+def test_who_waits_in_a_batch_has_said_what_it_waits_for(
+    node: FakeNode, elsewhere: ThreadPoolExecutor
+) -> None:
     def ask() -> bytes:
         with connection.batch():
             return connection.request("c", b"", 1.0)
 
     with connected(node) as connection:
         asking = elsewhere.submit(ask)
-        node.send(Op.REPLY, id=node.expect(Op.REQUEST).id, timed_out=False, success=True, result=b"yes")
+        node.send(
+            Op.REPLY, id=node.expect(Op.REQUEST).id, timed_out=False, success=True, result=b"yes"
+        )
         assert asking.result(PATIENCE) == b"yes"
 
 
-def test_events_beyond_the_memory_are_dropped(node: FakeNode, caplog: pytest.LogCaptureFixture) -> None:
+def test_events_beyond_the_memory_are_dropped(
+    node: FakeNode, caplog: pytest.LogCaptureFixture
+) -> None:
     begun, go_on = threading.Event(), threading.Event()
     events: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
@@ -261,7 +288,10 @@ def test_the_reading_thread_is_told_that_it_cant_wait(node: FakeNode) -> None:
     outcomes: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
 
     def wait(_: object) -> None:
-        for call in (lambda: connection.request("c", b"", 1.0), lambda: connection.tunnel("c", 1.0)):
+        for call in (
+            lambda: connection.request("c", b"", 1.0),
+            lambda: connection.tunnel("c", 1.0),
+        ):
             try:
                 call()
             except iris.StateError as exc:
@@ -276,26 +306,35 @@ def test_the_reading_thread_is_told_that_it_cant_wait(node: FakeNode) -> None:
 
 
 @pytest.mark.parametrize("reason", ["told why", None])
-def test_a_lost_node_is_told_to_everybody(node: FakeNode, elsewhere: ThreadPoolExecutor, reason: str | None) -> None:
+def test_a_lost_node_is_told_to_everybody(
+    node: FakeNode, elsewhere: ThreadPoolExecutor, reason: str | None
+) -> None:
     drops: queue.SimpleQueue[iris.Closed] = queue.SimpleQueue()
     with connected(node, on_drop=drops.put) as connection:
         connection.subscribe("t", print)
         node.expect(Op.SUBSCRIBE)
-        asking, building = elsewhere.submit(connection.request, "c", b"", 1.0), elsewhere.submit(connection.tunnel, "c", 1.0)
+        asking, building = (
+            elsewhere.submit(connection.request, "c", b"", 1.0),
+            elsewhere.submit(connection.tunnel, "c", 1.0),
+        )
         for _ in range(2):
             node.recv()
         if reason is not None:
             node.send(Op.CLOSE, reason=reason)
         else:
             node.vanish()
-        assert drops.get(timeout=PATIENCE).reason == (reason or "the connection to the node is lost")
+        assert drops.get(timeout=PATIENCE).reason == (
+            reason or "the connection to the node is lost"
+        )
         for call in (asking, building):
             assert isinstance(call.exception(PATIENCE), iris.Closed)
         assert connection.closed
     assert drops.empty()
 
 
-def test_a_node_that_breaks_the_rules_is_left(node: FakeNode, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_node_that_breaks_the_rules_is_left(
+    node: FakeNode, caplog: pytest.LogCaptureFixture
+) -> None:
     drops: queue.SimpleQueue[iris.Closed] = queue.SimpleQueue()
     with connected(node, on_drop=drops.put):
         node.send_bytes(b"\xff")
@@ -303,7 +342,9 @@ def test_a_node_that_breaks_the_rules_is_left(node: FakeNode, caplog: pytest.Log
     assert "the node broke the rules: unknown opcode 255" in caplog.text
 
 
-def test_a_drop_callback_that_fails_harms_nobody(node: FakeNode, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_drop_callback_that_fails_harms_nobody(
+    node: FakeNode, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(_: iris.Closed) -> None:
         raise KeyError
 
@@ -313,7 +354,9 @@ def test_a_drop_callback_that_fails_harms_nobody(node: FakeNode, caplog: pytest.
     assert "the drop callback failed" in caplog.text
 
 
-def test_a_node_that_doesnt_answer_a_close_is_left(node: FakeNode, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_node_that_doesnt_answer_a_close_is_left(
+    node: FakeNode, caplog: pytest.LogCaptureFixture
+) -> None:
     with connected(node) as connection:
         connection.close(timeout=0.05)
         assert connection.closed

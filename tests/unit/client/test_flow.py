@@ -4,10 +4,10 @@ from io import BytesIO
 
 import pytest
 
-from iris.client.codec import MESSAGE_SIZE
 from iris.client.flow import Flow, Outgoing
 from iris.errors import ProtocolError
-from iris.service.relay.schema import DEFAULT, Op
+from iris.relay_protocol.client_codec import MESSAGE_SIZE
+from iris.relay_protocol.schema import DEFAULT, Op
 
 
 def packets(buffers: list[bytes | memoryview]) -> list[tuple[int, bytes]]:

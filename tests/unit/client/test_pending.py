@@ -1,4 +1,7 @@
-"""What waits for replies: a reply is a future like any other, to all that `concurrent.futures` and asyncio do with futures."""
+"""What waits for replies.
+
+A reply is a future like any other, to all that `concurrent.futures` and asyncio do with futures.
+"""
 
 import asyncio
 import threading
@@ -23,7 +26,11 @@ def later(act: object, *args: object) -> threading.Timer:
 def test_a_reply_is_a_future(waited_for: bool) -> None:
     reply, told = Reply(), list[object]()
     assert isinstance(reply, Future)
-    assert (reply.done(), reply.cancelled(), reply.running() if waited_for else True) == (False, False, True)
+    assert (reply.done(), reply.cancelled(), reply.running() if waited_for else True) == (
+        False,
+        False,
+        True,
+    )
     if waited_for:
         with pytest.raises(TimeoutError):
             reply.result(0)
@@ -34,7 +41,12 @@ def test_a_reply_is_a_future(waited_for: bool) -> None:
     reply.set_result(b"x")
     reply.add_done_callback(lambda future: told.append(3))
     assert told == [(1, b"x"), (2, True), 3]
-    assert (reply.done(), reply.running(), reply.result(), reply.exception()) == (True, False, b"x", None)
+    assert (reply.done(), reply.running(), reply.result(), reply.exception()) == (
+        True,
+        False,
+        b"x",
+        None,
+    )
     with pytest.raises(futures.InvalidStateError):
         reply.set_result(b"y")
     assert reply.result() == b"x"
@@ -93,7 +105,9 @@ def test_each_callback_and_waiter_of_a_race_is_told_once() -> None:
             go.wait()
             reply.add_done_callback(lambda future: told.append(future.result()))
 
-        def wait(reply: Reply = reply, go: threading.Barrier = go, told: list[bytes] = told) -> None:
+        def wait(
+            reply: Reply = reply, go: threading.Barrier = go, told: list[bytes] = told
+        ) -> None:
             go.wait()
             told.extend(future.result() for future in futures.wait([reply], 10).done)
 

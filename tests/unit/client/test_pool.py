@@ -6,18 +6,20 @@ from queue import SimpleQueue
 
 import pytest
 
-from iris.client.backlog import Backlog
+from iris.client.bounded_queue import BoundedQueue
 from iris.client.pool import Pool
 
 PATIENCE = 10.0  # seconds for what must come
 
 
-def pool_of(work: Callable[[int], None], threads: int = 2, memory: int = 100, idle: float = PATIENCE) -> "Pool[int]":
+def pool_of(
+    work: Callable[[int], None], threads: int = 2, memory: int = 100, idle: float = PATIENCE
+) -> "Pool[int]":
     return Pool(work, threads=threads, memory=memory, name="test", idle=idle)
 
 
 def test_a_backlog_keeps_order_and_counts_bytes_that_wait() -> None:
-    backlog: Backlog[str] = Backlog(10)
+    backlog: BoundedQueue[str] = BoundedQueue(10)
     assert backlog.offer("a", 4)
     assert backlog.offer("b", 6)
     assert not backlog.offer("c", 1)
@@ -33,7 +35,7 @@ def test_a_backlog_keeps_order_and_counts_bytes_that_wait() -> None:
 
 
 def test_a_backlog_without_memory_takes_what_is_empty() -> None:
-    backlog: Backlog[str] = Backlog(0)
+    backlog: BoundedQueue[str] = BoundedQueue(0)
     assert backlog.offer("a", 0)
     assert not backlog.offer("b", 1)
 
@@ -185,7 +187,9 @@ def test_many_threads_may_submit() -> None:
     done: SimpleQueue[int] = SimpleQueue()
     pool = pool_of(done.put, threads=4, memory=1 << 30, idle=0.001)
     pool.start()
-    threads = [threading.Thread(target=lambda: [pool.submit(1, 1) for _ in range(2_000)]) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: [pool.submit(1, 1) for _ in range(2_000)]) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

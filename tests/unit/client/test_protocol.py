@@ -1,4 +1,7 @@
-"""The binding's core alone: what it says, what it makes of what the node says, and who is told of the end."""
+"""The binding's core alone.
+
+What it says, what it makes of what the node says, and who is told of the end.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -6,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from iris.client.codec import MESSAGE_SIZE, NAME_SIZE
 from iris.client.errors import Closed, Denied, Fault, TimedOut
 from iris.errors import ProtocolError, StateError
-from iris.service.relay.schema import DEFAULT, VERSION, Op
+from iris.relay_protocol.client_codec import MESSAGE_SIZE, NAME_SIZE
+from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 from tests.support.fake_face import BUFFER, FakeFace
 
 
@@ -45,7 +48,10 @@ def test_a_denial_says_why() -> None:
     assert face.core.ended is not None
 
 
-@pytest.mark.parametrize("data", [b"HTTP/1.1 400", DEFAULT.node(Op.BROADCAST, message=b""), DEFAULT.node(Op.INIT, version="v2")])
+@pytest.mark.parametrize(
+    "data",
+    [b"HTTP/1.1 400", DEFAULT.node(Op.BROADCAST, message=b""), DEFAULT.node(Op.INIT, version="v2")],
+)
 def test_something_else_than_our_protocol_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         FakeFace(attached=False).core.feed(data)
@@ -180,7 +186,11 @@ def test_a_tunnel_is_there_before_anything_comes_through_it() -> None:
     face = FakeFace()
     future = built(face)
     confirm = DEFAULT.node(Op.TUNNEL_CONFIRM, id=0, timed_out=False, chunk_limit=100)
-    face.core.feed(confirm + DEFAULT.node(Op.TUNNEL_ALLOW, id=0, space=9) + DEFAULT.node(Op.TUNNEL_TRANSFER, id=0, size=1, chunk=b"x"))
+    face.core.feed(
+        confirm
+        + DEFAULT.node(Op.TUNNEL_ALLOW, id=0, space=9)
+        + DEFAULT.node(Op.TUNNEL_TRANSFER, id=0, size=1, chunk=b"x")
+    )
     assert (future.result(0).number, future.result(0).chunk_limit) == (0, 100)
     assert future.result(0).heard == [9, (1, b"x")]
     assert face.said()[1:] == [(Op.TUNNEL_ALLOW, {"id": 0, "space": BUFFER})]
@@ -193,7 +203,10 @@ def test_an_accepted_tunnel_is_there_before_anything_comes_through_it() -> None:
     tunnel = face.core.accept(44, 100)
     face.node(Op.TUNNEL_ALLOW, id=1, space=9)
     assert tunnel.heard == [9]
-    assert face.said() == [(Op.TUNNEL_CONFIRM, {"build_id": 44, "id": 1}), (Op.TUNNEL_ALLOW, {"id": 1, "space": BUFFER})]
+    assert face.said() == [
+        (Op.TUNNEL_CONFIRM, {"build_id": 44, "id": 1}),
+        (Op.TUNNEL_ALLOW, {"id": 1, "space": BUFFER}),
+    ]
 
 
 def test_a_tunnel_that_nobody_accepts_times_out() -> None:
@@ -223,7 +236,11 @@ def test_a_closed_tunnel_is_forgotten() -> None:
     face = FakeFace("c")
     tunnel = face.core.accept(0, 100)
     face.node(Op.TUNNEL_CLOSE, id=0, reason="why")
-    for op, body in ((Op.TUNNEL_ALLOW, {"space": 1}), (Op.TUNNEL_TRANSFER, {"size": 1, "chunk": b"x"}), (Op.TUNNEL_CLOSE, {"reason": ""})):
+    for op, body in (
+        (Op.TUNNEL_ALLOW, {"space": 1}),
+        (Op.TUNNEL_TRANSFER, {"size": 1, "chunk": b"x"}),
+        (Op.TUNNEL_CLOSE, {"reason": ""}),
+    ):
         face.node(op, id=0, **body)
     face.said()
     face.core.close_tunnel(0)
@@ -266,7 +283,9 @@ def test_at_the_end_everybody_is_told() -> None:
 def test_nothing_follows_a_close() -> None:
     face = FakeFace()
     with pytest.raises(ProtocolError):
-        face.core.feed(DEFAULT.node(Op.CLOSE, reason="") + DEFAULT.node(Op.PUBLISH, topic="t", event=b""))
+        face.core.feed(
+            DEFAULT.node(Op.CLOSE, reason="") + DEFAULT.node(Op.PUBLISH, topic="t", event=b"")
+        )
 
 
 def test_what_cant_be_written_isnt_waited_for() -> None:

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 import iris
-from iris.client.intake import Intake
-from iris.client.limits import MESSAGE_SIZE
-from iris.service.relay.schema import Op
+from iris.client.dispatcher import Dispatcher
+from iris.relay_protocol.schema import MESSAGE_SIZE, Op
 from tests.support.fake_face import FakeFace
 from tests.support.fake_node import FakeNode
 
@@ -20,7 +19,9 @@ PATIENCE = 10.0  # seconds for what must come
 
 
 @contextlib.contextmanager
-def registered(handler: iris.Handler | Callable[[bytes], Any], **limits: int) -> Iterator[tuple[FakeNode, iris.Service]]:
+def registered(
+    handler: iris.Handler | Callable[[bytes], Any], **limits: int
+) -> Iterator[tuple[FakeNode, iris.Service]]:
     with FakeNode() as node:
         welcome = node.accept_soon()
         service = iris.register("c", handler, iris.ServiceLimits(**limits), port=node.port)
@@ -58,7 +59,9 @@ def test_a_failing_handler_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
             return None
         if request == b"long":
             return bytes(MESSAGE_SIZE + 1)
-        raise {b"fault": iris.Fault("said so"), b"mute": iris.Fault()}.get(request, ValueError("wrong"))
+        raise {b"fault": iris.Fault("said so"), b"mute": iris.Fault()}.get(
+            request, ValueError("wrong")
+        )
 
     with registered(handler) as (node, _):
         for request, text in ((b"fault", "said so"), (b"mute", "failed")):
@@ -73,7 +76,9 @@ def test_a_failing_handler_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
             assert answer(node)[2].startswith(text)
 
 
-def test_a_handler_that_wants_to_exit_fails_like_any_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_that_wants_to_exit_fails_like_any_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def leave(request: bytes) -> Any:
         raise SystemExit(3)
 
@@ -229,8 +234,14 @@ class FakePool:
 
 def test_time_counts_from_when_a_request_came() -> None:
     now, requests = [100.0], FakePool()
-    intake = Intake(
-        FakeFace("c").core, iris.ServiceLimits(), lambda: now[0], name="", broadcasts=FakePool(), requests=requests, tunnels=FakePool()
+    intake = Dispatcher(
+        FakeFace("c").core,
+        iris.ServiceLimits(),
+        lambda: now[0],
+        name="",
+        broadcasts=FakePool(),
+        requests=requests,
+        tunnels=FakePool(),
     )
     intake.handle_request(0, b"", 2.0)
     now[0] = 101.9
@@ -241,7 +252,7 @@ def test_time_counts_from_when_a_request_came() -> None:
 
 def test_more_tunnels_than_allowed_arent_accepted(caplog: pytest.LogCaptureFixture) -> None:
     face, tunnels = FakeFace("c"), FakePool()
-    intake = Intake(
+    intake = Dispatcher(
         face.core,
         iris.ServiceLimits(tunnel_threads=2),
         time.monotonic,
@@ -328,7 +339,9 @@ def test_limits_arent_negative() -> None:
         iris.TopicLimits(event_threads=-1)
 
 
-def test_what_waits_at_the_end_is_dropped_and_what_runs_isnt_waited_for_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_waits_at_the_end_is_dropped_and_what_runs_isnt_waited_for_for_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def handle(request: bytes) -> bytes:
@@ -350,7 +363,9 @@ def test_what_waits_at_the_end_is_dropped_and_what_runs_isnt_waited_for_for_ever
     assert "a handler is still running" in caplog.text
 
 
-def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     begun = threading.Event()
 
     def use(tunnel: iris.Tunnel) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 import iris
 from iris.client.limits import TUNNEL_BUFFER
-from iris.outbox import Batch
-from iris.service.relay.schema import Op
+from iris.relay_protocol.schema import Op
+from iris.runtime.send_buffer import Batch
 from tests.support.fake_node import FakeNode
 
 PATIENCE = 10.0  # seconds for what must come
@@ -169,7 +169,11 @@ def test_a_file_tells_a_cut_tunnel_from_an_end() -> None:
 
 
 def test_a_file_that_nothing_comes_for_times_out() -> None:
-    with opened() as (_, tunnel, _), tunnel.makefile(timeout=0.01) as file, pytest.raises(TimeoutError):
+    with (
+        opened() as (_, tunnel, _),
+        tunnel.makefile(timeout=0.01) as file,
+        pytest.raises(TimeoutError),
+    ):
         file.read(1)
 
 
@@ -219,7 +223,11 @@ def test_threads_that_receive_share_the_messages() -> None:
         for i in range(3):
             node.send(Op.TUNNEL_TRANSFER, id=0, size=1, chunk=bytes([i]))
         assert sorted(call.result(PATIENCE) for call in receiving) == [b"\0", b"\1", b"\2"]
-        assert not [thread for thread in threading.enumerate() if "pool" in thread.name and thread.name.startswith("iris-")]
+        assert not [
+            thread
+            for thread in threading.enumerate()
+            if "pool" in thread.name and thread.name.startswith("iris-")
+        ]
 
 
 def test_who_waits_in_a_batch_has_sent_what_the_other_end_waits_for() -> None:

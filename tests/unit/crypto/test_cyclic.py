@@ -3,7 +3,14 @@ import random
 import gmpy2
 import pytest
 
-from iris.crypto.cyclic import Group, exponential, generate_group, random_exponent, shared_secret, to_bytes
+from iris.crypto.cyclic import (
+    Group,
+    exponential,
+    generate_group,
+    random_exponent,
+    shared_secret,
+    to_bytes,
+)
 from iris.errors import ProtocolError, StateError
 
 SMALL = Group(modulus=23, generator=4)  # q = 11
@@ -58,7 +65,8 @@ def test_smallest_and_greatest_exponential_are_taken() -> None:
 
 
 def test_exponent_has_the_bits_of_the_group_and_is_never_zero() -> None:
-    draws = iter([b"\xe0", b"\xff", b"\x00", b"\x21"])  # 23 has 5 bits; the upper 3 of a byte don't count
+    # 23 has 5 bits; the upper 3 of a byte don't count
+    draws = iter([b"\xe0", b"\xff", b"\x00", b"\x21"])
     exponents = [random_exponent(SMALL, lambda _: next(draws)) for _ in range(2)]
     assert exponents == [0x1F, 0x01]
 

@@ -42,7 +42,9 @@ def test_exponent_comes_from_the_given_entropy(key: RSAPrivateKey) -> None:
     assert exchanges[0].initiate() == exchanges[1].initiate()
 
 
-def test_initiator_turns_down_an_acceptor_with_another_key(key: RSAPrivateKey, other_key: RSAPrivateKey) -> None:
+def test_initiator_turns_down_an_acceptor_with_another_key(
+    key: RSAPrivateKey, other_key: RSAPrivateKey
+) -> None:
     initiator, acceptor = Exchange(key, GROUP), Exchange(other_key, GROUP)
     exponential, token = acceptor.accept(initiator.initiate())
     with pytest.raises(AuthenticationError):
@@ -51,12 +53,17 @@ def test_initiator_turns_down_an_acceptor_with_another_key(key: RSAPrivateKey, o
         initiator.secret()
 
 
-def test_acceptor_turns_down_an_initiator_with_another_key(key: RSAPrivateKey, other_key: RSAPrivateKey) -> None:
+def test_acceptor_turns_down_an_initiator_with_another_key(
+    key: RSAPrivateKey, other_key: RSAPrivateKey
+) -> None:
     initiator, acceptor = Exchange(key, GROUP, exponent=12345), Exchange(key, GROUP)
     stranger = Exchange(other_key, GROUP, exponent=12345)
     exponential, token = acceptor.accept(initiator.initiate())
     stranger.initiate()
-    stranger._peer, stranger._secret = exponential, initiator.verify(exponential, token) and initiator.secret()
+    stranger._peer, stranger._secret = (
+        exponential,
+        initiator.verify(exponential, token) and initiator.secret(),
+    )
     with pytest.raises(AuthenticationError):
         acceptor.finalize(stranger._token())
     with pytest.raises(StateError):
@@ -98,7 +105,9 @@ def test_any_single_bit_of_the_token_counts(key: RSAPrivateKey) -> None:
             acceptor.finalize(bytes(spoilt))
 
 
-@pytest.mark.parametrize("exponential", [-2, 0, 1, GROUP.modulus - 1, GROUP.modulus, GROUP.modulus + 2, 1 << 5000])
+@pytest.mark.parametrize(
+    "exponential", [-2, 0, 1, GROUP.modulus - 1, GROUP.modulus, GROUP.modulus + 2, 1 << 5000]
+)
 def test_exponential_out_of_range_ends_the_exchange(key: RSAPrivateKey, exponential: int) -> None:
     acceptor, initiator = Exchange(key, GROUP), Exchange(key, GROUP)
     with pytest.raises(ProtocolError):

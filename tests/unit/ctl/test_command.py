@@ -9,7 +9,9 @@ from iris.ctl.command import CommandFailed, run_command
 
 
 def run(command: str, data: bytes = b"", timeout: float = 10.0, limit: int = 1 << 20) -> bytes:
-    return run_command(command, data, timeout=timeout, limit=limit, environment={**os.environ, "COLOUR": "red"})
+    return run_command(
+        command, data, timeout=timeout, limit=limit, environment={**os.environ, "COLOUR": "red"}
+    )
 
 
 def test_input_goes_in_and_output_comes_out() -> None:

@@ -27,10 +27,10 @@ def test_the_kept_files_are_those_of_the_parser() -> None:
     ],
 )
 def test_bash_completes(words: str, completed: list[str]) -> None:
-    script = (
-        f'. deploy/completion/irisctl.bash; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _irisctl; echo "${{COMPREPLY[@]}}"'
+    script = f'. deploy/completion/irisctl.bash; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _irisctl; echo "${{COMPREPLY[@]}}"'
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
     )
-    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
     assert done.stdout.split() == completed
 
 
@@ -42,4 +42,6 @@ def test_the_manual_page_has_each_subcommand_and_flag() -> None:
         for flag in flags:
             assert re.search(rf"(?<![\w-]){flag}(?![\w-])", manual), flag
     listed = set(re.findall(r"--[a-z]+", manual))
-    assert listed == {flag for _, flags in known.values() for flag in flags if flag.startswith("--")} | {"--version"}
+    assert listed == {
+        flag for _, flags in known.values() for flag in flags if flag.startswith("--")
+    } | {"--version"}

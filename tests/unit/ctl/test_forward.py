@@ -1,4 +1,7 @@
-"""TCP connections through tunnels: what can go wrong before there is one. The rest is in tests/loopback/test_ctl_tunnel.py."""
+"""TCP connections through tunnels: what can go wrong before there is one.
+
+The rest is in tests/loopback/test_ctl_tunnel.py.
+"""
 
 import errno
 import queue
@@ -12,7 +15,9 @@ from iris.ctl import forward
 
 
 class Scarce:
-    """A listening socket of a system that has run out of descriptors for a moment, and is shut then."""
+    """A listening socket of a system that has run out of descriptors for a moment, and is shut
+    then.
+    """
 
     def __init__(self, *results: Any) -> None:
         self._results = iter(results)
@@ -38,10 +43,15 @@ class Nobody:
         raise TimedOut
 
 
-def test_a_moment_without_descriptors_doesnt_end_the_listening(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_moment_without_descriptors_doesnt_end_the_listening(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(forward, "_PAUSE", 0.0)
     monkeypatch.setattr(forward, "LIMIT", 2)
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()),
+    ):
         sock, _ = server.accept()
         lack = [OSError(errno.EMFILE, "Too many open files")] * 5
         listener, nobody = Scarce(*lack, sock, OSError(errno.EINVAL, "Invalid argument")), Nobody()

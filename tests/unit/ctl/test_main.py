@@ -35,7 +35,9 @@ from tests.support.node import free_port
         (["subscribe", ""], "a topic has a name"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_told_in_one_line(
+    args: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(args)
     said = capsys.readouterr().err
@@ -44,9 +46,18 @@ def test_a_mistake_is_told_in_one_line(args: list[str], words: str, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    "args", [["request", "c", "x"], ["serve", "c", "--echo"], ["broadcast", "c", "x"], ["publish", "t", "x"], ["subscribe", "t"]]
+    "args",
+    [
+        ["request", "c", "x"],
+        ["serve", "c", "--echo"],
+        ["broadcast", "c", "x"],
+        ["publish", "t", "x"],
+        ["subscribe", "t"],
+    ],
 )
-def test_without_a_node_one_line_says_how_to_start_one(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_node_one_line_says_how_to_start_one(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     port = free_port()
     assert main([*args, "--port", str(port)]) == 4
     assert capsys.readouterr().err == (
@@ -56,7 +67,12 @@ def test_without_a_node_one_line_says_how_to_start_one(args: list[str], capsys: 
 
 def test_flags_and_arguments_come_in_any_order() -> None:
     parse = build().parse_args
-    for args in (["--count", "3", "c", "x"], ["c", "--count", "3", "x"], ["c", "x", "--count=3"], ["c", "--count", "3", "--", "x"]):
+    for args in (
+        ["--count", "3", "c", "x"],
+        ["c", "--count", "3", "x"],
+        ["c", "x", "--count=3"],
+        ["c", "--count", "3", "--", "x"],
+    ):
         parsed = parse(["request", *args])
         assert (parsed.cluster, parsed.data, parsed.count) == ("c", "x", 3)
     assert parse(["request", "c", "--", "--count"]).data == "--count"
@@ -66,12 +82,32 @@ def test_help_and_version_are_quick_and_complete() -> None:
     best = 9.0
     for _ in range(3):
         before = time.monotonic()
-        done = subprocess.run([sys.executable, "-m", "iris.ctl", "-h"], capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(
+            [sys.executable, "-m", "iris.ctl", "-h"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
         best = min(best, time.monotonic() - before)
-    for word in ("request", "serve", "broadcast", "publish", "subscribe", "exit codes", "iris -dev"):
+    for word in (
+        "request",
+        "serve",
+        "broadcast",
+        "publish",
+        "subscribe",
+        "exit codes",
+        "iris -dev",
+    ):
         assert word in done.stdout
     assert best < 0.25
-    done = subprocess.run([sys.executable, "-m", "iris.ctl", "--version"], capture_output=True, text=True, check=True, timeout=10)
+    done = subprocess.run(
+        [sys.executable, "-m", "iris.ctl", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
     assert done.stdout.startswith("irisctl ")
 
 

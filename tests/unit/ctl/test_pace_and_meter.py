@@ -26,13 +26,22 @@ def test_a_long_pause_is_not_made_up_for_in_a_burst() -> None:
 
 def test_a_known_total_gives_a_bar_and_a_forecast() -> None:
     meter = Meter(4 << 20, start=100.0)
-    assert meter.line(101.0, 1 << 20, 120) == " 25% [#####...............]  1.0 MiB of 4.0 MiB  1.0 MiB/s  0:01  0:03 left"
-    assert meter.line(104.0, 4 << 20, 120) == "100% [####################]  4.0 MiB of 4.0 MiB  1.0 MiB/s  0:04"
+    assert (
+        meter.line(101.0, 1 << 20, 120)
+        == " 25% [#####...............]  1.0 MiB of 4.0 MiB  1.0 MiB/s  0:01  0:03 left"
+    )
+    assert (
+        meter.line(104.0, 4 << 20, 120)
+        == "100% [####################]  4.0 MiB of 4.0 MiB  1.0 MiB/s  0:04"
+    )
 
 
 def test_an_unknown_total_gives_amount_and_speed() -> None:
     assert Meter(None, start=0.0).line(3_661.0, 3_661 << 10, 120) == "3.6 MiB  1.0 KiB/s  1:01:01"
-    assert Meter(None, "events", start=0.0).line(2.0, 2_000, 120) == "2,000 events  1,000 events/s  0:02"
+    assert (
+        Meter(None, "events", start=0.0).line(2.0, 2_000, 120)
+        == "2,000 events  1,000 events/s  0:02"
+    )
 
 
 def test_the_speed_is_that_of_the_last_seconds() -> None:
@@ -48,7 +57,11 @@ def test_a_line_fits_the_terminal() -> None:
 
 
 def test_a_surplus_is_no_more_than_all() -> None:
-    assert Meter(10, start=0.0).line(1.0, 20, 120).startswith("100% [####################]  20 B of 10 B")
+    assert (
+        Meter(10, start=0.0)
+        .line(1.0, 20, 120)
+        .startswith("100% [####################]  20 B of 10 B")
+    )
 
 
 def test_amounts_are_readable() -> None:

@@ -12,7 +12,9 @@ from iris.ctl.outcome import UsageError
 from iris.ctl.parser import build
 
 
-def sent(*args: str, stdin: bytes = b"", monkeypatch: pytest.MonkeyPatch | None = None) -> list[bytes]:
+def sent(
+    *args: str, stdin: bytes = b"", monkeypatch: pytest.MonkeyPatch | None = None
+) -> list[bytes]:
     if monkeypatch is not None:
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin)))
     return list(payload.messages(build().parse_args(["publish", "topic", *args])))

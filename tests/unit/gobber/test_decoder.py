@@ -29,7 +29,17 @@ from iris.gobber.types import (
     gob,
     struct,
 )
-from tests.support.gob_messages import a_map, a_slice, a_struct, an_array, define, definition, opaque, sized, value
+from tests.support.gob_messages import (
+    a_map,
+    a_slice,
+    a_struct,
+    an_array,
+    define,
+    definition,
+    opaque,
+    sized,
+    value,
+)
 
 
 @struct("empty", registered="*test.empty")
@@ -104,20 +114,29 @@ POINT = define(65, a_struct(("X", INT.id), ("Y", UINT.id)))
 
 
 def test_fields_are_matched_by_name() -> None:
-    stream = define(80, a_struct(("Y", UINT.id), ("X", INT.id))) + value(80, b"\x01\x07\x01\x03\x00")
+    stream = define(80, a_struct(("Y", UINT.id), ("X", INT.id))) + value(
+        80, b"\x01\x07\x01\x03\x00"
+    )
     assert read(stream, Point) == Point(-2, 7)
 
 
 def test_missing_fields_stay_zero() -> None:
-    assert read(define(65, a_struct(("X", INT.id))) + value(65, b"\x01\x04\x00"), Point) == Point(2, 0)
+    assert read(define(65, a_struct(("X", INT.id))) + value(65, b"\x01\x04\x00"), Point) == Point(
+        2, 0
+    )
     assert read(POINT + value(65, b"\x00"), Point) == Point(0, 0)
-    assert read(define(65, a_struct(("Flag", BOOL.id))) + value(65, b"\x01\x01\x00"), All) == All(flag=True)
+    assert read(define(65, a_struct(("Flag", BOOL.id))) + value(65, b"\x01\x01\x00"), All) == All(
+        flag=True
+    )
 
 
 def test_zero_values_are_not_shared() -> None:
     incoming = decoder()
     stream = define(65, a_struct(("Flag", BOOL.id)))
-    one, other = incoming.decode(stream + value(65, b"\x00"), All), incoming.decode(value(65, b"\x00"), All)
+    one, other = (
+        incoming.decode(stream + value(65, b"\x00"), All),
+        incoming.decode(value(65, b"\x00"), All),
+    )
     one.inside.x = 1
     one.points.append(one.inside)
     assert other == All()
@@ -131,22 +150,55 @@ SKIPPED: list[tuple[str, list[bytes], int, bytes]] = [
     ("complex", [], 7, b"\xfe\xf0\x3f\x00"),
     ("nil interface", [], INTERFACE.id, b"\x00"),
     ("array", [define(70, an_array(INT.id, 3))], 70, b"\x03\x02\x04\x06"),
-    ("slice of slices", [define(70, a_slice(71)), define(71, a_slice(STRING.id))], 70, b"\x02\x01\x01a\x00"),
-    ("map", [define(70, a_map(STRING.id, 71)), define(71, a_slice(INT.id))], 70, b"\x02\x01a\x01\x02\x01b\x00"),
+    (
+        "slice of slices",
+        [define(70, a_slice(71)), define(71, a_slice(STRING.id))],
+        70,
+        b"\x02\x01\x01a\x00",
+    ),
+    (
+        "map",
+        [define(70, a_map(STRING.id, 71)), define(71, a_slice(INT.id))],
+        70,
+        b"\x02\x01a\x01\x02\x01b\x00",
+    ),
     ("struct", [define(70, a_struct(("A", INT.id), ("B", STRING.id)))], 70, b"\x02\x01b\x00"),
     ("empty structs", [define(70, a_slice(71)), define(71, a_struct())], 70, b"\x03\x00\x00\x00"),
     ("gob encoder", [define(70, opaque("gob_encoder"))], 70, b"\x03abc"),
     ("binary marshaler", [define(70, opaque("binary_marshaler"))], 70, b"\x03abc"),
     ("text marshaler", [define(70, opaque("text_marshaler"))], 70, b"\x03abc"),
-    ("interface of a basic type", [], INTERFACE.id, b"\x03int" + encode_int(INT.id) + b"\x02\x00\x04"),
-    ("interface of a struct", [define(70, a_struct(("A", INT.id)))], INTERFACE.id, b"\x01T" + encode_int(70) + b"\x03\x01\x04\x00"),
-    ("recursive list", [define(70, a_struct(("Next", 70), ("Value", INT.id)))], 70, b"\x01\x01\x02\x02\x00\x01\x02\x00\x00"),
+    (
+        "interface of a basic type",
+        [],
+        INTERFACE.id,
+        b"\x03int" + encode_int(INT.id) + b"\x02\x00\x04",
+    ),
+    (
+        "interface of a struct",
+        [define(70, a_struct(("A", INT.id)))],
+        INTERFACE.id,
+        b"\x01T" + encode_int(70) + b"\x03\x01\x04\x00",
+    ),
+    (
+        "recursive list",
+        [define(70, a_struct(("Next", 70), ("Value", INT.id)))],
+        70,
+        b"\x01\x01\x02\x02\x00\x01\x02\x00\x00",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("definitions", "number", "data"), [case[1:] for case in SKIPPED], ids=[case[0] for case in SKIPPED])
-def test_unknown_fields_of_any_type_are_skipped(definitions: list[bytes], number: int, data: bytes) -> None:
-    head = define(65, a_struct(("Odd", number), ("X", INT.id), ("More", number), ("Even", INT.id))) + b"".join(definitions)
+@pytest.mark.parametrize(
+    ("definitions", "number", "data"),
+    [case[1:] for case in SKIPPED],
+    ids=[case[0] for case in SKIPPED],
+)
+def test_unknown_fields_of_any_type_are_skipped(
+    definitions: list[bytes], number: int, data: bytes
+) -> None:
+    head = define(
+        65, a_struct(("Odd", number), ("X", INT.id), ("More", number), ("Even", INT.id))
+    ) + b"".join(definitions)
     body = b"\x01" + data + b"\x01\x04\x01" + data + b"\x01\x02\x00"
     assert read(head + value(65, body), Point) == Point(2, 0)
     for size in range(len(body)):
@@ -158,9 +210,13 @@ def test_definitions_inside_a_skipped_interface_are_kept() -> None:
     message = encode_int(65) + b"\x01\x01T" + definition(70, a_struct(("A", INT.id)))
     rest = encode_int(70) + b"\x03\x01\x04\x00" + b"\x01\x06\x00"
     incoming = decoder()
-    stream = define(65, a_struct(("Odd", INTERFACE.id), ("X", INT.id))) + sized(message) + sized(rest)
+    stream = (
+        define(65, a_struct(("Odd", INTERFACE.id), ("X", INT.id))) + sized(message) + sized(rest)
+    )
     assert incoming.decode(stream, Point) == Point(3, 0)
-    assert incoming.decode(value(65, b"\x01\x01T" + encode_int(70) + b"\x03\x01\x04\x00" + b"\x01\x06\x00"), Point) == Point(3, 0)
+    assert incoming.decode(
+        value(65, b"\x01\x01T" + encode_int(70) + b"\x03\x01\x04\x00" + b"\x01\x06\x00"), Point
+    ) == Point(3, 0)
 
 
 def test_skipping_recursive_types_does_not_recurse() -> None:
@@ -174,24 +230,48 @@ def test_skipping_costs_no_more_than_the_bytes_there() -> None:
     wide = define(71, a_struct(*((f"F{at}", INT.id) for at in range(1_500))))
     head = define(65, a_struct(("Odd", 70), ("X", INT.id))) + define(70, a_slice(71)) + wide
     with cheap():
-        assert read(head + value(65, b"\x01" + encode_uint(20_000) + bytes(20_000) + b"\x00"), Point, max_size=1 << 17) == Point()
+        assert (
+            read(
+                head + value(65, b"\x01" + encode_uint(20_000) + bytes(20_000) + b"\x00"),
+                Point,
+                max_size=1 << 17,
+            )
+            == Point()
+        )
 
 
 @pytest.mark.parametrize("count", [1 << 16, 1 << 31, 1 << 60, (1 << 64) - 1])
 def test_counts_beyond_the_data_cost_nothing(count: int) -> None:
     announced = encode_uint(count)
     with cheap():
-        for number, wire in ((70, a_slice(71)), (70, a_map(71, 71)), (70, an_array(71, count if count < 1 << 63 else -1))):
-            head = define(65, a_struct(("Odd", 70), ("X", INT.id))) + define(number, wire) + define(71, a_struct())
+        for number, wire in (
+            (70, a_slice(71)),
+            (70, a_map(71, 71)),
+            (70, an_array(71, count if count < 1 << 63 else -1)),
+        ):
+            head = (
+                define(65, a_struct(("Odd", 70), ("X", INT.id)))
+                + define(number, wire)
+                + define(71, a_struct())
+            )
             refused(head + value(65, b"\x01" + announced + bytes(50)), Point)
-        head = define(65, a_struct(("Items", 70), ("Things", 72))) + define(70, a_slice(71)) + define(71, a_struct())
+        head = (
+            define(65, a_struct(("Items", 70), ("Things", 72)))
+            + define(70, a_slice(71))
+            + define(71, a_struct())
+        )
         head += define(72, a_slice(INTERFACE.id))
         refused(head + value(65, b"\x01" + announced + bytes(50)), Empties)
         refused(head + value(65, b"\x02" + announced + bytes(50)), Empties)
         for kind in (BYTES, STRING):
             refused(value(kind.id, b"\x00" + announced + bytes(50)), kind)
-        refused(define(65, a_slice(INT.id)) + value(65, b"\x00" + announced + bytes(50)), SliceOf(INT))
-        refused(define(65, a_map(INT.id, INT.id)) + value(65, b"\x00" + announced + bytes(50)), MapOf(INT, INT))
+        refused(
+            define(65, a_slice(INT.id)) + value(65, b"\x00" + announced + bytes(50)), SliceOf(INT)
+        )
+        refused(
+            define(65, a_map(INT.id, INT.id)) + value(65, b"\x00" + announced + bytes(50)),
+            MapOf(INT, INT),
+        )
         refused(encode_uint(count) + bytes(50), Point)
 
 
@@ -214,20 +294,31 @@ def test_the_limit_counts_all_messages_of_a_value() -> None:
         return None
 
     stream = Encoder().encode(Wrap(Point(1, 1)))
-    assert read(stream, Wrap, max_size=len(stream)) == drip(decoder(max_size=len(stream))) == Wrap(Point(1, 1))
+    assert (
+        read(stream, Wrap, max_size=len(stream))
+        == drip(decoder(max_size=len(stream)))
+        == Wrap(Point(1, 1))
+    )
     refused(stream, Wrap, max_size=len(stream) - 1)
     with pytest.raises(GobError):
         drip(decoder(max_size=len(stream) - 1))
 
 
 def test_definitions_are_counted() -> None:
-    stream = b"".join(define(number, a_slice(INT.id)) for number in range(66, 70)) + POINT + value(65, b"\x00")
+    stream = (
+        b"".join(define(number, a_slice(INT.id)) for number in range(66, 70))
+        + POINT
+        + value(65, b"\x00")
+    )
     assert read(stream, Point, max_types=5) == Point()
     refused(stream, Point, max_types=4)
 
 
 def test_definitions_of_a_stream_have_a_size_limit() -> None:
-    wide = [define(number, a_struct(*((f"F{at}", INT.id) for at in range(90)))) for number in range(70, 90)]
+    wide = [
+        define(number, a_struct(*((f"F{at}", INT.id) for at in range(90))))
+        for number in range(70, 90)
+    ]
     incoming = Decoder(max_size=1 << 20, max_types=22)
     assert incoming.decode(b"".join(wide[:10]) + POINT + value(65, b"\x00"), Point) == Point()
     with pytest.raises(GobError):
@@ -240,7 +331,8 @@ BAD_DEFINITIONS = {
     "reserved number": define(63, a_slice(INT.id)) + POINT,
     "number of more than 31 bits": define(1 << 31, a_slice(INT.id)) + POINT,
     "no kind": define(70, WireType()) + POINT,
-    "two kinds": define(70, WireType(slice=a_slice(INT.id).slice, map=a_map(INT.id, INT.id).map)) + POINT,
+    "two kinds": define(70, WireType(slice=a_slice(INT.id).slice, map=a_map(INT.id, INT.id).map))
+    + POINT,
     "bytes behind": sized(definition(70, a_slice(INT.id)) + b"\x00") + POINT,
     "cut short": sized(definition(70, a_slice(INT.id))[:-1]) + POINT,
     "field without a name": define(65, a_struct(("", INT.id))),
@@ -264,7 +356,14 @@ MISMATCHES: list[tuple[list[bytes], Any]] = [
     ([define(65, a_struct(("Big", 70))), define(70, a_slice(INT.id))], All),
     ([define(65, a_struct(("Points", 70))), define(70, a_slice(INT.id))], All),
     ([define(65, a_struct(("Points", 70))), define(70, a_map(INT.id, INT.id))], All),
-    ([define(65, a_struct(("Table", 70))), define(70, a_map(INT.id, 71)), define(71, a_slice(INT.id))], All),
+    (
+        [
+            define(65, a_struct(("Table", 70))),
+            define(70, a_map(INT.id, 71)),
+            define(71, a_slice(INT.id)),
+        ],
+        All,
+    ),
     ([define(65, a_struct(("Table", 70))), define(70, a_map(STRING.id, INT.id))], All),
     ([define(65, a_struct(("Point", INT.id)))], All),
     ([define(65, a_struct(("Any", 70))), define(70, a_struct(("X", INT.id)))], All),
@@ -312,14 +411,29 @@ def test_bad_values_are_refused(stream: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("data", "expected"),
-    [(b"\x00", 0), (b"\x01\x02", 0), (b"\x02\x02\x05", 5), (b"\x02\x03\x05", -5), (b"\x06\x02\xff\xff\xff\xff\xff", (1 << 40) - 1)],
+    [
+        (b"\x00", 0),
+        (b"\x01\x02", 0),
+        (b"\x02\x02\x05", 5),
+        (b"\x02\x03\x05", -5),
+        (b"\x06\x02\xff\xff\xff\xff\xff", (1 << 40) - 1),
+    ],
 )
 def test_big_integers(data: bytes, expected: int) -> None:
     assert read(define(65, opaque("gob_encoder")) + value(65, b"\x00" + data), BIG_INT) == expected
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x01\x03", b"\x02\x04\x05", b"\x02\x00\x05", b"\x02\x02\x00", b"\x03\x02\x00\x05", b"\x03\x02\x05", b"\x01"]
+    "data",
+    [
+        b"\x01\x03",
+        b"\x02\x04\x05",
+        b"\x02\x00\x05",
+        b"\x02\x02\x00",
+        b"\x03\x02\x00\x05",
+        b"\x03\x02\x05",
+        b"\x01",
+    ],
 )
 def test_bad_big_integers_are_refused(data: bytes) -> None:
     refused(define(65, opaque("gob_encoder")) + value(65, b"\x00" + data), BIG_INT)
@@ -335,8 +449,12 @@ def test_strings_keep_bytes_that_are_no_text() -> None:
     assert Encoder().encode(text, STRING) == value(STRING.id, b"\x00\x04a\xff\xc3\x28")
 
 
-def interface(number: int, body: bytes, *, name: bytes = b"*test.point", size: int | None = None) -> bytes:
-    return sized(name) + encode_int(number) + encode_uint(len(body) if size is None else size) + body
+def interface(
+    number: int, body: bytes, *, name: bytes = b"*test.point", size: int | None = None
+) -> bytes:
+    return (
+        sized(name) + encode_int(number) + encode_uint(len(body) if size is None else size) + body
+    )
 
 
 WRAP = define(66, a_struct(("Any", INTERFACE.id), ("Tail", INT.id))) + POINT
@@ -346,7 +464,9 @@ def test_interfaces_hold_registered_structs() -> None:
     incoming = decoder()
     stream = WRAP
     for _ in range(2):  # the second time by what is known
-        assert incoming.decode(stream + value(66, b"\x01" + interface(65, b"\x01\x02\x00") + b"\x01\x04\x00"), Wrap) == Wrap(Point(1, 0), 2)
+        assert incoming.decode(
+            stream + value(66, b"\x01" + interface(65, b"\x01\x02\x00") + b"\x01\x04\x00"), Wrap
+        ) == Wrap(Point(1, 0), 2)
         stream = b""
     assert incoming.decode(value(66, b"\x01\x00\x01\x04\x00"), Wrap) == Wrap(None, 2)
 
@@ -418,7 +538,9 @@ def test_a_value_in_many_messages_is_read_when_the_last_byte_is_there() -> None:
         incoming.feed(bytes((byte,)))
         assert incoming.next(All) is None
     incoming.feed(stream[-1:])
-    assert incoming.next(All) == All(any=Wrap(Point(5, 6), 7), points=[Point(1, 1)], table={"a": [1]})
+    assert incoming.next(All) == All(
+        any=Wrap(Point(5, 6), 7), points=[Point(1, 1)], table={"a": [1]}
+    )
 
 
 def test_buffers_of_any_kind_are_taken() -> None:

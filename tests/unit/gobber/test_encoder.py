@@ -8,7 +8,21 @@ import pytest
 from iris.errors import StateError
 from iris.gobber import Datagrams, Decoder, Encoder, GobError, encode_uint
 from iris.gobber.framing import encode_int
-from iris.gobber.types import BIG_INT, BYTES, INT, INTERFACE, STRING, UINT, GobType, MapOf, PointerTo, SliceOf, StructOf, gob, struct
+from iris.gobber.types import (
+    BIG_INT,
+    BYTES,
+    INT,
+    INTERFACE,
+    STRING,
+    UINT,
+    GobType,
+    MapOf,
+    PointerTo,
+    SliceOf,
+    StructOf,
+    gob,
+    struct,
+)
 
 
 @struct("leaf", registered="*encoder.leaf")
@@ -68,8 +82,14 @@ def test_a_definition_goes_out_once() -> None:
 
 def test_definitions_inside_an_interface_stand_before_its_value() -> None:
     stream = Encoder().encode(Tree(first=Other(Leaf(3)), second=Leaf(4)))
-    assert stream.index(b"*encoder.other") < stream.index(b"other\x01") < stream.index(b"*encoder.leaf")
-    assert Decoder(max_size=1_000).decode(stream, Tree) == Tree(first=Other(Leaf(3)), second=Leaf(4))
+    assert (
+        stream.index(b"*encoder.other")
+        < stream.index(b"other\x01")
+        < stream.index(b"*encoder.leaf")
+    )
+    assert Decoder(max_size=1_000).decode(stream, Tree) == Tree(
+        first=Other(Leaf(3)), second=Leaf(4)
+    )
 
 
 def test_a_type_is_numbered_before_its_fields_and_after_its_elements() -> None:
@@ -82,8 +102,17 @@ def test_a_type_is_numbered_before_its_fields_and_after_its_elements() -> None:
     stream = Encoder().encode(Numbered())
     decoder = Decoder(max_size=1_000)
     decoder.decode(stream, Numbered)
-    kinds = {number: [part.__class__.__name__ for part in wire.parts()] for number, wire in decoder.types.items()}
-    assert kinds == {65: ["StructDef"], 66: ["SliceDef"], 67: ["MapDef"], 68: ["SliceDef"], 69: ["StructDef"]}
+    kinds = {
+        number: [part.__class__.__name__ for part in wire.parts()]
+        for number, wire in decoder.types.items()
+    }
+    assert kinds == {
+        65: ["StructDef"],
+        66: ["SliceDef"],
+        67: ["MapDef"],
+        68: ["SliceDef"],
+        69: ["StructDef"],
+    }
     definition = decoder.types[65].struct
     assert definition is not None
     assert [(field.name, field.id) for field in definition.fields] == [("Tables", 68), ("Leaf", 69)]
@@ -126,7 +155,9 @@ def test_nothing_counts_as_sent_when_a_value_does_not_fit() -> None:
             encoder.encode(Tree(first=Other(), second=Leaf(-1)))
     fresh = Encoder()
     fresh.encode(Leaf(1))
-    assert encoder.encode(Tree(first=Other(), second=Leaf(1))) == fresh.encode(Tree(first=Other(), second=Leaf(1)))
+    assert encoder.encode(Tree(first=Other(), second=Leaf(1))) == fresh.encode(
+        Tree(first=Other(), second=Leaf(1))
+    )
 
 
 def test_great_numbers_are_not_kept_beyond_their_value() -> None:
@@ -146,7 +177,9 @@ def test_unsigned_integers_have_64_bits(value: int) -> None:
         encode_uint(value)
 
 
-@pytest.mark.parametrize("value", [-(1 << 63) - 1, 1 << 63, -(1 << 64), 1 << 64, -(1 << 100), 1 << 100])
+@pytest.mark.parametrize(
+    "value", [-(1 << 63) - 1, 1 << 63, -(1 << 64), 1 << 64, -(1 << 100), 1 << 100]
+)
 def test_signed_integers_have_64_bits(value: int) -> None:
     with pytest.raises(StateError):
         encode_int(value)

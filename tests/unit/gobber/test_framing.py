@@ -43,7 +43,9 @@ def test_signed_integers(value: int, data: str) -> None:
     assert read_int(bytes.fromhex(data), 0) == (value, len(data) // 2)
 
 
-@pytest.mark.parametrize("data", ["ff00", "ff7f", "fe00ff", "f800ffffffffffffff", "f7ffffffffffffffffff", "80", "8000"])
+@pytest.mark.parametrize(
+    "data", ["ff00", "ff7f", "fe00ff", "f800ffffffffffffff", "f7ffffffffffffffffff", "80", "8000"]
+)
 def test_bad_integers_are_refused(data: str) -> None:
     with pytest.raises(GobError):
         peek_uint(bytes.fromhex(data))
@@ -65,14 +67,29 @@ def test_the_schema_writes_64_bits() -> None:
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 65_536])
 def test_a_byte_message_is_found(size: int) -> None:
     head = bytes_head(size)
-    assert peek_bytes(b"xx" + head + bytes(size), 2, max_size=size) == (2 + len(head), 2 + len(head) + size)
+    assert peek_bytes(b"xx" + head + bytes(size), 2, max_size=size) == (
+        2 + len(head),
+        2 + len(head) + size,
+    )
     assert peek_bytes(head, max_size=size) == (len(head), len(head) + size)
     for cut in range(len(head)):
         assert peek_bytes(head[:cut], max_size=size) is None
 
 
 @pytest.mark.parametrize(
-    "data", ["00", "020a00", "030a01", "030c0000", "030a0001", "040a0000", "030a00f8", "03ff0a00", "090a0005", "fa7fffffffffff"]
+    "data",
+    [
+        "00",
+        "020a00",
+        "030a01",
+        "030c0000",
+        "030a0001",
+        "040a0000",
+        "030a00f8",
+        "03ff0a00",
+        "090a0005",
+        "fa7fffffffffff",
+    ],
 )
 def test_other_messages_are_no_byte_messages(data: str) -> None:
     with pytest.raises(GobError):

@@ -2,11 +2,11 @@
 
 import re
 
+from iris.relay_protocol.schema import Op
 from iris.relaycheck import cases
-from iris.relaycheck.bench import CASES
+from iris.relaycheck.harness import CASES
 from iris.relaycheck.rules import RULES
 from iris.relaycheck.scenarios import SCENARIOS
-from iris.service.relay.schema import Op
 from tests.support.node import ROOT
 
 TEXT = (ROOT / "docs" / "relay-protocol.md").read_text()
@@ -22,4 +22,6 @@ def test_the_document_lists_the_rules_cases_and_scenarios_that_there_are() -> No
 
 def test_the_document_lists_every_packet() -> None:
     rows = re.findall(r"^\| (0x[0-9a-f]{2}) \| ([a-z ]+) \|", TEXT, re.MULTILINE)
-    assert [(int(code, 16), name.replace(" ", "_").upper()) for code, name in rows] == [(op.value, op.name) for op in Op]
+    assert [(int(code, 16), name.replace(" ", "_").upper()) for code, name in rows] == [
+        (op.value, op.name) for op in Op
+    ]

@@ -1,4 +1,7 @@
-"""relaycheck's command line: what is wrong with it is told in words and by exit code 2, never by 1, which is for violations."""
+"""relaycheck's command line.
+
+What is wrong with it is told in words and by exit code 2, never by 1, which is for violations.
+"""
 
 import pytest
 
@@ -17,7 +20,9 @@ from tests.support.node import free_port
         (["node", "--port", "0"], "'0' is no port"),
     ],
 )
-def test_arguments_that_make_no_sense_are_told(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_that_make_no_sense_are_told(
+    args: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(args)
     assert words in capsys.readouterr().err

@@ -5,10 +5,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from iris.relaycheck.bench import check_node
 from iris.relaycheck.binding import check_binding
+from iris.relaycheck.fake_node import Theatre
+from iris.relaycheck.harness import check_node
 from iris.relaycheck.report import Report
-from iris.relaycheck.theatre import Theatre
 from tests.support import broken_binding, broken_node
 from tests.support.node import ROOT
 
@@ -32,7 +32,10 @@ def against_binding(name: str) -> Report:
 def runs() -> dict[str, "Future[Report]"]:
     """All of them, side by side: most of their time is waiting."""
     with ThreadPoolExecutor(16) as pool:
-        runs = {name: pool.submit(against_binding, name) for name in sorted(broken_binding.MISTAKES, reverse=True)}
+        runs = {
+            name: pool.submit(against_binding, name)
+            for name in sorted(broken_binding.MISTAKES, reverse=True)
+        }
         return runs | {name: pool.submit(against_node, name) for name in broken_node.MISTAKES}
 
 
@@ -42,13 +45,17 @@ def named(report: Report) -> set[str]:
 
 
 @pytest.mark.parametrize("name", broken_node.MISTAKES)
-def test_a_broken_node_is_found_and_its_mistake_named(runs: dict[str, "Future[Report]"], name: str) -> None:
+def test_a_broken_node_is_found_and_its_mistake_named(
+    runs: dict[str, "Future[Report]"], name: str
+) -> None:
     report = runs[name].result()
     assert broken_node.MISTAKES[name].named in named(report), report.table()
 
 
 @pytest.mark.parametrize("name", broken_binding.MISTAKES)
-def test_a_broken_binding_is_found_and_its_mistake_named(runs: dict[str, "Future[Report]"], name: str) -> None:
+def test_a_broken_binding_is_found_and_its_mistake_named(
+    runs: dict[str, "Future[Report]"], name: str
+) -> None:
     report, wanted = runs[name].result(), broken_binding.MISTAKES[name][2]
     if wanted:
         assert wanted in named(report), report.table()

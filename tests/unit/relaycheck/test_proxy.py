@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 from iris.relaycheck.proxy import Proxy
 from iris.relaycheck.report import Report
 from iris.relaycheck.rules import RULES
-from iris.service.relay.schema import DEFAULT, VERSION, Op
 from tests.support.client import Client, Fault, Raw, TimedOut
 from tests.support.node import ROOT, free_port
 from tests.support.relay_node import running_relay
@@ -120,8 +120,9 @@ def test_a_node_that_breaks_the_rules_is_named() -> None:
 def test_a_judge_that_fails_is_no_judgement(monkeypatch: pytest.MonkeyPatch) -> None:
     with running_relay() as relay:
         proxy = Proxy(0, relay.port)
-        monkeypatch.setattr("iris.relaycheck.proxy._AHEAD", 1_000)  # so that nobody may be kept waiting
-        monkeypatch.setattr("iris.relaycheck.judge.Judge.feed", lambda *_: 1 // 0)
+        # so that nobody may be kept waiting
+        monkeypatch.setattr("iris.relaycheck.proxy._AHEAD", 1_000)
+        monkeypatch.setattr("iris.relaycheck.checker.Judge.feed", lambda *_: 1 // 0)
         with Client(proxy.port, "c", on_request=lambda data: data), Client(proxy.port) as client:
             for _ in range(10):
                 assert client.request("c", bytes(1_000)) == bytes(1_000)
@@ -141,9 +142,21 @@ def test_who_attaches_without_a_node_is_hung_up_on() -> None:
 def test_the_command_line(tmp_path: Path, once: bool) -> None:
     with running_relay() as relay:
         port, junit = free_port(), tmp_path / "junit.xml"
-        flags = ["--listen", str(port), "--node", str(relay.port), "--json", "--junit", str(junit), *["--once"][: int(once)]]
+        flags = [
+            "--listen",
+            str(port),
+            "--node",
+            str(relay.port),
+            "--json",
+            "--junit",
+            str(junit),
+            *["--once"][: int(once)],
+        ]
         process = subprocess.Popen(
-            [sys.executable, ROOT / "tools" / "relaycheck", "proxy", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+            [sys.executable, ROOT / "tools" / "relaycheck", "proxy", *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
         )
         try:
             assert process.stderr is not None
@@ -160,10 +173,19 @@ def test_the_command_line(tmp_path: Path, once: bool) -> None:
             process.kill()
             process.wait()
         assert process.returncode == 1
-        assert [check["id"] for check in json.loads(output)["checks"] if not check["passed"]] == ["value.opcode"]
+        assert [check["id"] for check in json.loads(output)["checks"] if not check["passed"]] == [
+            "value.opcode"
+        ]
         assert 'failures="1"' in junit.read_text()
 
 
 def test_usage_is_exit_code_2() -> None:
     for flags in (["proxy"], ["proxy", "--listen", "0", "--node", "1"], []):
-        assert subprocess.run([sys.executable, ROOT / "tools" / "relaycheck", *flags], capture_output=True, check=False).returncode == 2
+        assert (
+            subprocess.run(
+                [sys.executable, ROOT / "tools" / "relaycheck", *flags],
+                capture_output=True,
+                check=False,
+            ).returncode
+            == 2
+        )

@@ -6,7 +6,7 @@ import pytest
 
 from iris.gobber import Datagrams
 from iris.proto.bootstrap.greeting import MAX_SIZE, Greeting
-from iris.proto.bootstrap.wire import Message
+from iris.proto.wire.bootstrap import Message
 
 GOOD = Message("v0.3", b"demo", 42, 40_123, True)
 
@@ -56,7 +56,10 @@ def test_impossible_ports_are_ignored(port: int) -> None:
 
 
 def test_oversized_datagrams_are_ignored() -> None:
-    assert Greeting("demo", 7, 1).read(Greeting("demo", 42, 1).request.ljust(MAX_SIZE + 1, b"\0")) is None
+    assert (
+        Greeting("demo", 7, 1).read(Greeting("demo", 42, 1).request.ljust(MAX_SIZE + 1, b"\0"))
+        is None
+    )
 
 
 def test_every_truncation_of_a_datagram_is_ignored() -> None:

@@ -6,17 +6,24 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 
 from iris.config import BootstrapConfig
-from iris.netif import Interface
 from iris.proto.bootstrap.schedule import Schedule, Target, obstacle
+from iris.runtime.interfaces import Interface
 
-CONFIG = BootstrapConfig(ports=(1, 2), fast_probe=10.0, slow_probe=40.0, scan=3.0, burst_hosts=3, burst_rate=1_000.0)
+CONFIG = BootstrapConfig(
+    ports=(1, 2), fast_probe=10.0, slow_probe=40.0, scan=3.0, burst_hosts=3, burst_rate=1_000.0
+)
 
 
 def interface(address: str, network: str) -> Interface:
     return Interface("e0", IPv4Address(address), IPv4Network(network))
 
 
-def plan(address: str = "10.0.0.4", network: str = "10.0.0.0/28", port: int = 1, config: BootstrapConfig = CONFIG) -> Schedule:
+def plan(
+    address: str = "10.0.0.4",
+    network: str = "10.0.0.0/28",
+    port: int = 1,
+    config: BootstrapConfig = CONFIG,
+) -> Schedule:
     return Schedule(interface(address, network), port, config=config, rng=random.Random(1))
 
 
@@ -38,10 +45,16 @@ def test_the_burst_asks_the_own_address_and_then_the_nearest_hosts_port_by_port(
 
 
 def test_the_burst_keeps_its_rate() -> None:
-    schedule = plan(network="10.0.0.0/16", config=BootstrapConfig(burst_hosts=1_000, burst_rate=500.0, fast_probe=math.inf, scan=math.inf))
+    schedule = plan(
+        network="10.0.0.0/16",
+        config=BootstrapConfig(
+            burst_hosts=1_000, burst_rate=500.0, fast_probe=math.inf, scan=math.inf
+        ),
+    )
     sent = run(schedule, until=60.0)
     assert 1.9 < max(sent) - min(sent) < 2.1
-    assert max(len(targets) for targets in sent.values()) == 30  # 10 ms of 500 hosts with 6 ports a second
+    # 10 ms of 500 hosts with 6 ports a second
+    assert max(len(targets) for targets in sent.values()) == 30
 
 
 def test_a_class_c_network_is_swept_in_a_quarter_of_a_second() -> None:
@@ -52,10 +65,15 @@ def test_a_class_c_network_is_swept_in_a_quarter_of_a_second() -> None:
 
 
 def test_then_the_whole_subnet_is_scanned_one_host_at_a_time() -> None:
-    sent = run(plan(config=BootstrapConfig(ports=(1, 2), burst_hosts=3, scan=3.0, fast_probe=1_000.0)), until=41.0)
+    sent = run(
+        plan(config=BootstrapConfig(ports=(1, 2), burst_hosts=3, scan=3.0, fast_probe=1_000.0)),
+        until=41.0,
+    )
     scanned = [targets for at, targets in sent.items() if at > 0]
     hosts = (3, 5, 2, 6, 1, 7, 8, 9, 10, 11, 12, 13, 14)
-    assert scanned == [[("10.0.0.4", 2)]] + [[(f"10.0.0.{n}", port) for port in (1, 2)] for n in hosts]
+    assert scanned == [[("10.0.0.4", 2)]] + [
+        [(f"10.0.0.{n}", port) for port in (1, 2)] for n in hosts
+    ]
     times = [at for at in sent if at > 0]
     assert all(math.isclose(after - before, 3.0, abs_tol=1e-5) for before, after in pairwise(times))
 
@@ -95,11 +113,15 @@ def test_who_is_heard_of_from_elsewhere_is_never_asked() -> None:
         schedule.remember((address, 1))
     schedule.remember(("10.0.0.4", 1))  # our own
     hosts = {target for targets in run(schedule, until=300.0).values() for target in targets}
-    assert hosts == {(f"10.0.0.{n}", port) for n in range(1, 15) for port in (1, 2)} - {("10.0.0.4", 1)}
+    assert hosts == {(f"10.0.0.{n}", port) for n in range(1, 15) for port in (1, 2)} - {
+        ("10.0.0.4", 1)
+    }
 
 
 def test_a_bounded_number_of_hosts_is_remembered() -> None:
-    schedule = plan(network="10.0.0.0/16", config=BootstrapConfig(burst_hosts=0, scan=math.inf, fast_probe=1.0))
+    schedule = plan(
+        network="10.0.0.0/16", config=BootstrapConfig(burst_hosts=0, scan=math.inf, fast_probe=1.0)
+    )
     run(schedule, until=1.5)
     heard = [(f"10.0.{n // 250}.{n % 250 + 5}", 14142) for n in range(1_100)]
     for target in heard:

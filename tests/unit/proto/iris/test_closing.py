@@ -8,10 +8,10 @@ import pytest
 
 from iris.errors import StateError
 from iris.proto.iris.overlay import Fault, Outcome, Reply, Tunnel
-from iris.proto.iris.wire import Header, Op
-from iris.proto.message import Message, Payload
-from iris.proto.pastry.space import NodeId
-from iris.timer import Deadline
+from iris.proto.wire.clusters import Header, Op
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.node_id import NodeId
+from iris.runtime.timer import Deadline
 from tests.support.applications import Application
 from tests.support.fake_scribe import FakeNetwork
 
@@ -138,7 +138,9 @@ def test_what_is_brought_to_a_closed_connection_is_answered_or_dropped() -> None
     assert tunnels == [None]
 
 
-def test_what_is_asked_while_another_thread_closes_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_asked_while_another_thread_closes_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     network = FakeNetwork()
     outcomes: list[object] = []
     connections = [network[1].connect("", Application()) for _ in range(2)]
@@ -157,7 +159,9 @@ def test_what_is_asked_while_another_thread_closes_leaves_nothing(monkeypatch: p
     assert not connections[1]._building
 
 
-def test_subscription_while_another_thread_closes_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subscription_while_another_thread_closes_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     network = FakeNetwork()
     node, connection = network.nodes[NodeId(1)], network[1].connect("", Application())
 

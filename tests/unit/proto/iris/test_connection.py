@@ -5,9 +5,9 @@ import pytest
 from iris.config import Config, Limits
 from iris.errors import LimitReached, ProtocolError, StateError
 from iris.proto.iris.overlay import TIMED_OUT, Call, Fault, Outcome, Reply
-from iris.proto.iris.wire import Header, Op
-from iris.proto.message import Message, Payload
-from iris.proto.pastry.space import NodeId
+from iris.proto.wire.clusters import Header, Op
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.node_id import NodeId
 from tests.support.applications import Application, echo
 from tests.support.fake_scribe import FakeNetwork
 
@@ -86,7 +86,9 @@ def test_cluster_names_may_hold_anything() -> None:
     assert (app.broadcasts, app.events) == ([b"x"], [("t#0-:-", b"y"), ("", b"z")])
 
 
-def test_one_failing_application_doesnt_keep_a_broadcast_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_failing_application_doesnt_keep_a_broadcast_from_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     network = FakeNetwork()
     apps = [Application(), Failing(), Application()]
     connections = [network[1].connect("workers", app) for app in apps]
@@ -298,7 +300,9 @@ def test_request_goes_on_to_another_member_when_one_is_just_leaving() -> None:
 
 def test_message_for_a_cluster_that_was_just_left_is_for_nobody() -> None:
     network = FakeNetwork()
-    assert not network[1].handle_balance(NodeId(2), CLUSTER[0], Message(Header(Op.REQUEST, req_time=1), Payload.of(b"")))
+    assert not network[1].handle_balance(
+        NodeId(2), CLUSTER[0], Message(Header(Op.REQUEST, req_time=1), Payload.of(b""))
+    )
     network[1].handle_publish(NodeId(2), CLUSTER[0], Message(Header(Op.BROADCAST), Payload.of(b"")))
     network[1].handle_direct(NodeId(2), Message(Header(Op.REPLY, dest=5), Payload.of(b"")))
 
@@ -329,7 +333,11 @@ def test_tunnel_with_a_key_of_a_wrong_size_is_a_violation() -> None:
     network = FakeNetwork()
     network[1].connect("workers", Application())
     with pytest.raises(ProtocolError):
-        network[1].handle_balance(NodeId(2), CLUSTER[0], Message(Header(Op.TUNNEL, tun_key=b"short", tun_time=1), Payload.of(b"")))
+        network[1].handle_balance(
+            NodeId(2),
+            CLUSTER[0],
+            Message(Header(Op.TUNNEL, tun_key=b"short", tun_time=1), Payload.of(b"")),
+        )
 
 
 # Order

@@ -1,4 +1,7 @@
-"""Tunnels between two nodes, over loopback: data, credit and close. How they begin is in test_tunneler.py."""
+"""Tunnels between two nodes, over loopback: data, credit and close.
+
+How they begin is in test_tunneler.py.
+"""
 
 import socket
 from collections.abc import Iterator
@@ -6,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from iris.outbox import Batch, Outbox
 from iris.proto.iris.tunnel_link import LinkTunnel
-from iris.proto.iris.wire import DataHeader
-from iris.proto.message import Message, Payload
+from iris.proto.wire.clusters import DataHeader
+from iris.proto.wire.message import Message, Payload
+from iris.runtime.send_buffer import Batch, SendBuffer
 from tests.support import tunnels
 from tests.support.applications import TunnelEnd
 from tests.support.tunnels import CONFIG, WINDOW, Site, live, wait_until_down
@@ -70,7 +73,7 @@ def test_slow_consumer_throttles_the_sender_and_loses_nothing(site: Site) -> Non
 def test_waiting_for_a_slow_consumer_holds_back_nothing_that_was_passed_on(site: Site) -> None:
     first, second = site.tunnels()
     far, near = socket.socketpair()
-    outbox = Outbox(near, name="client", limit=1 << 20)
+    outbox = SendBuffer(near, name="client", limit=1 << 20)
 
     class Client(TunnelEnd):
         def handle_chunk(self, size: int, chunk: bytes) -> None:
@@ -103,7 +106,11 @@ def test_close_arrives_after_all_data(site: Site) -> None:
 
 
 def test_close_waits_for_a_slow_consumer_longer_than_a_links_grace() -> None:
-    patient = replace(CONFIG, iris=replace(CONFIG.iris, tunnel_linger=10.0), session=replace(CONFIG.session, grace_timeout=0.0))
+    patient = replace(
+        CONFIG,
+        iris=replace(CONFIG.iris, tunnel_linger=10.0),
+        session=replace(CONFIG.session, grace_timeout=0.0),
+    )
     with tunnels.site(patient) as site:
         a, b = site.ends(slow=True)
         chunk = bytes(1 << 16)
@@ -181,7 +188,9 @@ def test_a_link_that_is_spoilt_closes_the_tunnel_with_what_broke(site: Site) -> 
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_an_application_that_vanishes_is_told_from_one_that_closes_after_all_data(site: Site, *, started: bool) -> None:
+def test_an_application_that_vanishes_is_told_from_one_that_closes_after_all_data(
+    site: Site, *, started: bool
+) -> None:
     first, second = site.tunnels()
     b = TunnelEnd(second)
     if started:

@@ -14,7 +14,11 @@ WINDOW, LIMIT = 100, 10_000
 
 
 def small(**limits: int) -> Config:
-    return replace(Config(), iris=replace(IrisConfig(), tunnel_window=WINDOW), limits=replace(Limits(), **limits))
+    return replace(
+        Config(),
+        iris=replace(IrisConfig(), tunnel_window=WINDOW),
+        limits=replace(Limits(), **limits),
+    )
 
 
 class Pair:
@@ -293,8 +297,11 @@ def test_tunnel_picks_its_tree_by_its_id_and_has_a_key_of_its_own() -> None:
     caller = network[1].connect("", Application())
     for _ in range(6):
         caller.tunnel("workers", 1.0, lambda tunnel: None)
-    assert [topic for _, topic, _ in node.sent] == [f"c#{split}-workers" for split in (0, 1, 2, 3, 4, 0)]
+    assert [topic for _, topic, _ in node.sent] == [
+        f"c#{split}-workers" for split in (0, 1, 2, 3, 4, 0)
+    ]
     keys = {message.meta.tun_key for _, _, message in node.sent}  # type: ignore[attr-defined]
     assert len(keys) == 6
     assert {len(key) for key in keys} == {16}
-    assert all(message.payload is not None for _, _, message in node.sent)  # so that it has a key on the wire
+    # so that it has a key on the wire
+    assert all(message.payload is not None for _, _, message in node.sent)

@@ -17,7 +17,9 @@ class Told:
         assert self.release.wait(10)
 
     def memberships(self) -> Memberships[str]:
-        return Memberships(lambda topic: self._call("+", topic), lambda topic: self._call("-", topic))
+        return Memberships(
+            lambda topic: self._call("+", topic), lambda topic: self._call("-", topic)
+        )
 
 
 def test_scribe_is_told_of_the_first_and_the_last_member_only() -> None:

@@ -4,11 +4,24 @@ import pytest
 
 from iris.config import PastryConfig
 from iris.errors import ProtocolError
-from iris.proto.pastry.actions import Abort, Action, Close, Converged, Dial, Joined, PeerFound, PeerGone, Send, Settle, TableChanged, Wake
+from iris.proto.pastry.actions import (
+    Abort,
+    Action,
+    Close,
+    Converged,
+    Dial,
+    Joined,
+    PeerFound,
+    PeerGone,
+    Send,
+    Settle,
+    TableChanged,
+    Wake,
+)
 from iris.proto.pastry.maintenance import Maintenance, Membership
 from iris.proto.pastry.peer import Peer
-from iris.proto.pastry.space import MODULO, NodeId
-from iris.proto.pastry.wire import Header, Op, State
+from iris.proto.wire.node_id import MODULO, NodeId
+from iris.proto.wire.ring import Header, Op, State
 
 T = TypeVar("T", bound=Action)
 
@@ -31,7 +44,11 @@ def make_peer(node: NodeId, port: int = 40_000, *, dialled: bool = False) -> Pee
 
 
 def state(version: int, *nodes: NodeId) -> Header:
-    return Header(op=Op.EXCHANGE, dest=OWN, state=State({str(node): [address(node)] for node in nodes}, version))
+    return Header(
+        op=Op.EXCHANGE,
+        dest=OWN,
+        state=State({str(node): [address(node)] for node in nodes}, version),
+    )
 
 
 def of(actions: list[Action], kind: type[T]) -> list[T]:
@@ -39,7 +56,11 @@ def of(actions: list[Action], kind: type[T]) -> list[T]:
 
 
 def sent(actions: list[Action], op: Op) -> list[tuple[NodeId, Header]]:
-    return [(action.peer.node_id, action.header) for action in of(actions, Send) if action.header.op == op]
+    return [
+        (action.peer.node_id, action.header)
+        for action in of(actions, Send)
+        if action.header.op == op
+    ]
 
 
 class Node:
@@ -50,7 +71,9 @@ class Node:
         self.core.start()
         self.peers: dict[NodeId, Peer] = {}
 
-    def connect(self, node: NodeId, *, asked: NodeId | None = None, port: int = 40_000) -> list[Action]:
+    def connect(
+        self, node: NodeId, *, asked: NodeId | None = None, port: int = 40_000
+    ) -> list[Action]:
         self.peers[node] = make_peer(node, port, dialled=asked is not None)
         return self.core.connected(self.peers[node], asked)
 
@@ -80,7 +103,9 @@ A, B, C, D = (node_id(step) for step in (1, 2, 3, 4))
 
 def test_the_first_peer_is_asked_to_join_with_the_own_id_and_addresses(node: Node) -> None:
     actions = node.connect(A)
-    assert sent(actions, Op.JOIN) == [(A, Header(op=Op.JOIN, dest=OWN, state=State({str(OWN): [HOME]})))]
+    assert sent(actions, Op.JOIN) == [
+        (A, Header(op=Op.JOIN, dest=OWN, state=State({str(OWN): [HOME]})))
+    ]
     assert of(actions, PeerFound)
     assert sent(node.connect(B), Op.JOIN) == []
 
@@ -91,12 +116,14 @@ def test_a_state_makes_the_node_a_part_of_the_ring(node: Node) -> None:
     assert of(actions, Joined)
     assert of(actions, TableChanged)
     assert node.core.joined
-    assert [(to, header.state.addrs) for to, header in sent(actions, Op.EXCHANGE) if header.state] == [
-        (A, {str(OWN): [HOME], str(A): [address(A)]})
-    ]
+    assert [
+        (to, header.state.addrs) for to, header in sent(actions, Op.EXCHANGE) if header.state
+    ] == [(A, {str(OWN): [HOME], str(A): [address(A)]})]
 
 
-def test_nodes_that_a_state_names_are_dialled_and_routed_to_as_soon_as_they_are_there(node: Node) -> None:
+def test_nodes_that_a_state_names_are_dialled_and_routed_to_as_soon_as_they_are_there(
+    node: Node,
+) -> None:
     node.connect(A)
     actions = node.core.packet(node.peers[A], state(2, A, B, C))
     assert of(actions, Dial) == [Dial(B, (address(B),)), Dial(C, (address(C),))]
@@ -143,7 +170,13 @@ def test_a_joiner_is_dialled_and_its_request_passed_on(node: Node) -> None:
 
 def test_a_join_does_not_go_back_nor_to_the_joiner(node: Node) -> None:
     node.join(1, 5)
-    assert sent(node.core.packet(node.peers[node_id(5)], Header(op=Op.JOIN, dest=D, state=State({}))), Op.JOIN) == []
+    assert (
+        sent(
+            node.core.packet(node.peers[node_id(5)], Header(op=Op.JOIN, dest=D, state=State({}))),
+            Op.JOIN,
+        )
+        == []
+    )
     known = Header(op=Op.JOIN, dest=A, state=State({str(A): [address(A)]}))
     assert node.core.packet(node.peers[node_id(5)], known) == []
     own = Header(op=Op.JOIN, dest=OWN, state=State({str(OWN): [HOME]}))
@@ -190,7 +223,11 @@ def test_each_news_has_a_higher_version(node: Node) -> None:
     for step in range(1, 5):
         node.connect(node_id(step))
         actions = node.core.packet(node.peers[node_id(step)], state(step + 1, node_id(step)))
-        versions += [header.state.version for to, header in sent(actions, Op.EXCHANGE) if header.state and to == A]
+        versions += [
+            header.state.version
+            for to, header in sent(actions, Op.EXCHANGE)
+            if header.state and to == A
+        ]
     assert versions == sorted(set(versions))
     assert versions
 
@@ -206,17 +243,24 @@ def test_a_peer_that_names_ever_nearer_nodes_fills_the_dials_up_to_their_bound(n
     node.join(1)
     dials: list[Dial] = []
     for version in range(10, 200):
-        near = [node_id(side * (10_000 - 10 * version - step)) for step in range(4) for side in (1, -1)]
+        near = [
+            node_id(side * (10_000 - 10 * version - step)) for step in range(4) for side in (1, -1)
+        ]
         dials += of(node.core.packet(node.peers[node_id(1)], state(version, *near)), Dial)
     assert len(dials) == 128
     assert len({dial.node_id for dial in dials}) == 128
     wanted = NodeId(OWN + 1)
     actions = [action for dial in dials for action in node.core.failed(dial.node_id)]
     assert of(actions, Dial) == []
-    assert [dial.node_id for dial in of(node.core.packet(node.peers[node_id(1)], state(1_000, wanted)), Dial)] == [wanted]
+    assert [
+        dial.node_id
+        for dial in of(node.core.packet(node.peers[node_id(1)], state(1_000, wanted)), Dial)
+    ] == [wanted]
 
 
-def test_an_unreachable_node_is_not_dialled_each_time_it_is_named_but_tried_again(node: Node) -> None:
+def test_an_unreachable_node_is_not_dialled_each_time_it_is_named_but_tried_again(
+    node: Node,
+) -> None:
     node.join(1)
     node.core.packet(node.peers[A], state(3, B))
     node.core.failed(B)
@@ -261,7 +305,9 @@ def test_who_could_not_be_reached_is_dialled_when_found_but_not_who_has_left(nod
 
 def test_a_crowd_that_is_found_is_dialled_a_few_at_a_time(node: Node) -> None:
     crowd = [node_id(step) for step in range(1, 200)]
-    dialled = [dial.node_id for found in crowd for dial in of(node.core.found(found, address(found)), Dial)]
+    dialled = [
+        dial.node_id for found in crowd for dial in of(node.core.found(found, address(found)), Dial)
+    ]
     assert len(dialled) == 3
     assert len(of(node.core.failed(dialled[0]), Dial)) == 1
 
@@ -382,9 +428,13 @@ def test_a_lost_leaf_is_replaced_by_whom_the_others_know(node: Node) -> None:
     node.join(*steps)
     lost = node.peers[node_id(-2)]
     actions = node.core.packet(lost, Header(op=Op.CLOSE, dest=OWN))
-    assert {to for to, _ in sent(actions, Op.REPAIR)} == {node_id(step) for step in steps if step != -2}
+    assert {to for to, _ in sent(actions, Op.REPAIR)} == {
+        node_id(step) for step in steps if step != -2
+    }
     answer = state(99, node_id(-3), node_id(-5))
-    assert of(node.core.packet(node.peers[node_id(-4)], answer), Dial) == [Dial(node_id(-5), (address(node_id(-5)),))]
+    assert of(node.core.packet(node.peers[node_id(-4)], answer), Dial) == [
+        Dial(node_id(-5), (address(node_id(-5)),))
+    ]
 
 
 def test_holes_are_patched_from_live_peers(node: Node) -> None:

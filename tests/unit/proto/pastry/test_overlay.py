@@ -15,16 +15,16 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from sortedcontainers import SortedList
 
 from iris.config import BootstrapConfig, Config, PastryConfig
+from iris.crypto.keys import generate_key
 from iris.errors import ConfigError, ProtocolError
-from iris.keys import generate_key
-from iris.netif import Interface
-from iris.proto.message import Message, Payload
 from iris.proto.pastry.overlay import Overlay
-from iris.proto.pastry.space import NodeId
-from iris.proto.pastry.wire import Header, InitPacket, Op
-from iris.proto.scribe.wire import Header as Meta
 from iris.proto.session.session import Session, dial
-from iris.timer import Timer
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.node_id import NodeId
+from iris.proto.wire.ring import Header, InitPacket, Op
+from iris.proto.wire.trees import Header as Meta
+from iris.runtime.interfaces import Interface
+from iris.runtime.timer import Timer
 from tests.support.virtual_ring import closest
 
 LOOPBACK = Interface("lo", IPv4Address("127.0.0.1"), IPv4Network("127.0.0.0/8"))
@@ -83,7 +83,9 @@ class Lab:
         self.config = Config(bootstrap=BootstrapConfig(ports=ports))
         self.nodes: list[tuple[Overlay, App]] = []
 
-    def node(self, *, key: RSAPrivateKey | None = None, config: Config | None = None) -> tuple[Overlay, App]:
+    def node(
+        self, *, key: RSAPrivateKey | None = None, config: Config | None = None
+    ) -> tuple[Overlay, App]:
         app = App()
         overlay = Overlay(
             "lab",
@@ -108,7 +110,11 @@ class Lab:
     def wait_meshed(nodes: list[tuple[Overlay, App]]) -> None:
         """In a ring so small everybody is everybody's leaf."""
         everybody = {overlay.node_id for overlay, _ in nodes}
-        wait_for(lambda: all(overlay.peers().keys() == everybody - {overlay.node_id} for overlay, _ in nodes))
+        wait_for(
+            lambda: all(
+                overlay.peers().keys() == everybody - {overlay.node_id} for overlay, _ in nodes
+            )
+        )
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +136,11 @@ def lab(timer: Timer, key: RSAPrivateKey) -> Iterator[Lab]:
     yield lab
     for overlay, _ in lab.nodes:
         overlay.close()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("pastry-", "boot-", "handshake-"))]
+    assert not [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith(("pastry-", "boot-", "handshake-"))
+    ]
 
 
 def crash(overlay: Overlay) -> None:
@@ -156,7 +166,11 @@ def route_many(nodes: list[tuple[Overlay, App]], count: int = 100) -> None:
         data = b"" if number % 3 == 0 else b"%d" % number
         expected[closest(SortedList(ordered), dest)].append((dest, data))
         rng.choice(nodes)[0].send(dest, Message(Meta(), Payload.of(data)))
-    wait_for(lambda: all(sorted(app.delivered) == sorted(expected[overlay.node_id]) for overlay, app in nodes))
+    wait_for(
+        lambda: all(
+            sorted(app.delivered) == sorted(expected[overlay.node_id]) for overlay, app in nodes
+        )
+    )
 
 
 def join_raw(lab: Lab, overlay: Overlay, node: NodeId) -> Session:
@@ -209,12 +223,17 @@ def test_nodes_find_each_other_route_and_repair(lab: Lab) -> None:
     leaver.close()
 
 
-def test_every_arrival_departure_and_loss_is_told_in_one_line(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_arrival_departure_and_loss_is_told_in_one_line(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO):
         overlay, app = lab.node()
         overlay.boot()
         assert len(told(caplog)) == 1
-        assert re.fullmatch(r"meeting other nodes on lo \(127\.0\.0\.1, ports TCP \d+ and UDP \d+\)", told(caplog)[0])
+        assert re.fullmatch(
+            r"meeting other nodes on lo \(127\.0\.0\.1, ports TCP \d+ and UDP \d+\)",
+            told(caplog)[0],
+        )
         leaver, crasher = join_raw(lab, overlay, NodeId(7)), join_raw(lab, overlay, NodeId(8))
         for session in (leaver, crasher):
             session.start(lambda message: None, lambda error: None)
@@ -225,7 +244,11 @@ def test_every_arrival_departure_and_loss_is_told_in_one_line(lab: Lab, caplog: 
         wait_for(lambda: app.lost == [7, 8])
         overlay.close()
         leaver.close()
-    lines = sorted(line for line in told(caplog) if line.startswith(("node 0000000007", "connected to", "lost")))
+    lines = sorted(
+        line
+        for line in told(caplog)
+        if line.startswith(("node 0000000007", "connected to", "lost"))
+    )
     assert re.fullmatch(
         r"connected to node 0000000007 at 127\.0\.0\.1:\d+\n"
         r"connected to node 0000000008 at 127\.0\.0\.1:\d+\n"
@@ -233,12 +256,17 @@ def test_every_arrival_departure_and_loss_is_told_in_one_line(lab: Lab, caplog: 
         r"node 0000000007 at 127\.0\.0\.1:\d+ has left",
         "\n".join(lines),
     )
-    assert not [line for line in told(caplog) if "can't be reached" in line]  # it is lost, which was said
+    # it is lost, which was said
+    assert not [line for line in told(caplog) if "can't be reached" in line]
 
 
-def test_convergence_is_told_once(timer: Timer, key: RSAPrivateKey, caplog: pytest.LogCaptureFixture) -> None:
+def test_convergence_is_told_once(
+    timer: Timer, key: RSAPrivateKey, caplog: pytest.LogCaptureFixture
+) -> None:
     lab = Lab(1, timer, key)
-    lab.config = replace(lab.config, pastry=PastryConfig(boot_quiet=0.3, converged_quiet=0.2, beat_period=0.1))
+    lab.config = replace(
+        lab.config, pastry=PastryConfig(boot_quiet=0.3, converged_quiet=0.2, beat_period=0.1)
+    )
     with caplog.at_level(logging.INFO):
         overlay, app = lab.node()
         overlay.boot()
@@ -254,7 +282,9 @@ def test_convergence_is_told_once(timer: Timer, key: RSAPrivateKey, caplog: pyte
 
 def test_nodes_converge_when_nothing_happens_any_more(timer: Timer, key: RSAPrivateKey) -> None:
     lab = Lab(2, timer, key)
-    lab.config = replace(lab.config, pastry=PastryConfig(boot_quiet=0.3, converged_quiet=0.2, beat_period=0.1))
+    lab.config = replace(
+        lab.config, pastry=PastryConfig(boot_quiet=0.3, converged_quiet=0.2, beat_period=0.1)
+    )
     try:
         nodes = lab.ring(2)
         for overlay, _ in nodes:
@@ -264,7 +294,9 @@ def test_nodes_converge_when_nothing_happens_any_more(timer: Timer, key: RSAPriv
             overlay.close()
 
 
-def test_a_peer_that_falls_silent_is_lost_after_three_beats(timer: Timer, key: RSAPrivateKey) -> None:
+def test_a_peer_that_falls_silent_is_lost_after_three_beats(
+    timer: Timer, key: RSAPrivateKey
+) -> None:
     lab = Lab(1, timer, key)
     lab.config = replace(lab.config, pastry=PastryConfig(beat_period=0.1))
     overlay, app = lab.node()
@@ -285,7 +317,8 @@ def test_one_who_leaves_gets_what_is_on_its_way_routed(lab: Lab) -> None:
     session.start(lambda message: None, lambda error: ended.set())
     session.send(Message(Header(op=Op.CLOSE, dest=overlay.node_id)))
     wait_for(lambda: app.lost == [7])
-    # the other side has hung up by now, or is about to: the session closes from both ends without a word lost
+    # the other side has hung up by now, or is about to: the session closes from both ends without a
+    # word lost
     assert ended.wait(PATIENCE)
     session.close()
 
@@ -301,7 +334,9 @@ def test_one_who_leaves_gets_what_is_on_its_way_routed(lab: Lab) -> None:
     ],
     ids=["unknown op", "no state", "no destination", "second introduction", "nothing"],
 )
-def test_a_bad_packet_drops_the_peer_and_never_the_node(lab: Lab, packet: Message, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bad_packet_drops_the_peer_and_never_the_node(
+    lab: Lab, packet: Message, caplog: pytest.LogCaptureFixture
+) -> None:
     overlay, app = lab.node()
     overlay.boot()
     session = join_raw(lab, overlay, NodeId(7))
@@ -329,7 +364,9 @@ def test_a_message_that_the_layer_above_rejects_drops_the_peer(lab: Lab) -> None
     session.abort()
 
 
-@pytest.mark.parametrize("packet", [Message(Header()), Message(InitPacket(None, [])), Message(InitPacket(1 << 40, []))])
+@pytest.mark.parametrize(
+    "packet", [Message(Header()), Message(InitPacket(None, [])), Message(InitPacket(1 << 40, []))]
+)
 def test_who_does_not_introduce_himself_is_no_peer(lab: Lab, packet: Message) -> None:
     overlay, _ = lab.node()
     overlay.boot()
@@ -379,7 +416,8 @@ def test_where_no_interface_can_be_used_boot_says_so(lab: Lab) -> None:
 
 def test_what_datagrams_bring_waits_in_a_bounded_queue(lab: Lab) -> None:
     overlay, _ = lab.node()
-    for number in range(1_000):  # anybody can send so many; the thread that would take them hasn't come to it
+    # anybody can send so many; the thread that would take them hasn't come to it
+    for number in range(1_000):
         overlay._found(number, ("127.0.0.1", 9), True)
     assert len(overlay._events) < 100
 

@@ -1,7 +1,7 @@
 import pytest
 
 from iris.proto.pastry.peer import Peer, keeps_old, parse_address, usable
-from iris.proto.pastry.space import NodeId
+from iris.proto.wire.node_id import NodeId
 
 OWN, OTHER = NodeId(1), NodeId(2)
 
@@ -14,13 +14,25 @@ def peer(local: str, remote: str, *, dialled: bool) -> Peer:
     ("old", "new"),
     [
         # both accepted: the lower client; "10000" is lower than "9999" as text
-        (peer("10.0.0.1:500", "10.0.0.2:10000", dialled=False), peer("10.0.0.1:500", "10.0.0.2:9999", dialled=False)),
+        (
+            peer("10.0.0.1:500", "10.0.0.2:10000", dialled=False),
+            peer("10.0.0.1:500", "10.0.0.2:9999", dialled=False),
+        ),
         # both dialled: the lower client
-        (peer("10.0.0.1:10000", "10.0.0.2:500", dialled=True), peer("10.0.0.1:9999", "10.0.0.2:500", dialled=True)),
+        (
+            peer("10.0.0.1:10000", "10.0.0.2:500", dialled=True),
+            peer("10.0.0.1:9999", "10.0.0.2:500", dialled=True),
+        ),
         # opposite directions: the lower server
-        (peer("10.0.0.1:500", "10.0.0.2:9999", dialled=False), peer("10.0.0.1:1000", "10.0.0.2:400", dialled=True)),
+        (
+            peer("10.0.0.1:500", "10.0.0.2:9999", dialled=False),
+            peer("10.0.0.1:1000", "10.0.0.2:400", dialled=True),
+        ),
         # different networks: the lower host
-        (peer("10.0.0.1:9999", "10.0.0.2:9999", dialled=False), peer("192.168.0.1:1000", "192.168.0.2:400", dialled=True)),
+        (
+            peer("10.0.0.1:9999", "10.0.0.2:9999", dialled=False),
+            peer("192.168.0.1:1000", "192.168.0.2:400", dialled=True),
+        ),
     ],
     ids=["accepted", "dialled", "crossed", "networks"],
 )

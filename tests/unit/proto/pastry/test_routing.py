@@ -2,12 +2,12 @@ import pytest
 
 from iris.config import PastryConfig
 from iris.errors import ProtocolError
-from iris.proto.message import Message, Payload
 from iris.proto.pastry.maintenance import Maintenance
 from iris.proto.pastry.peer import Peer
 from iris.proto.pastry.routing import Router
-from iris.proto.pastry.space import MODULO, NodeId
-from iris.proto.pastry.wire import Header, Op, State
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.node_id import MODULO, NodeId
+from iris.proto.wire.ring import Header, Op, State
 
 OWN, A, B = NodeId(1000), NodeId(1010), NodeId(1020)
 
@@ -39,7 +39,9 @@ class Node:
         for node in (A, B):
             peer = Peer(node, (), "10.0.0.1:1", f"10.0.0.2:{node}", False)
             self.core.connected(peer)
-            self.core.packet(peer, Header(op=Op.EXCHANGE, dest=OWN, state=State({str(node): ["10.0.0.2:5"]}, 2)))
+            self.core.packet(
+                peer, Header(op=Op.EXCHANGE, dest=OWN, state=State({str(node): ["10.0.0.2:5"]}, 2))
+            )
         self.app = App()
         self.sent: list[tuple[NodeId, Message]] = []
         self.broken: set[NodeId] = set()
@@ -68,7 +70,11 @@ def test_what_goes_on_is_shown_to_the_layer_above_and_wrapped(node: Node) -> Non
     node.router.route(NodeId(1011), Message("hello", payload))
     assert node.app.forwarded == [("hello", 1011, A)]
     (to, message), *_ = node.sent
-    assert (to, message.meta, message.payload) == (A, Header("hello, changed", Op.NOP, 1011), payload)
+    assert (to, message.meta, message.payload) == (
+        A,
+        Header("hello, changed", Op.NOP, 1011),
+        payload,
+    )
 
 
 def test_the_layer_above_may_swallow_a_message(node: Node) -> None:
@@ -91,7 +97,9 @@ def test_a_message_does_not_go_straight_back(node: Node) -> None:
 
 
 @pytest.mark.parametrize("dest", [None, -1, MODULO, 1 << 100])
-def test_a_message_without_a_valid_destination_is_a_protocol_error(node: Node, dest: int | None) -> None:
+def test_a_message_without_a_valid_destination_is_a_protocol_error(
+    node: Node, dest: int | None
+) -> None:
     header = Header("hello", 0, dest)
     with pytest.raises(ProtocolError):
         node.router.receive(header, Message(header), A)
@@ -100,7 +108,9 @@ def test_a_message_without_a_valid_destination_is_a_protocol_error(node: Node, d
 def test_a_message_finds_its_way_around_a_broken_session(node: Node) -> None:
     node.broken = {B}
     node.router.route(NodeId(1021), Message("hello"))
-    assert [(to, message.meta) for to, message in node.sent] == [(A, Header("hello, changed", 0, 1021))]
+    assert [(to, message.meta) for to, message in node.sent] == [
+        (A, Header("hello, changed", 0, 1021))
+    ]
     assert len(node.app.forwarded) == 1
 
 

@@ -1,5 +1,5 @@
-from iris.proto.pastry.space import HALF, MODULO, NodeId
 from iris.proto.pastry.table import RoutingTable
+from iris.proto.wire.node_id import HALF, MODULO, NodeId
 
 
 def ids(*values: int) -> list[NodeId]:
@@ -16,7 +16,9 @@ def test_leaf_set_wraps_zero() -> None:
 
 def test_leaf_set_holds_the_four_below_and_the_three_above() -> None:
     origin = 1 << 20
-    assert list(table(origin, *range(origin - 9, origin + 9)).leaves) == ids(*range(origin - 4, origin + 4))
+    assert list(table(origin, *range(origin - 9, origin + 9)).leaves) == ids(
+        *range(origin - 4, origin + 4)
+    )
 
 
 def test_a_lone_node_delivers_everything() -> None:
@@ -39,7 +41,8 @@ def test_a_key_in_the_middle_of_two_leaves_goes_to_the_one_below_for_everybody()
 def test_a_key_beyond_the_leaves_goes_to_the_cell_of_its_next_digit() -> None:
     near = [0x10_0000_0000 + step for step in range(-4, 4)]
     routes = table(near[4], *near, 0x8F_0000_0000, 0x90_0000_0000)
-    assert routes.next_hop(NodeId(0x80_0000_0000)) == 0x8F_0000_0000  # though 90... might be as good
+    # though 90... might be as good
+    assert routes.next_hop(NodeId(0x80_0000_0000)) == 0x8F_0000_0000
 
 
 def test_without_a_cell_the_closest_node_with_as_long_a_prefix_is_taken() -> None:
@@ -49,7 +52,9 @@ def test_without_a_cell_the_closest_node_with_as_long_a_prefix_is_taken() -> Non
 
 
 def test_two_nodes_never_send_a_key_to_and_fro() -> None:
-    """Three nodes far apart, and a key that Go's N passes to T by prefix, and its T back to N as the closest."""
+    """Three nodes far apart, and a key that Go's N passes to T by prefix, and its T back to N as
+    the closest.
+    """
     low, n, t = 0x10_0000_0000, 0x76_0000_0000, 0xE9_0000_0000
     nodes = ids(low, n, t)
     tables = {node: RoutingTable(node).merged(nodes) for node in nodes}

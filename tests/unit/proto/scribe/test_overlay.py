@@ -8,10 +8,10 @@ import pytest
 
 from iris.config import Limits, ScribeConfig
 from iris.errors import StateError
-from iris.proto.message import Message, Payload
-from iris.proto.pastry.space import MODULO, NodeId, resolve
 from iris.proto.scribe.overlay import Overlay
-from iris.proto.scribe.wire import Header, Op, Report
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.node_id import MODULO, NodeId, resolve
+from iris.proto.wire.trees import Header, Op, Report
 from tests.support.ring import Node, Ring, VirtualTimer
 
 T = resolve("t")
@@ -25,7 +25,11 @@ def near(*steps: int) -> list[int]:
 def tree(ring: Ring) -> dict[int, int | None]:
     """Who has which parent, as steps from the topic."""
     parts = {node_id: node.scribe._trees.topics.get(T) for node_id, node in ring.nodes.items()}
-    return {node_id - T: part.parent - T if part.parent is not None else None for node_id, part in parts.items() if part is not None}
+    return {
+        node_id - T: part.parent - T if part.parent is not None else None
+        for node_id, part in parts.items()
+        if part is not None
+    }
 
 
 def three(*subscribers: int, limits: Limits | None = None) -> tuple[Ring, Node, Node, Node]:
@@ -64,7 +68,9 @@ def test_a_hop_that_is_farther_from_the_topic_lets_a_subscription_pass() -> None
     assert tree(ring) == {100: 1, 1: None}
 
 
-def test_a_parent_that_subscribes_through_its_own_child_gets_a_parent_and_no_ring_comes_about() -> None:
+def test_a_parent_that_subscribes_through_its_own_child_gets_a_parent_and_no_ring_comes_about() -> (
+    None
+):
     ring = Ring(near(1, 100, 200))
     ring[T + 200].detours[T] = T + 100
     for step in (100, 200):
@@ -138,7 +144,9 @@ def test_a_child_that_was_dropped_by_mistake_comes_back_with_its_next_report() -
 
 def test_a_subscription_that_the_ring_leads_in_a_circle_ends() -> None:
     _ring, _, node, _ = three(1)
-    assert not node.scribe.forward(Message(Header(op=Op.SUBSCRIBE, sender=node.node_id)), T, NodeId(T + 1))
+    assert not node.scribe.forward(
+        Message(Header(op=Op.SUBSCRIBE, sender=node.node_id)), T, NodeId(T + 1)
+    )
 
 
 def test_changes_of_the_ring_are_looked_at_once_a_burst() -> None:
@@ -180,7 +188,9 @@ def test_a_publish_reaches_every_subscriber_once_wherever_it_comes_from() -> Non
         node.publish("t", b"%d" % number)
     ring.settle()
     for node in nodes[1:]:
-        assert sorted(node.published) == sorted((sender.node_id, "t", b"%d" % number) for number, sender in enumerate(nodes))
+        assert sorted(node.published) == sorted(
+            (sender.node_id, "t", b"%d" % number) for number, sender in enumerate(nodes)
+        )
     assert not nodes[0].published
 
 
@@ -249,8 +259,12 @@ def test_what_the_layer_above_sends_always_has_a_payload() -> None:
     root.scribe.publish("t", Message(None))
     root.scribe.balance("t", Message(None))
     root.scribe.direct(NodeId(5), Message(None))
-    assert [message.payload.seal()[0] if message.payload is not None else None for message in carried] == [b"", b"", b""]
-    assert all(message.payload is not None and len(message.payload.seal()[1]) == 16 for message in carried)
+    assert [
+        message.payload.seal()[0] if message.payload is not None else None for message in carried
+    ] == [b"", b"", b""]
+    assert all(
+        message.payload is not None and len(message.payload.seal()[1]) == 16 for message in carried
+    )
 
 
 # Anycast.
@@ -336,7 +350,9 @@ def test_a_waiting_anycast_follows_the_root() -> None:
 
 
 @pytest.mark.parametrize(("patience", "lasts"), [(0.5, 0.5), (60.0, 3.0)])
-def test_an_anycast_waits_no_longer_than_it_is_worth_and_than_the_limit(patience: float, lasts: float) -> None:
+def test_an_anycast_waits_no_longer_than_it_is_worth_and_than_the_limit(
+    patience: float, lasts: float
+) -> None:
     ring, root, asker, server = three()
     ring.patience = patience
     asker.balance("t", b"early")
@@ -473,9 +489,13 @@ def test_what_makes_no_sense_is_discarded_and_harms_nobody(meta: object) -> None
 
 @pytest.mark.parametrize("op", [Op.PUBLISH, Op.BALANCE])
 @pytest.mark.parametrize(("sender", "topic"), [(None, T), (-1, T), (5, None), (5, T + 1)])
-def test_what_makes_no_sense_ends_on_its_way_too(op: Op, sender: int | None, topic: int | None) -> None:
+def test_what_makes_no_sense_ends_on_its_way_too(
+    op: Op, sender: int | None, topic: int | None
+) -> None:
     _ring, _, one, two = three(1)
-    assert not one.scribe.forward(Message(Header(op=op, sender=sender, topic=topic), Payload.of(b"")), T, two.node_id)
+    assert not one.scribe.forward(
+        Message(Header(op=op, sender=sender, topic=topic), Payload.of(b"")), T, two.node_id
+    )
     assert one.scribe.discarded == 1
     assert not one.published
     assert not one.balanced
@@ -565,7 +585,14 @@ class Counter:
 
 def test_many_threads_at_once_get_everything_in_their_order() -> None:
     ring, app, timer = Loop(), Counter(), VirtualTimer()
-    ring.scribe = scribe = Overlay(app, config=ScribeConfig(), limits=Limits(), timer=timer, rng=random.Random(1), cpu_usage=lambda: 0.5)
+    ring.scribe = scribe = Overlay(
+        app,
+        config=ScribeConfig(),
+        limits=Limits(),
+        timer=timer,
+        rng=random.Random(1),
+        cpu_usage=lambda: 0.5,
+    )
     scribe.attach(ring)
     failures: list[BaseException] = []
 

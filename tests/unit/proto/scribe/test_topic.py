@@ -3,8 +3,8 @@ import random
 import pytest
 
 from iris.errors import StateError
-from iris.proto.pastry.space import HALF, MODULO, NodeId
 from iris.proto.scribe.topic import HEAD_START, Topic, remoteness
+from iris.proto.wire.node_id import HALF, MODULO, NodeId
 
 OWNER, PARENT, CHILD, OTHER = NodeId(500), NodeId(400), NodeId(600), NodeId(700)
 

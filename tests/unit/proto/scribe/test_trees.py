@@ -8,23 +8,26 @@ from iris.balancer import MAX_CAPACITY
 from iris.config import IrisConfig, Limits, ScribeConfig
 from iris.errors import StateError
 from iris.gobber import Encoder
-from iris.proto.packet import HEAD_LIMIT
-from iris.proto.pastry.space import NodeId
+from iris.proto.link.classic import HEAD_LIMIT
 from iris.proto.scribe.topic import HEAD_START
-from iris.proto.scribe.trees import Onward, Place, Send, Settle, Trees
-from iris.proto.scribe.wire import Header, Op, Report
+from iris.proto.scribe.trees import Place, Send, Settle, SubscribeDecision, Trees
+from iris.proto.wire.node_id import NodeId
+from iris.proto.wire.trees import Header, Op, Report
 
 TOPIC = NodeId(1_000_000)
-ROOT, PARENT, OWNER, CHILD, OTHER = (NodeId(TOPIC + step) for step in (1, 50, 100, 200, 300))  # from the closest to the farthest
+# from the closest to the farthest
+ROOT, PARENT, OWNER, CHILD, OTHER = (NodeId(TOPIC + step) for step in (1, 50, 100, 200, 300))
 
 
 def trees() -> Trees:
-    return Trees(OWNER, kill_count=3, rng=random.Random(1))
+    return Trees(OWNER, max_missed=3, rng=random.Random(1))
 
 
 def sent(core: Trees) -> list[tuple[NodeId, Op]]:
     """Take out what was to be sent."""
-    sends = [(action.dest, Op(action.header.op)) for action in core.actions if isinstance(action, Send)]
+    sends = [
+        (action.dest, Op(action.header.op)) for action in core.actions if isinstance(action, Send)
+    ]
     core.actions.clear()
     return sends
 
@@ -103,7 +106,7 @@ def test_a_topic_with_a_parent_does_not_care_for_changes_of_the_ring() -> None:
 
 def test_a_new_child_is_told_its_parent_at_once_and_the_subscription_cascades() -> None:
     core = trees()
-    assert core.subscribe(TOPIC, CHILD, root=False) is Onward.CASCADE
+    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.CASCADE
     assert list(core.actions) == [
         Place(TOPIC),
         Send(CHILD, Header(op=Op.REPORT, sender=OWNER, report=Report([TOPIC], [0]))),
@@ -112,28 +115,28 @@ def test_a_new_child_is_told_its_parent_at_once_and_the_subscription_cascades() 
 
 def test_a_subscription_ends_where_the_tree_begins() -> None:
     core = member(trees())
-    assert core.subscribe(TOPIC, CHILD, root=False) is Onward.STOP
+    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.STOP
     assert sent(core) == [(CHILD, Op.REPORT)]
 
 
 def test_a_child_that_subscribes_again_is_told_again_and_counts_once() -> None:
     core = member(trees(), child=True)
-    assert core.subscribe(TOPIC, CHILD, root=False) is Onward.STOP
+    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.STOP
     assert sent(core) == [(CHILD, Op.REPORT)]
     assert core.topics[TOPIC].neighbours == (CHILD, PARENT)
 
 
 def test_a_subscription_of_a_closer_node_passes_untouched() -> None:
     core = member(trees(), child=True)
-    assert core.subscribe(TOPIC, ROOT, root=False) is Onward.PASS
-    assert core.subscribe(TOPIC, ROOT, root=True) is Onward.PASS
+    assert core.subscribe(TOPIC, ROOT, root=False) is SubscribeDecision.PASS
+    assert core.subscribe(TOPIC, ROOT, root=True) is SubscribeDecision.PASS
     assert core.topics[TOPIC].neighbours == (CHILD, PARENT)
     assert sent(core) == []
 
 
 def test_a_parent_that_subscribes_through_its_child_does_not_become_its_child() -> None:
     core = member(trees())
-    assert core.subscribe(TOPIC, PARENT, root=False) is Onward.PASS
+    assert core.subscribe(TOPIC, PARENT, root=False) is SubscribeDecision.PASS
     assert core.topics[TOPIC].neighbours == (PARENT,)
 
 
@@ -161,7 +164,7 @@ def test_an_own_subscription_to_a_forgotten_topic_is_nothing() -> None:
 
 def test_a_child_at_the_rendezvous_makes_it_ask_for_itself() -> None:
     core = trees()
-    assert core.subscribe(TOPIC, CHILD, root=True) is Onward.STOP
+    assert core.subscribe(TOPIC, CHILD, root=True) is SubscribeDecision.STOP
     assert sent(core) == [(CHILD, Op.REPORT), (TOPIC, Op.SUBSCRIBE)]
     assert not core.topics[TOPIC].rooted
 
@@ -206,9 +209,14 @@ def test_every_neighbour_gets_one_report_a_beat_with_what_it_can_reach_through_h
     core.report(PARENT, Report([TOPIC, second], [300, 4_000]))
     core.actions.clear()
     core.beat(0.5)
-    reports = {action.dest: action.header.report for action in core.actions if isinstance(action, Send)}
+    reports = {
+        action.dest: action.header.report for action in core.actions if isinstance(action, Send)
+    }
     own = HEAD_START * 2
-    assert reports == {PARENT: Report([TOPIC, second], [20 + own, own]), CHILD: Report([TOPIC], [300 + own])}
+    assert reports == {
+        PARENT: Report([TOPIC, second], [20 + own, own]),
+        CHILD: Report([TOPIC], [300 + own]),
+    }
     assert len(core.actions) == 2
 
 
@@ -219,8 +227,15 @@ def test_a_report_of_very_many_topics_comes_in_parts_that_a_link_takes() -> None
         core.subscribe(topic, ROOT, root=True)
     core.actions.clear()
     core.beat(0.5)
-    reports = [action.header for action in core.actions if isinstance(action, Send) and action.header.report is not None]
-    assert sorted(topic for header in reports if header.report for topic in header.report.tops) == topics
+    reports = [
+        action.header
+        for action in core.actions
+        if isinstance(action, Send) and action.header.report is not None
+    ]
+    assert (
+        sorted(topic for header in reports if header.report for topic in header.report.tops)
+        == topics
+    )
     assert max(len(Encoder().encode(header)) for header in reports) * 20 < HEAD_LIMIT
 
 
@@ -243,7 +258,11 @@ def test_a_reported_capacity_stays_within_what_a_go_node_holds() -> None:
     core.report(OTHER, Report([TOPIC], [1 << 62]))
     core.actions.clear()
     core.beat(0.5)
-    reports = [action.header.report for action in core.actions if isinstance(action, Send) and action.dest == PARENT]
+    reports = [
+        action.header.report
+        for action in core.actions
+        if isinstance(action, Send) and action.dest == PARENT
+    ]
     assert reports == [Report([TOPIC], [MAX_CAPACITY])]
 
 
@@ -318,7 +337,7 @@ def test_a_node_that_leaves_hands_over_its_children_and_forgets() -> None:
 def test_a_node_that_leaves_lets_subscriptions_pass() -> None:
     core = trees()
     core.leave()
-    assert core.subscribe(TOPIC, CHILD, root=False) is Onward.PASS
+    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.PASS
     assert not core.topics
 
 
@@ -328,7 +347,7 @@ def test_a_root_that_leaves_stays_one_for_its_children_until_the_ring_has_anothe
     topic = core.topics[TOPIC]
     assert topic.name is None
     assert list(topic.children) == [CHILD]
-    assert core.subscribe(TOPIC, OTHER, root=True) is Onward.STOP
+    assert core.subscribe(TOPIC, OTHER, root=True) is SubscribeDecision.STOP
     core.beat(0.5)
     assert (TOPIC, Op.SUBSCRIBE) not in sent(core)
 

@@ -15,18 +15,33 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from iris.config import Limits, SessionConfig
 from iris.crypto.sts import Exchange
 from iris.errors import AuthenticationError, HandshakeTimeout, LinkClosed, ProtocolError
-from iris.proto.link import Link
-from iris.proto.message import Message, Payload
-from iris.proto.packet import derive_links
-from iris.proto.pastry.wire import Header
-from iris.proto.session.handshake import Settings, authenticate_client
-from iris.proto.session.session import Listener, Session, Strangers, dial
-from iris.proto.session.wire import AuthChallenge, AuthRequest, AuthResponse, InitRequest, LinkRequest
-from iris.proto.stream import Address, GobStream
+from iris.proto.link.classic import derive_links
+from iris.proto.link.gob_stream import GobStream
+from iris.proto.link.link import Link
+from iris.proto.session.classic import Settings, authenticate_client
+from iris.proto.session.session import KeyMismatchReporter, Listener, Session, dial
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.ring import Header
+from iris.proto.wire.session import (
+    AuthChallenge,
+    AuthRequest,
+    AuthResponse,
+    InitRequest,
+    LinkRequest,
+)
+from iris.runtime.tcp import Address
 
-KEY, OTHER_KEY = (rsa.generate_private_key(public_exponent=65_537, key_size=2_048) for _ in range(2))
+KEY, OTHER_KEY = (
+    rsa.generate_private_key(public_exponent=65_537, key_size=2_048) for _ in range(2)
+)
 PATIENCE = 10.0  # seconds after which a test gives up
-CONFIG = replace(SessionConfig(), dial_timeout=PATIENCE, auth_timeout=PATIENCE, link_timeout=PATIENCE, grace_timeout=PATIENCE)
+CONFIG = replace(
+    SessionConfig(),
+    dial_timeout=PATIENCE,
+    auth_timeout=PATIENCE,
+    link_timeout=PATIENCE,
+    grace_timeout=PATIENCE,
+)
 LIMITS = replace(Limits(), peer_handshakes=1)  # so 8 connections may be unproven
 SETTINGS = Settings(config=CONFIG, limits=LIMITS, clock=time.monotonic)
 
@@ -48,7 +63,9 @@ class Node:
         return self.sessions.get(timeout=PATIENCE)
 
     def dial(self, **more: Any) -> Session:
-        return dial(self.address, more.pop("key", KEY), **{"session": CONFIG, "limits": LIMITS, **more})
+        return dial(
+            self.address, more.pop("key", KEY), **{"session": CONFIG, "limits": LIMITS, **more}
+        )
 
     def connect(self, host: str = "127.0.0.1") -> socket.socket:
         sock = socket.create_connection(self.address, source_address=(host, 0))
@@ -139,7 +156,9 @@ def test_a_close_reaches_the_other_side_and_loses_nothing(node: Node) -> None:
     server.close()
     closing.join(PATIENCE)
     assert not closing.is_alive()
-    assert [at_server.get_nowait().meta for _ in range(200)] == [Header(dest=count) for count in range(200)]
+    assert [at_server.get_nowait().meta for _ in range(200)] == [
+        Header(dest=count) for count in range(200)
+    ]
 
 
 def test_a_session_ends_when_one_of_its_links_breaks(node: Node) -> None:
@@ -152,8 +171,10 @@ def test_a_session_ends_when_one_of_its_links_breaks(node: Node) -> None:
     server.abort()
 
 
-def test_both_sides_say_once_that_the_other_holds_a_different_key(node: Node, caplog: pytest.LogCaptureFixture) -> None:
-    strangers = Strangers("demo")
+def test_both_sides_say_once_that_the_other_holds_a_different_key(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    strangers = KeyMismatchReporter("demo")
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             with pytest.raises(AuthenticationError):
@@ -167,7 +188,9 @@ def test_both_sides_say_once_that_the_other_holds_a_different_key(node: Node, ca
     assert node.sessions.empty()
 
 
-def test_an_acceptor_gives_up_on_a_token_that_proves_nothing(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_acceptor_gives_up_on_a_token_that_proves_nothing(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
     stream = node.stream()
     exchange = Exchange(KEY)
     stream.send(InitRequest(auth=AuthRequest(exchange.initiate())))
@@ -179,7 +202,9 @@ def test_an_acceptor_gives_up_on_a_token_that_proves_nothing(node: Node, caplog:
     assert caplog.messages == ["127.0.0.1 holds a different key for this network"]
 
 
-def test_a_dialler_that_we_cut_off_ourselves_is_no_stranger(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dialler_that_we_cut_off_ourselves_is_no_stranger(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
     stream = node.stream()
     stream.send(InitRequest(auth=AuthRequest(Exchange(KEY).initiate())))
     stream.recv(AuthChallenge)
@@ -200,12 +225,24 @@ def test_a_listener_may_be_closed_while_a_session_is_being_handled() -> None:
     assert handled.wait(PATIENCE)
 
 
-def test_a_stranger_is_named_once_a_minute_and_only_so_many_are_remembered(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stranger_is_named_once_a_minute_and_only_so_many_are_remembered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     now = 0.0
-    strangers = Strangers(clock=lambda: now)
-    for now, host in ((0.0, "10.0.0.1"), (59.0, "10.0.0.1"), (60.0, "10.0.0.1"), (61.0, "10.0.0.2"), (62.0, "10.0.0.1")):  # noqa: B007
+    strangers = KeyMismatchReporter(clock=lambda: now)
+    for now, host in (  # noqa: B007 (the clock reads it)
+        (0.0, "10.0.0.1"),
+        (59.0, "10.0.0.1"),
+        (60.0, "10.0.0.1"),
+        (61.0, "10.0.0.2"),
+        (62.0, "10.0.0.1"),
+    ):
         strangers.report(host)
-    assert [message.split()[0] for message in caplog.messages] == ["10.0.0.1", "10.0.0.1", "10.0.0.2"]
+    assert [message.split()[0] for message in caplog.messages] == [
+        "10.0.0.1",
+        "10.0.0.1",
+        "10.0.0.2",
+    ]
     for count in range(1_000):
         strangers.report(f"10.0.{count >> 8}.{count & 255}")
     assert len(strangers._said) <= 256
@@ -240,7 +277,11 @@ def test_worthless_exponentials_are_refused(node: Node, exponential: int | None)
         stream.recv(AuthChallenge)
 
 
-@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n" * 20, b"\xfc\x7f\xff\xff\xff", b"\x00"], ids=["noise", "too big", "empty"])
+@pytest.mark.parametrize(
+    "data",
+    [b"GET / HTTP/1.1\r\n\r\n" * 20, b"\xfc\x7f\xff\xff\xff", b"\x00"],
+    ids=["noise", "too big", "empty"],
+)
 def test_a_connection_that_breaks_the_rules_is_closed(node: Node, data: bytes) -> None:
     with node.connect() as sock:
         sock.sendall(data)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from iris.config import Config
-from iris.service.relay.relay import Relay
-from iris.service.relay.schema import Op
-from iris.timer import Timer
+from iris.relay_protocol.schema import Op
+from iris.runtime.timer import Timer
+from iris.service.relay.server import RelayServer
 from tests.support.client import Client, Closed, Raw, Tunnel
 from tests.support.fake_scribe import FakeNetwork
 from tests.support.relay_node import attach, relay_config, running, running_relay
@@ -20,12 +20,12 @@ VANISHED = "the other application has vanished, or its node"
 
 
 @pytest.fixture
-def relay() -> Iterator[Relay]:
+def relay() -> Iterator[RelayServer]:
     with running() as relay:
         yield relay
 
 
-def test_a_tunnel_carries_large_messages_both_ways(relay: Relay) -> None:
+def test_a_tunnel_carries_large_messages_both_ways(relay: RelayServer) -> None:
     with Client(relay.port, "c") as service, Client(relay.port) as client:
         here = client.tunnel("c")
         there = service.tunnels.get(timeout=5)
@@ -43,7 +43,7 @@ def test_a_tunnel_carries_large_messages_both_ways(relay: Relay) -> None:
         assert here.reason == ""
 
 
-def test_a_tunnel_survives_messages_that_are_given_up_halfway(relay: Relay) -> None:
+def test_a_tunnel_survives_messages_that_are_given_up_halfway(relay: RelayServer) -> None:
     with Client(relay.port, "c") as service, Client(relay.port) as client:
         here = client.tunnel("c")
         there = service.tunnels.get(timeout=5)
@@ -55,7 +55,7 @@ def test_a_tunnel_survives_messages_that_are_given_up_halfway(relay: Relay) -> N
             assert there.recv() == b"%d" % i
 
 
-def test_a_receiver_that_reads_nothing_stops_the_sender_and_nobody_else(relay: Relay) -> None:
+def test_a_receiver_that_reads_nothing_stops_the_sender_and_nobody_else(relay: RelayServer) -> None:
     service, client = attach(relay, "c"), Client(relay.port)
     echo = Client(relay.port, "echo", on_request=lambda data: data)
     pending = threading.Thread(target=lambda: tunnels.append(client.tunnel("c")))
@@ -73,14 +73,17 @@ def test_a_receiver_that_reads_nothing_stops_the_sender_and_nobody_else(relay: R
 
 
 @contextlib.contextmanager
-def two_nodes() -> Iterator[tuple[Relay, Relay]]:
+def two_nodes() -> Iterator[tuple[RelayServer, RelayServer]]:
     """Relays of two nodes, with tunnels between these."""
     config, timer = relay_config(), Timer()
     timer.start()
     network = FakeNetwork([1, 2], real_timer=timer, config=config)
     for node in (1, 2):
         network[node].start_tunnels([LOOPBACK])
-    with running_relay(config, network[1], timer) as here, running_relay(config, network[2], timer) as there:
+    with (
+        running_relay(config, network[1], timer) as here,
+        running_relay(config, network[2], timer) as there,
+    ):
         yield here, there
     for node in (1, 2):
         network[node].close()
@@ -88,7 +91,11 @@ def two_nodes() -> Iterator[tuple[Relay, Relay]]:
 
 
 def test_a_tunnel_between_nodes_carries_large_messages_and_its_tail() -> None:
-    with two_nodes() as (here, there), Client(here.port) as client, Client(there.port, "c") as service:
+    with (
+        two_nodes() as (here, there),
+        Client(here.port) as client,
+        Client(there.port, "c") as service,
+    ):
         tunnel = client.tunnel("c", 5)
         end = service.tunnels.get(timeout=5)
         message = bytes(range(256)) * (16 << 12)
@@ -103,8 +110,14 @@ def test_a_tunnel_between_nodes_carries_large_messages_and_its_tail() -> None:
 
 
 @pytest.mark.parametrize("asks", [True, False])
-def test_a_client_that_vanishes_is_told_from_one_that_closes_after_all_it_sent(*, asks: bool) -> None:
-    with two_nodes() as (here, there), Client(here.port) as client, Client(there.port, "c") as service:
+def test_a_client_that_vanishes_is_told_from_one_that_closes_after_all_it_sent(
+    *, asks: bool
+) -> None:
+    with (
+        two_nodes() as (here, there),
+        Client(here.port) as client,
+        Client(there.port, "c") as service,
+    ):
         tunnel = client.tunnel("c", 5)
         end = service.tunnels.get(timeout=5)
         (who, gone), other = ((client, tunnel), end) if asks else ((service, end), tunnel)
@@ -118,7 +131,11 @@ def test_a_client_that_vanishes_is_told_from_one_that_closes_after_all_it_sent(*
 
 
 def test_when_a_node_stops_the_other_end_is_told_that_the_tunnel_broke() -> None:
-    with two_nodes() as (here, there), Client(there.port, "c") as service, Client(here.port) as client:
+    with (
+        two_nodes() as (here, there),
+        Client(there.port, "c") as service,
+        Client(here.port) as client,
+    ):
         client.tunnel("c", 5)
         end = service.tunnels.get(timeout=5)
         here.close("the node is shutting down")
@@ -127,7 +144,11 @@ def test_when_a_node_stops_the_other_end_is_told_that_the_tunnel_broke() -> None
 
 
 def test_a_stalled_tunnel_between_nodes_keeps_nothing_else_of_its_client_waiting() -> None:
-    with two_nodes() as (here, there), Client(here.port) as client, Client(there.port, "echo", on_request=lambda data: data) as echo:
+    with (
+        two_nodes() as (here, there),
+        Client(here.port) as client,
+        Client(there.port, "echo", on_request=lambda data: data) as echo,
+    ):
         deaf = Raw(there.port).init("deaf")
         tunnels: list[Tunnel] = []
         asking = threading.Thread(target=lambda: tunnels.append(client.tunnel("deaf", 5)))

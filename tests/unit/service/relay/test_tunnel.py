@@ -10,11 +10,13 @@ import pytest
 from iris.config import Config
 from iris.errors import LimitReached, MessageTooBig, ProtocolError
 from iris.proto.iris.overlay import TunnelConsumer
-from iris.service.relay.schema import DEFAULT, Op
+from iris.relay_protocol.schema import DEFAULT, Op
 from iris.service.relay.tunnel import STEPS, RelayTunnel, State
 
 CONFIG = replace(
-    Config(), relay=replace(Config().relay, tunnel_buffer=100, chunk_limit=60), limits=replace(Config().limits, message_size=1_000)
+    Config(),
+    relay=replace(Config().relay, tunnel_buffer=100, chunk_limit=60),
+    limits=replace(Config().limits, message_size=1_000),
 )
 
 
@@ -60,7 +62,9 @@ class FakeClient:
 
     def send(self, *buffers: bytes) -> None:
         packet = DEFAULT.from_node.parse_stream(BytesIO(b"".join(buffers)))
-        self.packets.append((packet.op, *(value for key, value in packet.body.items() if key != "_io")))
+        self.packets.append(
+            (packet.op, *(value for key, value in packet.body.items() if key != "_io"))
+        )
         if self.takes is not None:
             self.takes -= 1
             self.relieved = self.takes > 0
@@ -112,9 +116,14 @@ def test_who_accepted_hears_of_the_allowance_alone() -> None:
 
 @pytest.mark.parametrize(
     ("accepted", "word"),
-    [(False, (Op.TUNNEL_CONFIRM, 3, True, None)), (True, (Op.TUNNEL_CLOSE, 3, "the tunnel couldn't be built"))],
+    [
+        (False, (Op.TUNNEL_CONFIRM, 3, True, None)),
+        (True, (Op.TUNNEL_CLOSE, 3, "the tunnel couldn't be built")),
+    ],
 )
-def test_a_tunnel_that_cannot_be_had_is_told_to_who_waits_for_it(accepted: bool, word: tuple[Any, ...]) -> None:
+def test_a_tunnel_that_cannot_be_had_is_told_to_who_waits_for_it(
+    accepted: bool, word: tuple[Any, ...]
+) -> None:
     ends = Ends(accepted=accepted, built=False)
     ends.tunnel.built(None)
     assert (ends.client.got(), ends.client.forgotten) == ([word], [3])
@@ -122,7 +131,10 @@ def test_a_tunnel_that_cannot_be_had_is_told_to_who_waits_for_it(accepted: bool,
 
 def test_what_comes_before_the_client_knows_of_the_tunnel_follows() -> None:
     ends = Ends(built=False)
-    ends.iris.at_start = [lambda consumer: consumer.handle_chunk(5, b"hello"), lambda consumer: consumer.handle_close("")]
+    ends.iris.at_start = [
+        lambda consumer: consumer.handle_chunk(5, b"hello"),
+        lambda consumer: consumer.handle_close(""),
+    ]
     ends.tunnel.allow(10)
     ends.tunnel.built(ends.iris)
     assert ends.client.got() == [
@@ -204,7 +216,9 @@ def test_a_half_sent_message_may_be_abandoned(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("before", [[], [(2, b"aa")], [(3, b"aa"), (0, b"a")]])
-def test_a_chunk_beyond_its_message_breaks_the_rules(ends: Ends, before: list[tuple[int, bytes]]) -> None:
+def test_a_chunk_beyond_its_message_breaks_the_rules(
+    ends: Ends, before: list[tuple[int, bytes]]
+) -> None:
     for size, chunk in before:
         ends.tunnel.transfer(size, chunk)
     with pytest.raises(ProtocolError, match="beyond its message"):
@@ -266,7 +280,9 @@ def test_a_begun_message_is_always_finished(ends: Ends) -> None:
     assert transfers(ends) == [(1, b"d")]
 
 
-def test_the_message_after_an_abandoned_one_is_sent_for_only_then_the_client_gives_back(ends: Ends) -> None:
+def test_the_message_after_an_abandoned_one_is_sent_for_only_then_the_client_gives_back(
+    ends: Ends,
+) -> None:
     ends.tunnel.allow(60)
     ends.tunnel.handle_chunk(1_000, b"a" * 60)
     ends.tunnel.handle_chunk(2, b"bb")
@@ -334,7 +350,10 @@ def test_a_broken_tunnel_is_told_after_what_came(ends: Ends) -> None:
     ends.tunnel.handle_chunk(3, b"one")
     ends.tunnel.handle_close("its host is gone")
     ends.tunnel.allow(3)
-    assert ends.client.got() == [(Op.TUNNEL_TRANSFER, 3, 3, b"one"), (Op.TUNNEL_CLOSE, 3, "its host is gone")]
+    assert ends.client.got() == [
+        (Op.TUNNEL_TRANSFER, 3, 3, b"one"),
+        (Op.TUNNEL_CLOSE, 3, "its host is gone"),
+    ]
 
 
 def test_what_is_sent_to_a_closed_end_is_lost_but_credited(ends: Ends) -> None:
@@ -365,7 +384,9 @@ def test_what_brings_the_next_chunk_at_once_is_taken_for_as_long_as_it_comes(end
 
 
 @pytest.mark.parametrize("end", [RelayTunnel.abandon, RelayTunnel.close])
-def test_a_tunnel_that_ends_while_it_is_held_up_waits_for_nothing_more(ends: Ends, end: Callable[[RelayTunnel], None]) -> None:
+def test_a_tunnel_that_ends_while_it_is_held_up_waits_for_nothing_more(
+    ends: Ends, end: Callable[[RelayTunnel], None]
+) -> None:
     ends.client.takes = 1
     ends.tunnel.allow(100)
     for _ in range(3):

@@ -1,0 +1,166 @@
+"""The RSA key that makes a network.
+
+Loading it from a file, and keeping one per network for the user.
+
+Answers to the key handling of Go's main.go. Whoever holds a network's key is a member, so every
+host needs the same file. Go nodes read unencrypted PKCS#1 only, so that is what is written; PKCS#8
+is read too. Changing a network's key is left out: with another key it is another network.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import platformdirs
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from iris.errors import ConfigError
+
+# of new keys, as the reference makes them, and at least: shorter ones can be factored, or soon will
+# be
+KEY_BITS = 2048
+
+_FILE_LIMIT = 65_536  # bytes; a key of 16,384 bits takes 13,000
+_PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+_log = logging.getLogger(__name__)
+
+
+def generate_key() -> RSAPrivateKey:
+    """Make a new key."""
+    return rsa.generate_private_key(65537, KEY_BITS)
+
+
+def load_key(path: Path) -> RSAPrivateKey:
+    """Read an RSA private key: PKCS#1 or PKCS#8, PEM or DER, not encrypted.
+
+    Warns when others may read the file.
+
+    Raises: ConfigError, with a text of its own for each way in which that can fail.
+    """
+    where = repr(str(path))
+    try:
+        with path.open("rb") as file:
+            exposed = os.fstat(file.fileno()).st_mode & 0o077
+            data = file.read(_FILE_LIMIT + 1)
+    except FileNotFoundError as exc:
+        raise ConfigError(
+            f"no key file {where}: name an existing one, or leave -rsa away to have one made and kept for you"
+        ) from exc
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise ConfigError(
+            f"can't read the key file {where} ({reason}): give this user the right to read it, or name another"
+        ) from exc
+    key = _parse(data, where)
+    if key.key_size < KEY_BITS:
+        raise ConfigError(
+            f"the key in {where} has {key.key_size} bits, too few to be safe: make one of {KEY_BITS} or more"
+        )
+    if exposed:
+        _log.warning("other users may have access to the key file %s: run chmod 600 on it", where)
+    return key
+
+
+def _parse(data: bytes, where: str) -> RSAPrivateKey:
+    if b"-----BEGIN OPENSSH PRIVATE KEY-----" in data:
+        raise ConfigError(
+            f"the key in {where} is in OpenSSH's own format: convert it with ssh-keygen -p -m PEM -N '' -f FILE"
+        )
+    load = (
+        serialization.load_pem_private_key
+        if b"-----BEGIN " in data
+        else serialization.load_der_private_key
+    )
+    try:
+        key = load(data[:_FILE_LIMIT], None)
+    except TypeError as exc:
+        raise ConfigError(
+            f"the key in {where} is encrypted: decrypt it with openssl rsa -traditional -in FILE -out NEW"
+        ) from exc
+    except UnsupportedAlgorithm as exc:
+        raise ConfigError(
+            f"the key in {where} is not an RSA key: networks need one, openssl genrsa -traditional makes it"
+        ) from exc
+    except ValueError as exc:
+        if _is_public(data):
+            raise ConfigError(
+                f"{where} holds only a public key: the network's private key is needed"
+            ) from exc
+        raise ConfigError(
+            f"{where} holds no private key, or a damaged one: PKCS#1 and PKCS#8 are understood, PEM and DER"
+        ) from exc
+    if not isinstance(key, RSAPrivateKey):
+        raise ConfigError(
+            f"the key in {where} is not an RSA key: networks need one, openssl genrsa -traditional makes it"
+        )
+    return key
+
+
+def _is_public(data: bytes) -> bool:
+    for load in (
+        serialization.load_pem_public_key,
+        serialization.load_der_public_key,
+        serialization.load_ssh_public_key,
+    ):
+        with contextlib.suppress(ValueError, UnsupportedAlgorithm):  # the next may know it
+            load(data)
+            return True
+    return False
+
+
+def network_key(network: str, directory: Path | None = None) -> tuple[RSAPrivateKey, Path, bool]:
+    """The key that this user keeps for `network`, made when there is none yet.
+
+    Nodes that start at the same time get the same one.
+
+    Returns: the key, its file, and whether it was made just now. Raises: ConfigError.
+    """
+    if directory is None:
+        directory = platformdirs.user_data_path("iris", appauthor=False)
+    path = directory / file_name(network)
+    try:
+        made = not path.exists() and _make(path)
+    except OSError as exc:
+        where = repr(str(directory))
+        raise ConfigError(
+            f"can't keep a key in {where} ({exc.strerror}): make that possible, or name a key file with -rsa"
+        ) from exc
+    return load_key(path), path, made
+
+
+def file_name(network: str) -> str:
+    """A name that is safe in any directory and belongs to this network alone, even where upper and
+    lower case are the same.
+    """
+    if _PLAIN_NAME.fullmatch(network):
+        return f"{network}.pem"
+    readable = re.sub(r"[^a-z0-9_-]+", "-", network.lower())[:32].strip("-")
+    digest = hashlib.sha256(network.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{readable}~{digest[:32]}.pem"  # a plain name has no tilde
+
+
+def _make(path: Path) -> bool:
+    """Write a new key to `path`, all at once. Returns: False when somebody else was first."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pem = generate_key().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-") as file:  # its mode is 0600
+        file.write(pem)
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            return False
+    return True

@@ -1,0 +1,266 @@
+"""Where tunnels to other nodes begin.
+
+Listening for those asked for here, dialling back for those offered to us.
+
+Shell; answers to the handshake half of Go's proto/iris/tunnel.go. Who asked for the tunnel listens,
+who accepts it dials:
+
+    dialler: InitPacket(connection and tunnel of who asked), in plain gob
+    from here on a link, under keys derived from the tunnel's, the listener as its server
+    both:    AuthPacket(tunnel)
+
+A connection that hasn't proven the tunnel's key costs a few KiB and one of a bounded number of
+threads, for a second. Unlike there, a handshake that fails on one address goes on with the next
+one: hosts often share addresses that lead nowhere, those of their bridges.
+
+Lock order: none; nothing is called with the lock held.
+"""
+
+import dataclasses
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from ipaddress import IPv4Address
+
+from iris.config import Config
+from iris.errors import AuthenticationError, HandshakeTimeout, IrisError, ProtocolError
+from iris.proto.iris.tunnel import Tunnel
+from iris.proto.iris.tunnel_link import LinkTunnel
+from iris.proto.link.classic import derive_links
+from iris.proto.link.link import Link
+from iris.proto.session.classic import Settings
+from iris.proto.wire.clusters import AuthPacket, Header, InitPacket
+from iris.proto.wire.message import Message
+from iris.runtime.interfaces import Interface
+from iris.runtime.tcp import Address, Listener, connect, format_address
+from iris.runtime.timer import Timer
+from iris.runtime.worker_pool import WorkerPool
+
+# seconds: an application that reads a tunnel slowly isn't a peer that takes nothing
+_NO_STALL = 1e9
+_KEEPALIVE_PROBES = 3
+
+_log = logging.getLogger(__name__)
+
+
+def dialable(addresses: Iterable[str], own: Sequence[str]) -> list[Address]:
+    """Choose the addresses of a tunnel offer that make sense: IPv4, somebody's, not `own`.
+
+    Loopback only where we run on it.
+    """
+    on_loopback = any(IPv4Address(address.rpartition(":")[0]).is_loopback for address in own)
+    chosen = []
+    for address in addresses:
+        host, _, digits = address.rpartition(":")
+        try:
+            ip, port = IPv4Address(host), int(digits)
+        except ValueError:  # AddressValueError is one
+            continue
+        sensible = not (
+            ip.is_unspecified or ip.is_multicast or (ip.is_loopback and not on_loopback)
+        )
+        if sensible and 0 < port < 65536 and format_address((str(ip), port)) not in own:
+            chosen.append((str(ip), port))
+    return chosen
+
+
+class TunnelManager:
+    """Owns the tunnel listeners, the handshakes under way, and the links of all tunnels to other
+    nodes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        timer: Timer,
+        find_key: Callable[[int, int], bytes | None],
+        on_link: Callable[[int, int, Link], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Arguments: find_key looks up a tunnel asked for here, by its connection and its own id.
+
+        On_link gets its link, once proven.
+        """
+        self._config, self._timer, self._clock = config.iris, timer, clock
+        self._limit = config.limits.tunnels
+        self._session = dataclasses.replace(config.session, send_timeout=_NO_STALL)
+        self._settings = Settings(config=self._session, limits=config.limits, clock=clock)
+        self._find_key, self._on_link = find_key, on_link
+        pool = partial(
+            WorkerPool, threads=config.iris.tunnel_handshakes, waiting=config.limits.client_tunnels
+        )
+        self._accepting, self._dialling = pool("tunnel-accept"), pool("tunnel-dial")
+        self._listeners: list[Listener] = []
+        self.addresses: list[str] = []  # "ip:port" of every listener, sorted
+        self._changed = threading.Condition(threading.Lock())  # guards what follows
+        self._tunnels: set[LinkTunnel] = set()
+        self._closed = False
+
+    # Asked for here
+
+    def listen(self, interfaces: Iterable[Interface]) -> None:
+        """Listen on every one of these, at a port of its own.
+
+        One that can't be had is said and left out.
+        """
+        for interface in interfaces:
+            try:
+                listener = Listener((str(interface.address), 0), self._accept)
+            except OSError as exc:
+                _log.warning(
+                    "no tunnels through %s (%s): %s",
+                    interface.name,
+                    interface.address,
+                    exc.strerror or exc,
+                )
+                continue
+            self._listeners.append(listener)
+        self.addresses = sorted(format_address(listener.address) for listener in self._listeners)
+        for listener in self._listeners:
+            listener.start()
+
+    def _accept(self, sock: socket.socket, remote: Address) -> None:
+        arrived = self._clock()
+        if self._full() or not self._accepting.submit(lambda: self._serve(sock, remote, arrived)):
+            _log.warning(
+                "a tunnel from %s is refused: too many are open, or being set up",
+                format_address(remote),
+            )
+            sock.close()
+
+    def _serve(self, sock: socket.socket, remote: Address, arrived: float) -> None:
+        try:
+            if self._clock() - arrived > self._config.tunnel_accept_timeout:
+                raise HandshakeTimeout("nobody had time for it")
+            conn_id, tun_id, link = self._admit(
+                sock, self._clock() + self._config.tunnel_init_timeout
+            )
+        except (IrisError, OSError) as exc:
+            _log.debug("no tunnel from %s: %s", format_address(remote), exc)
+            sock.close()
+        else:
+            self._on_link(conn_id, tun_id, link)
+
+    def _admit(self, sock: socket.socket, deadline: float) -> tuple[int, int, Link]:
+        stream = self._settings.stream(sock, deadline - self._clock())
+        init = stream.recv(InitPacket)
+        key = self._find_key(init.conn_id, init.tun_id)
+        if key is None:
+            raise ProtocolError("nobody asked for this tunnel")
+        link = self._settings.link(stream, next(derive_links(key, server=True)), "tunnel")
+        self._prove(link, sock, init.tun_id, deadline)
+        return init.conn_id, init.tun_id, link
+
+    # Offered to us
+
+    def dial(self, offer: Header, deadline: float, done: Callable[[Link | None], None]) -> None:
+        """Dial back to who asked for a tunnel.
+
+        `done` gets the link, or None when there will be none, from a thread of the pool.
+        """
+        if self._full() or not self._dialling.submit(lambda: done(self._dial(offer, deadline))):
+            _log.warning("a tunnel is refused: too many are open, or being set up")
+            done(None)
+
+    def _dial(self, offer: Header, deadline: float) -> Link | None:
+        addresses = dialable(offer.tun_addrs, self.addresses)
+        reason: object = "it listens nowhere that we could dial"
+        for at, address in enumerate(addresses):
+            last = at == len(addresses) - 1
+            until = min(
+                deadline,
+                self._clock()
+                + (self._session.auth_timeout if last else self._session.dial_timeout),
+            )
+            if self._closed or until <= self._clock():
+                break
+            try:
+                return self._call(offer, address, until)
+            except (IrisError, OSError) as exc:
+                reason = exc
+        # none: mostly somebody here, who has given up by now
+        level = logging.WARNING if addresses else logging.DEBUG
+        _log.log(
+            level,
+            "no tunnel to %s: %s",
+            ", ".join(map(format_address, addresses)) or "another node",
+            reason,
+        )
+        return None
+
+    def _call(self, offer: Header, address: Address, deadline: float) -> Link:
+        sock = connect(address, deadline - self._clock())
+        try:
+            stream = self._settings.stream(sock, deadline - self._clock())
+            stream.send(InitPacket(offer.src, offer.tun_id))
+            link = self._settings.link(
+                stream, next(derive_links(offer.tun_key, server=False)), "tunnel"
+            )
+            self._prove(link, sock, offer.tun_id, deadline)
+        except BaseException:
+            sock.close()
+            raise
+        return link
+
+    # Both
+
+    def _full(self) -> bool:
+        return len(self._tunnels) >= self._limit
+
+    def _prove(self, link: Link, sock: socket.socket, tun_id: int, deadline: float) -> None:
+        link.send_direct(Message(AuthPacket(tun_id)), deadline)
+        answer = link.recv_direct(deadline).meta
+        if type(answer) is not AuthPacket or answer.id != tun_id:
+            raise AuthenticationError("it is another tunnel's end")
+        period = max(1, int(self._config.tunnel_keepalive))
+        # a host that vanished says nothing
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, period)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, period)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES)
+
+    def tunnel(self, link: Link, on_gone: Callable[[Tunnel], None]) -> LinkTunnel:
+        """Make a proven link a tunnel; its owner is told by on_gone when it is over."""
+        config = self._config
+        tunnel = LinkTunnel(
+            link,
+            window=config.tunnel_window,
+            linger=config.tunnel_linger,
+            timer=self._timer,
+            on_gone=on_gone,
+            on_down=self._forget,
+        )
+        with self._changed:
+            closed = self._closed
+            if not closed:
+                self._tunnels.add(tunnel)
+        if closed:
+            tunnel.abort()
+        return tunnel
+
+    def _forget(self, tunnel: LinkTunnel) -> None:
+        with self._changed:
+            self._tunnels.discard(tunnel)
+            self._changed.notify_all()
+
+    def close(self, grace: float | None = None) -> None:
+        """Listen no more, close all tunnels, and give them `grace` seconds, or the session's, to
+        send what they hold. Idempotent.
+        """
+        for listener in self._listeners:
+            listener.close()
+        with self._changed:
+            self._closed = True
+            tunnels = list(self._tunnels)
+        for tunnel in tunnels:
+            tunnel.close()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not self._tunnels, self._session.grace_timeout if grace is None else grace
+            )
+            tunnels = list(self._tunnels)
+        for tunnel in tunnels:
+            tunnel.abort()

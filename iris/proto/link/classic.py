@@ -1,0 +1,287 @@
+"""Link packets: key schedule, encryption and authentication of one link, both directions.
+
+Core; answers to the computing half of Go's proto/link/link.go and to the key derivation of
+proto/session/session.go. The sockets are in `link.py`. A packet is three gob messages of a []byte
+each: the encrypted head, the payload under a key that is in there, and the MAC. `packet_schema`
+declares it; `PacketSplitter` does the same for the hot path, and tests/property/test_link_packet.py
+holds them together.
+"""
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import construct
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.hashes import MD5
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from iris.config import KIB, MIB
+from iris.errors import AuthenticationError, ProtocolError
+from iris.gobber.framing import BYTES_ID, BYTES_MESSAGE, GobUint, bytes_head, peek_bytes
+from iris.proto.link.header_templates import HeadDecoder, HeadEncoder
+from iris.proto.wire.message import Message, Payload
+from iris.runtime.send_buffer import Buffer
+
+# Go config.HkdfSalt, config.HkdfInfo
+_SALT, _INFO = b"iris.proto.session.hkdf.salt", b"iris.proto.session.hkdf.info"
+_LINKS = 2  # of a session: control, data
+
+HEAD_LIMIT = 4 * MIB  # bytes of a proven peer's head; its greatest is a report of very many topics
+PAYLOAD_SLACK = 64 * KIB  # bytes that a payload may have beyond what an application sends
+
+_BYTES_ID_FF: Final = BYTES_ID + b"\xff"
+_OVERHEAD: Final = len(BYTES_ID) + 9  # bytes of a []byte's gob message beside its content, at most
+_MAC_SIZE: Final = 16
+_MAC_HEAD: Final = bytes_head(_MAC_SIZE)
+_JOIN: Final = 16 * KIB  # bytes; a payload below it is copied together with its head and MAC
+# bytes; what comes in less is put together, for a chunk has some 50 bytes beside its content
+_CHUNK: Final = 1 * KIB
+
+
+HALF_KEYS = construct.Struct(
+    "key" / construct.Bytes(16),
+    "iv" / construct.Bytes(16),
+    "mac_key" / construct.Bytes(16),
+)
+_HALVES = construct.Struct("server" / HALF_KEYS, "client" / HALF_KEYS)  # by who sends
+
+
+@dataclass(frozen=True, repr=False)
+class LinkKeys:
+    """Key material of one link, seen from one end: two parsed `HALF_KEYS`."""
+
+    incoming: construct.Container
+    outgoing: construct.Container
+
+
+def derive_links(secret: bytes, *, server: bool) -> Iterator[LinkKeys]:
+    """Read the key schedule on and on: a session's control link, then its data link.
+
+    A tunnel's only link comes first.
+
+    Source: tests/golden/session.json.
+    """
+    size = _HALVES.sizeof()
+    material = HKDF(algorithm=MD5(), length=_LINKS * size, salt=_SALT, info=_INFO).derive(secret)
+    for at in range(0, len(material), size):
+        halves = _HALVES.parse(material[at : at + size])
+        yield (
+            LinkKeys(halves.client, halves.server)
+            if server
+            else LinkKeys(halves.server, halves.client)
+        )
+
+
+def packet_schema(bounds: "Bounds") -> construct.Construct:
+    """Declare a packet: what `PacketSplitter` finds in a stream, and `LinkCodec.seal` writes."""
+
+    def bounded(limit: int) -> construct.Construct:
+        size = construct.ExprValidator(GobUint, lambda size, context: size <= limit + _OVERHEAD)
+        return construct.ExprValidator(
+            construct.Prefixed(size, BYTES_MESSAGE.subcon), lambda data, context: len(data) <= limit
+        )
+
+    return construct.Struct(
+        "head" / bounded(bounds.head),
+        "payload" / bounded(bounds.payload),
+        construct.Const(_MAC_HEAD),
+        "mac" / construct.Bytes(_MAC_SIZE),
+    )
+
+
+@dataclass(slots=True)
+class Bounds:
+    """What a packet may announce, in bytes."""
+
+    head: int
+    payload: int
+
+
+class PacketSplitter:
+    """Cut a stream into packets; what is incomplete waits for the next `feed`."""
+
+    __slots__ = ("_at", "_bounds", "_chunks", "_data", "_have", "_need")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._data, self._at = b"", 0
+        self._chunks: list[bytes] = []  # what came after `_data`
+        # bytes that are here, bytes below which looking again is pointless
+        self._have, self._need = 0, 1
+
+    def feed(self, data: bytes) -> None:
+        """Append received bytes."""
+        if not self._have:
+            self._data, self._at = data, 0
+        elif self._chunks and len(self._chunks[-1]) + len(data) <= _CHUNK:
+            self._chunks[-1] += data
+        else:
+            self._chunks.append(data)
+        self._have += len(data)
+
+    def next(self) -> tuple[bytes, bytes, bytes] | None:
+        """Take the next packet's head, payload and MAC; None when it isn't complete.
+
+        Raises: ProtocolError for anything else, and for a length beyond the bounds, as soon as it
+        shows.
+        """
+        if self._have < self._need:
+            return None
+        # copied once for a packet of any size, for nobody looks before enough of it is here
+        if self._chunks:
+            self._data, self._at = b"".join((memoryview(self._data)[self._at :], *self._chunks)), 0
+            self._chunks.clear()
+        data, at = self._data, self._at
+        head, head_end = self._find(data, at, self._bounds.head)
+        if not head:
+            return None
+        payload, payload_end = self._find(data, head_end, self._bounds.payload)
+        if not payload:
+            return None
+        mac = payload_end + len(_MAC_HEAD)
+        end = mac + _MAC_SIZE
+        if (
+            not data.startswith(_MAC_HEAD, payload_end)
+            and data[payload_end:mac] != _MAC_HEAD[: len(data) - payload_end]
+        ):
+            raise ProtocolError("packet without a MAC")
+        if end > len(data):
+            self._need = end - at
+            return None
+        self._at = end
+        self._have -= end - at
+        self._need = 1
+        return data[head:head_end], data[payload:payload_end], data[mac:end]
+
+    def _find(self, data: bytes, at: int, limit: int) -> tuple[int, int]:
+        """Where the []byte at `at` starts and ends.
+
+        (0, 0) when it and a byte of what follows aren't here: `_need` says how much is.
+        """
+        try:
+            size = data[at]
+            # the first three cases are what the last one would find for sizes of one byte, around
+            # 0x80, and of two
+            if (
+                size < 0x80
+                and data.startswith(BYTES_ID, at + 1)
+                and data[at + 3] == size - 3 <= limit
+            ):
+                start, end = at + 4, at + 1 + size
+            elif (
+                size == 0xFF
+                and data.startswith(BYTES_ID, at + 2)
+                and 0x80 <= data[at + 1] == data[at + 4] + 3 < min(limit + 4, 0x83)
+            ):
+                start, end = at + 5, at + 2 + data[at + 1]
+            elif (
+                size == 0xFF
+                and data.startswith(_BYTES_ID_FF, at + 2)
+                and 0x80 <= data[at + 5] == data[at + 1] - 4 <= limit
+            ):
+                start, end = at + 6, at + 2 + data[at + 1]
+            else:
+                start, end = peek_bytes(data, at, max_size=limit) or (0, 0)
+        except IndexError:
+            start = end = 0
+        if end < len(data) and start:
+            return start, end
+        self._need = end + 1 - self._at if start else self._have + 1
+        return 0, 0
+
+
+def _cipher(half: construct.Container) -> CipherContext:
+    return Cipher(AES(half.key), CTR(half.iv)).encryptor()
+
+
+class LinkCodec:
+    """One link's two directions.
+
+    Key streams, MACs and gob streams that run on from packet to packet. One thread per direction.
+    """
+
+    def __init__(self, keys: LinkKeys, *, bounds: Bounds, max_types: int) -> None:
+        """Begin both directions.
+
+        `bounds` is for what comes in, and may be raised later by its maker.
+        """
+        incoming, outgoing = keys.incoming, keys.outgoing
+        self._encode = HeadEncoder().encode
+        self._encrypt = _cipher(outgoing).update
+        self._out_mac = hmac.new(outgoing.mac_key, digestmod="md5")
+        self._splitter = PacketSplitter(bounds)
+        self._decode = HeadDecoder(max_size=HEAD_LIMIT, max_types=max_types).decode
+        self._decrypt = _cipher(incoming).update
+        self._in_mac = hmac.new(incoming.mac_key, digestmod="md5")
+        self.feed = self._splitter.feed
+
+    def seal(self, message: Message) -> tuple[Buffer, ...]:
+        """Encode a packet; every one of them must be sent, in this order.
+
+        Its payload is encrypted, if it never was before.
+        """
+        payload = message.payload
+        if payload is None:
+            data = b""
+            head = self._encrypt(self._encode(message.meta, b"", b""))
+        else:
+            data, key, iv = payload.seal()
+            head = self._encrypt(self._encode(message.meta, key, iv))
+        mac = self._out_mac
+        if len(data) < _JOIN:
+            mac.update(head + data)
+            return (
+                b"".join(
+                    (
+                        _bytes_head(len(head)),
+                        head,
+                        _bytes_head(len(data)),
+                        data,
+                        _MAC_HEAD,
+                        mac.digest(),
+                    )
+                ),
+            )
+        mac.update(head)
+        mac.update(data)
+        return (
+            b"".join((_bytes_head(len(head)), head, _bytes_head(len(data)))),
+            data,
+            _MAC_HEAD + mac.digest(),
+        )
+
+    def open(self) -> Message | None:
+        """Take the next message out of what was fed; None until it's complete.
+
+        Raises: AuthenticationError when the MAC is wrong, ProtocolError for anything else that is
+        malformed; no more may be opened then.
+        """
+        packet = self._splitter.next()
+        if packet is None:
+            return None
+        head, data, theirs = packet
+        mac = self._in_mac
+        if len(data) < _JOIN:
+            mac.update(head + data)
+        else:
+            mac.update(head)
+            mac.update(data)
+        if not hmac.compare_digest(mac.digest(), theirs):
+            raise AuthenticationError("a packet's MAC doesn't fit its link")
+        meta, key, iv = self._decode(self._decrypt(head))
+        if key or iv:
+            return Message(meta, Payload.sealed(data, key, iv))
+        if data:
+            raise ProtocolError("payload without a key")
+        return Message(meta)
+
+
+_HEADS: Final = tuple(bytes_head(size) for size in range(1024))
+
+
+def _bytes_head(size: int) -> bytes:
+    return _HEADS[size] if size < len(_HEADS) else bytes_head(size)

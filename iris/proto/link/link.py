@@ -1,0 +1,287 @@
+"""Encrypted, authenticated links: one TCP connection each.
+
+Shell; answers to Go's proto/link/link.go. What is computed is in `packet.py`. Direct sends and
+receives are for handshakes; `start` then hands the receiving half to the thread `link-rx-…`, which
+carries every message to where it leaves the node.
+
+Lock order: link -> outbox. Nothing is called back with the link's lock held.
+"""
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from iris.config import Limits, SessionConfig
+from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
+from iris.proto.link.classic import HEAD_LIMIT, PAYLOAD_SLACK, Bounds, LinkCodec, LinkKeys
+from iris.proto.wire.link import ClosePacket
+from iris.proto.wire.message import Message
+from iris.runtime.reader import SocketReader
+from iris.runtime.send_buffer import BATCH, Batch, SendBuffer, closed, flush_batch
+from iris.runtime.tcp import format_address, handshake_errors, remaining
+
+_CHUNK: Final = 65_536  # bytes of one read during a handshake
+# bytes; what a message has beside its payload, when it is weighed against the outbox's limit
+_HEAD_GUESS: Final = 512
+
+_log = logging.getLogger(__name__)
+
+
+class Link:
+    """Owns one connected socket, its outbox, and once started the thread `link-rx-{name}-ip:port`.
+
+    Its maker closes or aborts it.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        keys: LinkKeys,
+        *,
+        config: SessionConfig,
+        limits: Limits,
+        name: str,
+        leftover: bytes = b"",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take over a blocking socket, and `leftover`.
+
+        What was received on it already, beyond the handshake.
+
+        `name` tells the link's threads from those of other links to the same address. Raises:
+        LinkClosed when the connection broke already.
+        """
+        with handshake_errors():
+            local, remote = sock.getsockname(), sock.getpeername()
+        self.local, self.remote = format_address(local), format_address(remote)
+        self.local_host, self.remote_host = str(local[0]), str(remote[0])
+        self._sock, self._config, self._limits, self._clock = sock, config, limits, clock
+        self._bounds = Bounds(head=limits.unproven_size, payload=limits.unproven_size)
+        self._codec = LinkCodec(keys, bounds=self._bounds, max_types=limits.gob_types)
+        self._codec.feed(leftover)
+        self._lock = threading.Lock()
+        self._finished = False  # nothing can be sent any more
+        self._aborted = False
+        self._reading = False
+        self._failure: Exception | None = None  # why sending ended
+        self._on_message: Callable[[Message], None] | None = None
+        self._on_end: Callable[[Exception | None], None] | None = None
+        self._runner = threading.Thread(
+            target=self._receive, name=f"link-rx-{name}-{self.remote}", daemon=True
+        )
+        self.outbox = SendBuffer(
+            sock,
+            name=f"link-{name}-{self.remote}",
+            limit=limits.peer_outbox,
+            stall_timeout=config.send_timeout,
+            on_broken=self._broken,
+        )
+
+    # Sending
+
+    def send(self, message: Message) -> None:
+        """Queue a message, from any thread; sent at the end of the thread's batch.
+
+        Raises: LinkClosed when the link is going or gone, LimitReached when too much waits already:
+        then nothing was queued.
+        """
+        payload, outbox = message.payload, self.outbox
+        size = _HEAD_GUESS
+        if payload is not None:
+            payload.seal()  # outside of the lock
+            size += len(payload)
+        if outbox.full(size):
+            raise LimitReached(f"{outbox.size} bytes wait for {self.remote}")
+        with self._lock:
+            self._put(message)
+        outbox.touch()
+
+    def _put(self, message: Message) -> None:
+        """Seal and append, with the lock held: what is sealed first must be sent first.
+
+        Flushing doesn't wait for a long payload's MAC.
+        """
+        if self._finished:
+            raise closed(f"the link to {self.remote} is closed", self._failure)
+        self.outbox.append(self._codec.seal(message))
+
+    def finish(self) -> None:
+        """Queue the close packet behind what waits already; nothing can be sent after it.
+
+        Never waits; idempotent.
+        """
+        with contextlib.suppress(LinkClosed):  # finished before, or broken
+            with self._lock:
+                try:
+                    self._put(Message(ClosePacket()))
+                finally:
+                    self._finished = True
+            self.outbox.touch()
+
+    def break_off(self) -> None:
+        """Queue the end of this direction without a close packet, so that the other side takes the
+        link for broken. Else like `finish`.
+        """
+        with self._lock:
+            if self._finished:
+                return
+            self._finished = True
+        with contextlib.suppress(LinkClosed):  # broken
+            self.outbox.finish()
+        self.outbox.on_drained_to(0, self._hang_up)
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):  # down already
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def _broken(self, error: Exception) -> None:
+        self._failure = error
+        self._interrupt()  # the reading thread reports it
+
+    # Handshakes
+
+    def send_direct(self, message: Message, deadline: float) -> None:
+        """Send at once, before `start`. Raises: HandshakeTimeout, LinkClosed."""
+        data = b"".join(self._codec.seal(message))
+        with handshake_errors():
+            self._sock.settimeout(remaining(deadline, self._clock))
+            self._sock.sendall(data)
+            self._sock.settimeout(None)
+
+    def recv_direct(self, deadline: float) -> Message:
+        """Wait for one message, before `start`, of a handshake's size. Raises.
+
+        HandshakeTimeout, LinkClosed, ProtocolError.
+        """
+        while (message := self._codec.open()) is None:
+            with handshake_errors():
+                self._sock.settimeout(remaining(deadline, self._clock))
+                data = self._sock.recv(_CHUNK)
+                self._sock.settimeout(None)
+            if not data:
+                raise LinkClosed(f"{self.remote} hung up in the middle of the handshake")
+            self._codec.feed(data)
+        return message
+
+    # Receiving
+
+    def start(
+        self, on_message: Callable[[Message], None], on_end: Callable[[Exception | None], None]
+    ) -> None:
+        """Receive from now on, messages of full size.
+
+        on_message gets every message; a ProtocolError out of it ends the link. on_end is called
+        exactly once, from the reading thread as well, when nothing more will come: None when the
+        other side's close packet came, else what broke. The owner still has to close.
+        """
+        self._bounds.head, self._bounds.payload = (
+            HEAD_LIMIT,
+            self._limits.message_size + PAYLOAD_SLACK,
+        )
+        self._on_message, self._on_end = on_message, on_end
+        with self._lock:
+            if self._aborted or self._runner.ident is not None:
+                raise StateError("a link starts once, and not after its end")
+            self._runner.start()  # its end waits for the lock
+            self._reading = True
+
+    def _receive(self) -> None:
+        assert self._on_end is not None
+        error: Exception | None = None
+        try:
+            self._read()
+            # the other side waits for our close packet, and sends nothing after its own
+            self.finish()
+        except ProtocolError as exc:
+            _log.warning("%s is dropped: %s", self.remote, exc)
+            error = exc
+        except LinkClosed as exc:
+            error = exc
+        except OSError as exc:
+            error = self._failure or exc
+        except Exception as exc:
+            # our bug
+            _log.exception(
+                "a message from %s couldn't be handled; its link is dropped", self.remote
+            )
+            error = exc
+        if error is not None and not isinstance(error, IrisError):
+            error = closed(f"the link to {self.remote} broke", error)
+        try:
+            self._on_end(error)
+        except Exception:
+            _log.exception("the end of the link to %s couldn't be handled", self.remote)  # our bug
+        with self._lock:
+            self._reading = False
+            aborted = self._aborted
+        if aborted:
+            self._sock.close()
+
+    def _read(self) -> None:
+        """Receive until the other side's close packet."""
+        take, feed, recv, on_message = (
+            self._codec.open,
+            self._codec.feed,
+            SocketReader(self._sock).recv,
+            self._on_message,
+        )
+        assert on_message is not None
+        while True:
+            with Batch() as batch:
+                taken = 0
+                while not self._aborted and (message := take()) is not None:
+                    if type(message.meta) is ClosePacket:
+                        return
+                    on_message(message)
+                    taken += 1
+                    if taken % BATCH == 0 and batch.full(taken):
+                        flush_batch()
+                        taken = 0
+            data = recv()
+            if not data:
+                raise closed(
+                    f"the link to {self.remote} ended without a close packet", self._failure
+                )
+            feed(data)
+
+    # The end
+
+    def close(self, grace: float | None = None) -> None:
+        """Send what waits and the close packet, and receive until the other side's close packet,
+        all within `grace` seconds.
+
+        Idempotent; from any thread but the link's own. Afterwards the socket is closed; a link that
+        never started has nothing to wait for.
+        """
+        if threading.current_thread() is self._runner:
+            raise StateError(
+                "a link can't wait for itself: abort it, or close it from another thread"
+            )
+        deadline = self._clock() + (self._config.grace_timeout if grace is None else grace)
+        self.finish()
+        self.outbox.flush()  # what this thread's own batch still holds back
+        self.outbox.wait_below(0, max(0.0, deadline - self._clock()))
+        if self._runner.ident is not None:
+            self._runner.join(max(0.0, deadline - self._clock()))
+        self.abort()
+
+    def abort(self) -> None:
+        """End the connection now; what still waits to be sent is lost. Never waits; idempotent.
+
+        From any thread.
+        """
+        with self._lock:
+            self._finished = self._aborted = True
+            reading = self._reading
+        self.outbox.close()
+        self._interrupt()
+        if not reading:
+            self._sock.close()
+
+    def _interrupt(self) -> None:
+        with contextlib.suppress(OSError):  # down already
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes a blocked recv()

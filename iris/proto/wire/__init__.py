@@ -1,0 +1,1 @@
+"""The records of every layer, as they travel between nodes."""

@@ -1,0 +1,24 @@
+"""What a link carries of its own: the head of every packet, and the last packet.
+
+Answers to Go's proto/proto.go and proto/link/link.go.
+"""
+
+from dataclasses import dataclass
+
+from iris.gobber.types import BYTES, INTERFACE, gob, struct
+
+
+@struct("Header")
+@dataclass(slots=True)
+class Header:
+    """What a link packet's head holds: key and iv are the payload's, empty without one."""
+
+    meta: object = gob("Meta", INTERFACE)
+    key: bytes = gob("Key", BYTES)
+    iv: bytes = gob("Iv", BYTES)
+
+
+@struct("closePacket", registered="*link.closePacket")
+@dataclass(slots=True)
+class ClosePacket:
+    """The last packet of a direction."""

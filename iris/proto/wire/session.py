@@ -1,0 +1,53 @@
+"""What a session's two ends say before its links are up.
+
+Answers to Go's proto/session/handshake.go.
+"""
+
+from dataclasses import dataclass
+
+from iris.gobber.types import BIG_INT, BYTES, INT, PointerTo, gob, struct
+
+
+@struct("authRequest")
+@dataclass(slots=True)
+class AuthRequest:
+    """The initiator's exponential."""
+
+    exp: int | None = gob("Exp", BIG_INT)
+
+
+@struct("authChallenge")
+@dataclass(slots=True)
+class AuthChallenge:
+    """The acceptor's exponential, and its token."""
+
+    exp: int | None = gob("Exp", BIG_INT)
+    token: bytes = gob("Token", BYTES)
+
+
+@struct("authResponse")
+@dataclass(slots=True)
+class AuthResponse:
+    """The initiator's token."""
+
+    token: bytes = gob("Token", BYTES)
+
+
+@struct("linkRequest", registered="*session.linkRequest")
+@dataclass(slots=True)
+class LinkRequest:
+    """The number that ties a data connection to its control link."""
+
+    id: int = gob("Id", INT)
+
+
+@struct("initRequest")
+@dataclass(slots=True)
+class InitRequest:
+    """The first packet of a connection.
+
+    A session's control connection has `auth`, its data connection `link`.
+    """
+
+    auth: AuthRequest | None = gob("Auth", PointerTo(AuthRequest))
+    link: LinkRequest | None = gob("Link", PointerTo(LinkRequest))

@@ -1,0 +1,1 @@
+"""The relay protocol: schema and codec, shared by node, binding and relaycheck."""

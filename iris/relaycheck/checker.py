@@ -1,0 +1,367 @@
+"""The protocol's state machine per connection: bytes of both directions in, violations out.
+
+Core, shared by all modes.
+
+Who feeds it stands between the sides, or at one of them: what it was fed may be under way still. So
+a rule about an answer is judged by what the judge saw first, and what the sides say at the same
+time, like data for a tunnel that is just being closed, is right.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+
+from iris.config import RelayConfig
+from iris.relay_protocol.schema import VERSION, Op
+from iris.relaycheck.reader import Malformed, Packet, Reader
+from iris.relaycheck.rules import RULES, Side, Violation
+from iris.relaycheck.tunnel import Broken, Tunnel, TunnelState
+
+CHUNK_LIMIT = RelayConfig().chunk_limit  # bytes
+CONFIRM_TIMEOUT = RelayConfig().tunnel_confirm_timeout  # seconds
+GRACE = 1.0  # seconds that whatever is owed may be late
+
+_REMEMBERED = 10_000  # requests that were answered; another reply to an older one is one to nothing
+_SERVICE_OPS = (Op.BROADCAST, Op.REQUEST, Op.TUNNEL_INIT)
+
+
+class State(Enum):
+    """Of a connection."""
+
+    NEW = auto()
+    ASKED = auto()  # the client's init came
+    ATTACHED = auto()
+    CLOSING = auto()  # the client's close came
+    DENIED = auto()
+    CLOSED = auto()  # the node's close came
+
+
+STEPS = {
+    (State.NEW, Side.CLIENT, Op.INIT): State.ASKED,
+    (State.ASKED, Side.NODE, Op.INIT): State.ATTACHED,
+    (State.ASKED, Side.NODE, Op.DENY): State.DENIED,
+    (State.ATTACHED, Side.CLIENT, Op.CLOSE): State.CLOSING,
+    (State.ASKED, Side.CLIENT, Op.CLOSE): State.ASKED,  # the node's answer is still to come
+    (State.ATTACHED, Side.NODE, Op.CLOSE): State.CLOSED,
+    (State.CLOSING, Side.NODE, Op.CLOSE): State.CLOSED,
+}
+
+
+class Judge:
+    """One connection. `now` is in seconds of any clock that only goes forward."""
+
+    def __init__(
+        self, connection: int = 0, on_packet: Callable[[Packet], None] = lambda packet: None
+    ) -> None:
+        """on_packet gets each packet that can be read, before it is judged."""
+        self.connection, self.state = connection, State.NEW
+        self._on_packet = on_packet
+        self._readers: dict[Side, Reader] = {side: Reader(side) for side in Side}
+        self._unreadable: set[Side] = set()
+        self._broke: set[Side] = set()
+        self._ended: set[Side] = set()
+        self._close_asked = self._settled = False
+        self._version, self._cluster = VERSION, ""
+        self._asked: Counter[int] = Counter()  # the client's requests without an answer
+        self._deadlines: dict[int, float] = {}  # of them, the last of each id
+        self._in_hand: set[int] = set()  # the node's requests without a reply
+        self._replied: dict[int, None] = {}  # those that were answered last, in order
+        self._topics: set[str] = set()
+        self._known_topics: set[str] = set()
+        self._tunnels: dict[int, Tunnel] = {}
+        self._offers: dict[int, float] = {}
+        self._now = 0.0
+        self._steps: dict[tuple[Side, Op], Callable[[Packet], Iterator[Broken]]] = {
+            (Side.CLIENT, Op.INIT): self._client_init,
+            (Side.CLIENT, Op.CLOSE): self._client_close,
+            (Side.CLIENT, Op.REQUEST): self._client_request,
+            (Side.CLIENT, Op.REPLY): self._client_reply,
+            (Side.CLIENT, Op.SUBSCRIBE): self._client_subscribe,
+            (Side.CLIENT, Op.UNSUBSCRIBE): self._client_unsubscribe,
+            (Side.CLIENT, Op.TUNNEL_INIT): self._client_tunnel,
+            (Side.CLIENT, Op.TUNNEL_CONFIRM): self._client_confirm,
+            (Side.NODE, Op.INIT): self._node_init,
+            (Side.NODE, Op.DENY): self._node_deny,
+            (Side.NODE, Op.CLOSE): self._node_close,
+            (Side.NODE, Op.REQUEST): self._node_request,
+            (Side.NODE, Op.REPLY): self._node_reply,
+            (Side.NODE, Op.PUBLISH): self._node_event,
+            (Side.NODE, Op.TUNNEL_INIT): self._node_offer,
+            (Side.NODE, Op.TUNNEL_CONFIRM): self._node_confirm,
+        }
+        for side in Side:
+            self._steps[side, Op.TUNNEL_ALLOW] = self._tunnel_packet
+            self._steps[side, Op.TUNNEL_TRANSFER] = self._tunnel_packet
+            self._steps[side, Op.TUNNEL_CLOSE] = self._tunnel_packet
+
+    def feed(self, side: Side, data: bytes, now: float = 0.0) -> list[Violation]:
+        """Take what one side said. Returns: what was wrong about it."""
+        self._now = max(now, self._now)
+        found: list[Violation] = []
+        if side in self._unreadable:
+            return found
+        try:
+            for packet in self._readers[side].feed(data):
+                self._on_packet(packet)
+                if packet.op is Op.CLOSE:
+                    found += self._overdue()
+                found += [
+                    self._violation(side, packet.offset, broken, packet.data)
+                    for broken in self._judge(packet)
+                ]
+        except Malformed as exc:
+            self._unreadable.add(side)
+            rule = exc.rule
+            if rule == "value.opcode" and self.state is State.NEW and side is Side.CLIENT:
+                rule = "open.first"
+            found.append(self._violation(side, exc.offset, (rule, exc.text), exc.data))
+        return found
+
+    def end(self, side: Side, now: float = 0.0) -> list[Violation]:
+        """That side hung up. Returns: what is wrong about that."""
+        self._now = max(now, self._now)
+        if side in self._ended:
+            return []
+        found = self._overdue()
+        self._ended.add(side)
+        reader = self._readers[side]
+        if reader.rest and side not in self._unreadable and not self._over(side):
+            found.append(
+                self._violation(side, reader.offset, ("value.whole", "it ends here"), reader.rest)
+            )
+        if side is Side.NODE:
+            found += [
+                self._violation(side, reader.offset, broken, b"") for broken in self._node_end()
+            ]
+        return found
+
+    def _over(self, side: Side) -> bool:
+        """Whether what that side says doesn't matter any more."""
+        return side is Side.CLIENT and (
+            self.state in (State.DENIED, State.CLOSED) or Side.NODE in self._ended
+        )
+
+    def _node_end(self) -> Iterator[Broken]:
+        if self.state is State.ASKED and not self._unreadable and not self._ended - {Side.NODE}:
+            yield (
+                ("open.answer", "an init has no answer")
+                if self._version == VERSION
+                else ("open.deny", "there is no deny")
+            )
+        if self.state not in (State.ATTACHED, State.CLOSING):
+            return
+        if self._close_asked:
+            yield "close.answer", "the connection ends without an answer to the close"
+        elif Side.CLIENT not in self._ended:
+            yield "close.word", "the connection ends without a close"
+
+    def _overdue(self) -> list[Violation]:
+        """What is owed when the conversation ends.
+
+        With the first close, or else the first who hangs up.
+        """
+        if self.state is not State.ATTACHED or self._settled:
+            return []
+        self._settled = True
+        broken: list[tuple[Side, Broken]] = []
+        if not self._broke and not self._unreadable:
+            late = self._now - GRACE
+            broken += [
+                (Side.NODE, ("request.owed", f"request {n} has no answer"))
+                for n, at in self._deadlines.items()
+                if at < late
+            ]
+            for number, tunnel in self._tunnels.items():
+                if tunnel.deadline < late and tunnel.state in (TunnelState.ASKED, TunnelState.LEFT):
+                    rule = "tunnel.owed" if tunnel.state is TunnelState.ASKED else "tunnel.close"
+                    broken.append((Side.NODE, (rule, f"tunnel {number} has no answer")))
+            for number, at in self._offers.items():
+                if at < late:
+                    broken.append((Side.CLIENT, ("offer.owed", f"offer {number} isn't confirmed")))
+        return [
+            self._violation(side, self._readers[side].offset, each, b"") for side, each in broken
+        ]
+
+    def _violation(self, side: Side, offset: int, broken: Broken, data: bytes) -> Violation:
+        rule, text = broken
+        assert rule in RULES
+        self._broke.add(side)
+        return Violation(self.connection, side, offset, rule, text, data)
+
+    def _judge(self, packet: Packet) -> Iterator[Broken]:
+        side, op = packet.side, packet.op
+        if self._over(side):
+            return
+        if side is Side.NODE and self.state in (State.CLOSED, State.DENIED):
+            yield (
+                ("close.last" if self.state is State.CLOSED else "open.denied"),
+                f"{op.name} comes after the end",
+            )
+            return
+        following = STEPS.get((self.state, side, op))
+        if following is None:
+            if self.state is State.NEW or (side is Side.NODE and self.state is State.ASKED):
+                yield "open.first", f"{op.name} comes first"
+                return
+            if op is Op.INIT or op is Op.DENY:
+                yield "open.once", f"another {op.name}"
+                return
+        if (
+            side is Side.NODE and Side.CLIENT in self._broke and self.state is not State.ASKED
+        ) or side.other in self._unreadable:
+            self.state = following or self.state
+            return  # whatever is said to who broke the rules, it can't be held against anybody
+        if side is Side.NODE and op in _SERVICE_OPS and not self._cluster:
+            yield "service.only", f"{op.name} for a client that registered nothing"
+        step = self._steps.get((side, op))
+        if step is not None:
+            yield from step(packet)
+        self.state = following or self.state
+
+    # What clients say
+
+    def _client_init(self, packet: Packet) -> Iterator[Broken]:
+        self._version, self._cluster = packet.body.version, packet.body.cluster
+        if self._version != VERSION:
+            yield "open.version", f"'{self._version}' is wanted"
+
+    def _client_close(self, packet: Packet) -> Iterator[Broken]:
+        if self._close_asked:
+            yield "close.once", "another close"
+        self._close_asked = True
+
+    def _client_request(self, packet: Packet) -> Iterator[Broken]:
+        self._asked[packet.body.id] += 1
+        self._deadlines[packet.body.id] = self._now + packet.body.timeout / 1_000
+        yield from ()
+
+    def _client_reply(self, packet: Packet) -> Iterator[Broken]:
+        number = packet.body.id
+        if number in self._in_hand:
+            self._in_hand.discard(number)
+            self._replied[number] = None
+            if len(self._replied) > _REMEMBERED:
+                del self._replied[next(iter(self._replied))]
+        elif number in self._replied:
+            yield "request.twice", f"another reply to request {number}"
+        else:
+            yield "request.reply", f"there is no request {number}"
+
+    def _client_subscribe(self, packet: Packet) -> Iterator[Broken]:
+        topic = packet.body.topic
+        if topic in self._topics:
+            yield "topic.twice", f"'{topic}' again"
+        self._topics.add(topic)
+        self._known_topics.add(topic)
+
+    def _client_unsubscribe(self, packet: Packet) -> Iterator[Broken]:
+        if packet.body.topic not in self._topics:
+            yield "topic.unknown", f"there is no subscription of '{packet.body.topic}'"
+        self._topics.discard(packet.body.topic)
+
+    def _new_tunnel(self, number: int, state: TunnelState, deadline: float) -> Iterator[Broken]:
+        old = self._tunnels.get(number)
+        if old is not None and old.state is not TunnelState.CLOSED:
+            yield "tunnel.id", f"there is a tunnel {number}"
+        self._tunnels[number] = Tunnel(state, CHUNK_LIMIT, deadline)
+
+    def _client_tunnel(self, packet: Packet) -> Iterator[Broken]:
+        body = packet.body
+        yield from self._new_tunnel(body.id, TunnelState.ASKED, self._now + body.timeout / 1_000)
+
+    def _client_confirm(self, packet: Packet) -> Iterator[Broken]:
+        number = packet.body.build_id
+        deadline = self._offers.pop(number, None)
+        if deadline is None:
+            yield "offer.known", f"there is no offer {number}"
+        elif self._now > deadline + GRACE:
+            yield "offer.owed", f"offer {number} is confirmed {self._now - deadline:.1f} s too late"
+        yield from self._new_tunnel(packet.body.id, TunnelState.OPEN, 0.0)
+
+    # What nodes say
+
+    def _node_init(self, packet: Packet) -> Iterator[Broken]:
+        if self._version != VERSION:
+            yield "open.deny", f"'{self._version}' is let in"
+        if packet.body.version != VERSION:
+            yield "open.version", f"the node speaks '{packet.body.version}'"
+
+    def _node_deny(self, packet: Packet) -> Iterator[Broken]:
+        wanted = f"Unsupported protocol. Client: {self._version}. Iris: {VERSION}."
+        if self._version != VERSION and packet.body.reason != wanted:
+            yield "open.deny", f"'{packet.body.reason}' isn't '{wanted}'"
+
+    def _node_close(self, packet: Packet) -> Iterator[Broken]:
+        if self._close_asked and packet.body.reason:
+            yield (
+                "close.answer",
+                f"the client asked for the close, but it says '{packet.body.reason}'",
+            )
+
+    def _node_request(self, packet: Packet) -> Iterator[Broken]:
+        number = packet.body.id
+        if number in self._in_hand:
+            yield "request.number", f"request {number} has no reply yet"
+        self._in_hand.add(number)
+        self._replied.pop(number, None)
+
+    def _node_reply(self, packet: Packet) -> Iterator[Broken]:
+        number = packet.body.id
+        if self._asked[number] <= 0:
+            yield "request.answer", f"no request {number} is without an answer"
+            return
+        self._asked[number] -= 1
+        if not self._asked[number]:
+            # or a proxy that runs for long would gather all that were ever asked
+            del self._asked[number]
+            self._deadlines.pop(number, None)
+
+    def _node_event(self, packet: Packet) -> Iterator[Broken]:
+        if packet.body.topic not in self._known_topics:
+            yield "topic.event", f"'{packet.body.topic}' was never subscribed to"
+
+    def _node_offer(self, packet: Packet) -> Iterator[Broken]:
+        number = packet.body.build_id
+        if self._offers.get(number, 0.0) > self._now:
+            yield "offer.number", f"build id {number} again"
+        self._offers[number] = self._now + CONFIRM_TIMEOUT
+        yield from self._limit(packet.body.chunk_limit)
+
+    def _node_confirm(self, packet: Packet) -> Iterator[Broken]:
+        number = packet.body.id
+        tunnel = self._tunnels.get(number)
+        if tunnel is None or tunnel.state is not TunnelState.ASKED:
+            yield "tunnel.answer", f"no tunnel {number} is being built"
+        elif packet.body.timed_out:
+            tunnel.state = TunnelState.CLOSED
+        else:
+            tunnel.state = TunnelState.OPEN
+            yield from self._limit(packet.body.chunk_limit)
+            tunnel.chunk_limit = packet.body.chunk_limit
+
+    @staticmethod
+    def _limit(limit: int) -> Iterator[Broken]:
+        if limit != CHUNK_LIMIT:
+            yield "tunnel.limit", f"{limit} bytes"
+
+    # What both say of tunnels
+
+    def _tunnel_packet(self, packet: Packet) -> Iterator[Broken]:
+        side, op, body = packet.side, packet.op, packet.body
+        tunnel = self._tunnels.get(body.id)
+        if tunnel is None or tunnel.state is TunnelState.ASKED:
+            yield "tunnel.unknown", f"{op.name} for tunnel {body.id}, which isn't built"
+            return
+        if side is Side.NODE and tunnel.state is TunnelState.CLOSED:
+            yield "tunnel.closed", f"{op.name} for tunnel {body.id}, which is closed"
+            return
+        if op is Op.TUNNEL_ALLOW:
+            yield from tunnel.allow(side, body.space)
+        elif op is Op.TUNNEL_TRANSFER:
+            if side is Side.CLIENT and tunnel.state is TunnelState.LEFT:
+                yield "tunnel.closed", f"data for tunnel {body.id}, which this client closed"
+            yield from tunnel.transfer(side, body.size, len(body.chunk))
+        elif side is Side.NODE:
+            tunnel.state = TunnelState.CLOSED
+        elif tunnel.state is TunnelState.OPEN:
+            tunnel.state, tunnel.deadline = TunnelState.LEFT, self._now + CONFIRM_TIMEOUT

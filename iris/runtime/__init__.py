@@ -1,0 +1,1 @@
+"""What every layer uses: threads, timers, sockets, buffers."""

@@ -1,0 +1,135 @@
+"""TCP connections: dialling and accepting.
+
+Shell; answers to Go's proto/stream/stream.go. Sockets are blocking, IPv4, and send small packets at
+once.
+"""
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+from iris.errors import HandshakeTimeout, LinkClosed
+
+Address = tuple[str, int]
+
+_BACKLOG = 512  # connections that the kernel holds until they're accepted
+
+_log = logging.getLogger(__name__)
+
+
+def connect(address: Address, timeout: float) -> socket.socket:
+    """Open a connection within `timeout` seconds. Raises: LinkClosed."""
+    try:
+        sock = socket.create_connection(address, timeout)
+    except OSError as exc:
+        raise LinkClosed(
+            f"can't connect to {format_address(address)}: {exc.strerror or exc}"
+        ) from exc
+    _prepare(sock)
+    return sock
+
+
+def _prepare(sock: socket.socket) -> None:
+    sock.settimeout(None)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def format_address(address: Address) -> str:
+    """Write an address as "ip:port"."""
+    return f"{address[0]}:{address[1]}"
+
+
+def _bind(address: Address) -> socket.socket:
+    return socket.create_server(address, backlog=_BACKLOG)
+
+
+class Listener:
+    """Owns a listening socket and the thread `accept-ip:port`. Its maker closes it."""
+
+    def __init__(
+        self,
+        address: Address,
+        on_connection: Callable[[socket.socket, Address], None],
+        *,
+        bind: Callable[[Address], socket.socket] = _bind,
+        recovery: float = 0.25,
+    ) -> None:
+        """Listen, but accept nothing before `start`. Port 0 takes a free one.
+
+        Arguments: on_connection owns the socket it is given, and must not wait; bind makes the
+        listening socket; recovery in seconds between two attempts while accepting fails. Raises:
+        OSError when the address can't be had.
+        """
+        self._sock, self._recovery = bind(address), recovery
+        self._on_connection = on_connection
+        self.address: Address = self._sock.getsockname()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(
+            target=self._accept, name=f"accept-{format_address(self.address)}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Accept from now on."""
+        self._thread.start()
+
+    def _accept(self) -> None:
+        failing = False
+        while True:
+            try:
+                sock, remote = self._sock.accept()
+            except ConnectionAbortedError:
+                continue  # it left before its turn
+            except OSError as exc:  # mostly: no descriptors left. It passes, so this thread stays.
+                if self._closed.is_set():
+                    return
+                if not failing:
+                    _log.warning(
+                        "%s can't accept connections: %s; trying again",
+                        format_address(self.address),
+                        exc.strerror or exc,
+                    )
+                failing = True
+                self._closed.wait(self._recovery)
+                continue
+            if failing:
+                _log.warning("%s accepts connections again", format_address(self.address))
+                failing = False
+            try:
+                _prepare(sock)
+                self._on_connection(sock, remote)
+            except OSError:
+                sock.close()  # it left already
+            except Exception:
+                # our bug; the next one still counts
+                _log.exception("a connection couldn't be handled")
+                sock.close()
+
+    def close(self) -> None:
+        """Accept no more. Idempotent; from any thread but its own."""
+        self._closed.set()
+        with contextlib.suppress(OSError):  # closed before
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._sock.close()
+
+
+def remaining(deadline: float, clock: Callable[[], float]) -> float:
+    """Seconds that are left for one socket call. Raises: TimeoutError."""
+    left = deadline - clock()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+@contextlib.contextmanager
+def handshake_errors() -> Iterator[None]:
+    """Turn a socket's errors during a handshake into ours."""
+    try:
+        yield
+    except TimeoutError as exc:
+        raise HandshakeTimeout("the other side didn't finish the handshake in time") from exc
+    except OSError as exc:
+        raise LinkClosed("the connection broke in the middle of the handshake") from exc

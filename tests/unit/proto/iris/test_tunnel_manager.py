@@ -1,0 +1,306 @@
+"""How tunnels to other nodes begin, and what the other end may say: over loopback."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from queue import SimpleQueue
+
+import pytest
+
+from iris.errors import AuthenticationError, LinkClosed
+from iris.proto.iris.overlay import Tunnel
+from iris.proto.iris.tunnel_manager import dialable
+from iris.proto.wire.clusters import AuthPacket, DataHeader, Header, Op
+from iris.proto.wire.link import ClosePacket
+from iris.proto.wire.message import Message, Payload
+from iris.proto.wire.node_id import NodeId
+from iris.runtime.interfaces import Interface
+from iris.runtime.worker_pool import WorkerPool
+from tests.support import tunnels
+from tests.support.applications import TunnelEnd
+from tests.support.fake_scribe import FakeNetwork
+from tests.support.tunnels import CONFIG, LOOPBACK, Site, dialled
+
+
+@pytest.fixture(name="site")
+def _site() -> Iterator[Site]:
+    with tunnels.site() as site:
+        yield site
+
+
+# The wire: what a Go node says at the other end
+
+
+def test_offer_holds_what_the_other_node_needs(site: Site) -> None:
+    offer = site.offer()
+    assert (offer.op, offer.src, offer.tun_id, offer.tun_time) == (
+        Op.TUNNEL,
+        site.caller.id,
+        0,
+        10 * 10**9,
+    )
+    assert offer.tun_addrs == [f"127.0.0.1:{site.address[1]}"]
+    assert site.offer().tun_id == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message(AuthPacket(1)),
+        Message(DataHeader(-1), Payload.of(b"x")),
+        Message(DataHeader(1)),
+        Message(Header(Op.REQUEST), Payload.of(b"x")),
+    ],
+)
+def test_anything_but_data_breaks_the_tunnel(site: Site, message: Message) -> None:
+    with dialled(site, site.offer()) as link:
+        end = site.end()
+        link.send(message)
+        end.wait(lambda end: end.closed != [])
+        assert "something else than data" in end.closed[0]
+    assert end.chunks == []
+
+
+def test_empty_chunk_of_another_node_is_dropped(site: Site) -> None:
+    with dialled(site, site.offer()) as link:
+        end = site.end()
+        link.send(Message(DataHeader(0), Payload.of(b"")))
+        link.send(Message(DataHeader(1), Payload.of(b"x")))
+        link.finish()
+        end.wait(lambda end: end.closed == [""])
+        assert end.chunks == [(1, b"x")]
+
+
+def test_tunnel_answers_a_close_with_its_own_after_its_data(site: Site) -> None:
+    with dialled(site, site.offer()) as link:
+        end = site.end()
+        end.tunnel.send(2, b"hi")
+        end.wait(lambda end: end.credit == 2)
+        link.finish()
+        deadline = site.here._clock() + 5
+        first = link.recv_direct(deadline)
+        assert (first.meta, first.data()) == (DataHeader(2), b"hi")
+        assert first.payload is not None
+        assert len(first.payload.seal()[1]) == 16
+        assert link.recv_direct(deadline).meta == ClosePacket()
+        with pytest.raises(LinkClosed):
+            link.recv_direct(deadline)
+
+
+# Who isn't admitted
+
+
+def test_wrong_key_is_not_admitted_and_doesnt_use_up_the_tunnel(site: Site) -> None:
+    offer = site.offer()
+    with pytest.raises((AuthenticationError, LinkClosed)), dialled(site, offer, key=bytes(16)):
+        pass
+    with dialled(site, offer):
+        pass
+
+
+def test_unknown_tunnel_is_hung_up_on(site: Site) -> None:
+    offer = site.offer()
+    with pytest.raises(LinkClosed), dialled(site, offer, tun_id=77):
+        pass
+
+
+def test_tunnel_is_admitted_once(site: Site) -> None:
+    offer = site.offer()
+    with dialled(site, offer), pytest.raises(LinkClosed), dialled(site, offer):
+        pass
+
+
+def test_tunnel_that_was_given_up_meanwhile_isnt_delivered(site: Site) -> None:
+    offer = site.offer()
+    site.caller.close()
+    with pytest.raises(LinkClosed), dialled(site, offer):
+        pass
+    assert site.asked.empty()
+
+
+def test_dialler_that_proves_another_tunnel_isnt_admitted(site: Site) -> None:
+    with dialled(site, site.offer(), prove=False) as link:
+        deadline = site.here._clock() + 5
+        link.send_direct(Message(AuthPacket(77)), deadline)
+        assert link.recv_direct(deadline).meta == AuthPacket(0)
+        with pytest.raises(LinkClosed):
+            link.recv_direct(deadline)
+
+
+def test_connection_beyond_those_being_admitted_is_hung_up_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    crowded = replace(
+        CONFIG,
+        iris=replace(CONFIG.iris, tunnel_handshakes=1),
+        limits=replace(CONFIG.limits, client_tunnels=1),
+    )
+    with (
+        tunnels.site(crowded) as site,
+        socket.create_connection(site.address),
+        socket.create_connection(site.address),
+        socket.create_connection(site.address) as third,
+    ):
+        third.settimeout(10)
+        assert third.recv(1) == b""
+        assert "too many are open, or being set up" in caplog.text
+
+
+def test_connection_that_waited_too_long_for_its_turn_is_hung_up_on(site: Site) -> None:
+    ours, theirs = socket.socketpair()
+    site.here._tunneler._serve(ours, ("192.0.2.1", 1), site.here._clock() - 2)
+    assert theirs.recv(1) == b""
+    theirs.close()
+
+
+def test_tunnel_after_the_end_of_its_node_is_hung_up_on(site: Site) -> None:
+    offer = site.offer()
+    with dialled(site, offer) as link:
+        tunnel = site.end().tunnel
+        site.here.close()
+        late: list[Tunnel] = []
+        site.here._tunneler.tunnel(link, late.append)
+        assert len(late) == 1
+        tunnel.close()
+
+
+def test_silent_connection_is_hung_up_on_in_time(site: Site) -> None:
+    with socket.create_connection(site.address) as sock:
+        sock.settimeout(10)
+        assert sock.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\xff" * 100, bytes(100), b"GET / HTTP/1.0\r\n\r\n", b"\xf8" + b"\x7f" * 8]
+)
+def test_garbage_is_hung_up_on(site: Site, garbage: bytes) -> None:
+    with socket.create_connection(site.address) as sock:
+        sock.settimeout(10)
+        sock.sendall(garbage)
+        with contextlib.suppress(ConnectionResetError):  # as good
+            assert sock.recv(1) == b""
+    a, _ = site.ends()
+    assert a.closed == []
+
+
+# Dialling
+
+
+def test_next_address_is_dialled_when_one_leads_nowhere(site: Site) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        socket.create_server(("127.0.0.1", 0)) as gone,
+    ):
+        addresses = [f"127.0.0.1:{sock.getsockname()[1]}" for sock in (gone, silent)]
+        gone.close()
+        site.here._tunneler.addresses = [*addresses, *site.here._tunneler.addresses]
+        hang_up = threading.Thread(target=lambda: silent.accept()[0].close(), daemon=True)
+        hang_up.start()
+        a, b = site.ends()
+        hang_up.join(10)
+    a.tunnel.send(1, b"x")
+    b.wait(lambda end: end.data == b"x")
+
+
+def test_nowhere_to_dial_ends_in_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = f"127.0.0.1:{gone.getsockname()[1]}"
+    site.here._tunneler.addresses = [address]
+    asked = site.ask(timeout=0.5)
+    accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
+    site.service.offers[0].accept(accepted.put)
+    assert accepted.get(timeout=10) is None
+    assert asked.get(timeout=10) is None
+    assert f"no tunnel to {address}" in caplog.text
+    assert len(site.member._dialling) == 0
+
+
+def test_offer_of_who_has_given_up_on_the_same_node_is_nobodys_news(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
+    header = Header(
+        Op.TUNNEL, 99, tun_key=bytes(16), tun_addrs=site.there.tunnel_addresses, tun_time=10**9
+    )
+    site.member.handle_offer(NodeId(2), header, Message(header))
+    site.service.offers[0].accept(accepted.put)
+    assert accepted.get(timeout=10) is None
+    assert not caplog.records
+
+
+def test_offer_beyond_those_being_dialled_is_left(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.ask()
+    accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
+    site.there._tunneler._dialling = WorkerPool("full", threads=0, waiting=0)
+    site.service.offers[0].accept(accepted.put)
+    assert accepted.get(timeout=10) is None
+    assert "too many are open, or being set up" in caplog.text
+
+
+def test_tunnels_to_other_nodes_are_bounded_both_ways(caplog: pytest.LogCaptureFixture) -> None:
+    with tunnels.site(replace(CONFIG, limits=replace(CONFIG.limits, tunnels=0))) as site:
+        site.ask()
+        accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
+        site.service.offers[0].accept(accepted.put)
+        assert accepted.get(timeout=10) is None
+        with socket.create_connection(site.address) as sock:
+            sock.settimeout(10)
+            assert sock.recv(1) == b""
+    assert caplog.text.count("too many are open") == 2
+
+
+def test_connection_closed_while_dialling_closes_the_tunnel(site: Site) -> None:
+    asked = site.ask()
+    accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
+    jobs: list[Callable[[], None]] = []
+    site.there._tunneler._dialling.submit = lambda job: not jobs.append(job)  # type: ignore[method-assign, func-returns-value]
+    site.service.offers[0].accept(accepted.put)
+    site.member.close()
+    jobs[0]()
+    tunnel = asked.get(timeout=10)
+    assert tunnel is not None
+    TunnelEnd(tunnel).wait(lambda end: end.closed == [""])
+
+
+def test_interface_that_is_gone_is_left_out(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    overlay = FakeNetwork(real_timer=site.timer)[1]
+    overlay.start_tunnels(
+        [Interface("gone", IPv4Address("192.0.2.1"), IPv4Network("192.0.2.0/24")), LOOPBACK]
+    )
+    assert len(overlay._tunneler.addresses) == 1
+    assert "no tunnels through gone (192.0.2.1)" in caplog.text
+    overlay.close()
+
+
+SENSELESS = (
+    "",
+    "10.0.0.1",
+    "10.0.0.1:",
+    ":80",
+    "10.0.0.1:0",
+    "10.0.0.1:65536",
+    "10.0.0.1:x",
+    "10.0.0.1:80:80",
+    "10.0.0.1:-80",
+    "10.0.0.1:" + "9" * 5000,
+    "host:80",
+    "[::1]:80",
+    "0.0.0.0:80",
+    "224.0.0.1:80",
+    "127.0.0.1:80",
+    "10.0.0.9:7",
+)
+
+
+@pytest.mark.parametrize("address", SENSELESS)
+def test_address_that_makes_no_sense_is_not_dialled(address: str) -> None:
+    assert dialable([address, "10.0.0.1:80"], ["10.0.0.9:7"]) == [("10.0.0.1", 80)]
+
+
+def test_loopback_is_dialled_where_we_run_on_it() -> None:
+    assert dialable(["127.0.0.1:80", "127.0.0.1:81"], ["127.0.0.1:81"]) == [("127.0.0.1", 80)]

@@ -1,0 +1,1 @@
+"""Programs for working on Iris; not part of the installed package."""

@@ -1,0 +1,162 @@
+"""Our binding against NATS with TLS, each with a Python program at both ends on two hosts.
+
+`--clients`. Shell.
+"""
+
+import contextlib
+import datetime
+import ipaddress
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from tests.support.lab import Host, wait_for
+from tools.bench.field import Field, Subject
+from tools.bench.figures import TWO, Figure, Metric
+from tools.bench.results import START, Results
+from tools.bench.run import Say, network_key
+from tools.bench.table import number
+from tools.bench.wire import Failure
+
+NATS_PORT = 4222
+_SIZE = 64
+_RATE = Metric("per_second", "/s", True, {TWO: 1.0})
+_P50, _P99 = Metric("p50", "µs", targets={TWO: 1.0}), Metric("p99", "µs")
+
+
+def _figure(face: str, in_flight: int) -> Figure:
+    metrics = (
+        (_P50, _P99, Metric("per_second", "/s", True))
+        if in_flight == 1
+        else (_RATE, Metric("p50", "µs"), _P99)
+    )
+    return Figure(
+        f"{face}-{in_flight}x{_SIZE}B",
+        f"ask-{face}",
+        metrics,
+        f"serve-{face}",
+        {"size": _SIZE},
+        {"in_flight": in_flight},
+    )
+
+
+FIGURES = tuple(_figure(face, in_flight) for face in ("threads", "aio") for in_flight in (1, 256))
+
+
+def unavailable() -> str | None:
+    """Why there can be no comparison; None when there can."""
+    if shutil.which("nats-server") is None:
+        return "--clients needs nats-server (a Debian package)"
+    try:
+        import nats  # noqa: F401
+    except ModuleNotFoundError:
+        return "--clients needs nats-py: pip install 'iris-node[bench]'"
+    return None
+
+
+def run(ours: Subject, *, pairs: int, seconds: float, warm_up: float, say: Say) -> Results:
+    """Measure both, figure by figure in turn."""
+    results = Results([ours.name, "NATS"])
+    with tempfile.TemporaryDirectory(prefix="irisbench") as name, contextlib.ExitStack() as stack:
+        directory = Path(name)
+        say("nodes and nats-server start")
+        field = stack.enter_context(Field(ours, TWO, network_key(directory)))
+        results.add(TWO, START.name, ours.name, field.start)
+        server = field.hosts[-1]
+        options = _nats_server(server, directory)
+        for pair in range(1, pairs + 1):
+            results.machine.append({"layout": TWO, **field.machine(seconds)})
+            for figure in FIGURES:
+                said = []
+                for subject in results.subjects:
+                    try:
+                        facts = _measure(
+                            field,
+                            figure,
+                            None if subject == ours.name else options,
+                            seconds,
+                            warm_up,
+                        )
+                    except Failure as exc:
+                        results.fail(TWO, figure.name, subject, str(exc))
+                        said.append(f"{subject} FAILED: {exc}")
+                        continue
+                    results.add(TWO, figure.name, subject, facts)
+                    first = figure.metrics[0]
+                    said.append(f"{subject} {number(facts[first.key])} {first.unit}")
+                say(f"{pair}/{pairs} {figure.name:16} {', '.join(said)}")
+    return results
+
+
+def _measure(
+    field: Field, figure: Figure, nats: Mapping[str, Any] | None, seconds: float, warm_up: float
+) -> dict[str, Any]:
+    """One run: of our binding, or with the same method of NATS's."""
+    if nats is None:
+        return field.measure(figure, seconds, warm_up, module="tools.bench.bindings")
+    chain = figure.caller == "ask-threads" and figure.caller_options["in_flight"] > 1
+    other = Figure(
+        figure.name,
+        "ask-nats",
+        figure.metrics,
+        "serve-nats",
+        figure.options,
+        {**figure.caller_options, "chain": chain},
+    )
+    pids = {"server": nats["pid"]}
+    return field.measure(
+        other, seconds, warm_up, module="tools.bench.bindings", at=nats["at"], pids=pids
+    )
+
+
+def _nats_server(host: Host, directory: Path) -> dict[str, Any]:
+    """Start a server with TLS. Returns: where programs find it, and its process."""
+    certificate, key = _certificate(host, directory)
+    config = directory / "nats.conf"
+    config.write_text(
+        f'listen: "0.0.0.0:{NATS_PORT}"\ntls {{ cert_file: "{certificate}", key_file: "{key}" }}\n'
+    )
+    server = host.popen("nats-server", "-c", str(config), log="nats")
+    wait_for(lambda: host.listens(NATS_PORT) or not server.running, 20.0, "nats-server")
+    if not server.running:
+        raise Failure(f"nats-server ended:\n{server.text()}")
+    return {
+        "pid": server.pid,
+        "at": {"server": f"tls://{host.address}:{NATS_PORT}", "certificate": str(certificate)},
+    }
+
+
+def _certificate(host: Host, directory: Path) -> tuple[Path, Path]:
+    """Make a certificate for a host, signed by itself. Returns: its file and its key's."""
+    key, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")]),
+    )
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host.address))]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = directory / "nats.pem", directory / "nats.key"
+    files[0].write_bytes(certificate.public_bytes(Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files

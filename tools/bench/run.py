@@ -1,0 +1,109 @@
+"""A whole run: subjects in turn, figure by figure, pair by pair. Shell.
+
+The nodes of all subjects are there at the same time, but one is measured at a time: what else the
+machine does, hits all alike.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tools.bench.field import Field, Subject
+from tools.bench.figures import Figure
+from tools.bench.results import START, Results
+from tools.bench.table import number
+from tools.bench.wire import Failure
+
+Say = Callable[[str], None]
+
+
+def run(
+    subjects: Sequence[Subject],
+    figures: Sequence[Figure],
+    layouts: Sequence[str],
+    *,
+    pairs: int,
+    seconds: float,
+    warm_up: float,
+    say: Say,
+) -> Results:
+    """Measure everything; `say` is told how it goes."""
+    results = Results([subject.name for subject in subjects], targeted=not subjects[-1].checkout)
+    with tempfile.TemporaryDirectory(prefix="irisbench") as directory:
+        key = network_key(Path(directory))
+        for pair in range(1, pairs + 1):
+            for layout in layouts:
+                wanted = [figure for figure in figures if layout in figure.layouts]
+                _layout(
+                    results,
+                    subjects,
+                    wanted,
+                    layout,
+                    key,
+                    seconds,
+                    warm_up,
+                    lambda text, pair=pair: say(f"{pair}/{pairs} {text}"),  # type: ignore[misc]
+                )
+    return results
+
+
+def _layout(
+    results: Results,
+    subjects: Sequence[Subject],
+    figures: Sequence[Figure],
+    layout: str,
+    key: Path,
+    seconds: float,
+    warm_up: float,
+    say: Say,
+) -> None:
+    """One pair in one layout."""
+    with contextlib.ExitStack() as stack:
+        fields = []
+        for subject in subjects:
+            say(f"{layout}: {subject.name} starts")
+            each = Field(subject, layout, key)
+            try:
+                stack.enter_context(each)
+            except Failure as exc:
+                say(f"{layout}: {subject.name} FAILED: {exc}")
+                for figure in (START, *figures):
+                    results.fail(
+                        layout,
+                        figure.name,
+                        subject.name,
+                        f"no nodes: {exc}" if figure is START else "no nodes",
+                    )
+                continue
+            fields.append(each)
+            results.add(layout, START.name, subject.name, each.start)
+        if fields:
+            results.machine.append({"layout": layout, **fields[0].machine(seconds)})
+        for figure in figures:
+            said = []
+            for each in fields:
+                try:
+                    facts = each.measure(figure, seconds, warm_up)
+                except Failure as exc:
+                    results.fail(layout, figure.name, each.subject.name, str(exc))
+                    said.append(f"{each.subject.name} FAILED: {exc}")
+                    continue
+                results.add(layout, figure.name, each.subject.name, facts)
+                first = figure.metrics[0]
+                said.append(f"{each.subject.name} {number(facts[first.key])} {first.unit}")
+            say(f"{layout}: {figure.name:20} {', '.join(said)}")
+
+
+def network_key(directory: Path) -> Path:
+    """Make a network's key, in the form that a Go node takes as well."""
+    path = directory / "network.pem"
+    key = rsa.generate_private_key(65537, 2048)
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    )
+    path.chmod(0o600)
+    return path
