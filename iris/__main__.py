@@ -1,4 +1,4 @@
-"""The command line: `python -m iris`, or `iris`. Answers to Go's main.go, and takes its flags.
+"""The command line: `python -m iris`, or `iris`. Counterpart of Go's main.go, and takes its flags.
 
 Exit codes: 0 after a graceful stop, 2 for anything the user can set right (one line says what), 1
 for our bugs.

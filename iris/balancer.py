@@ -1,6 +1,6 @@
 """Capacity-weighted choice among the members of a topic: who gets the next anycast.
 
-Answers to Go's balancer/balancer.go. Core, not thread-safe. A pick is a bisection over running
+Counterpart of Go's balancer/balancer.go. Core, not thread-safe. A pick is a bisection over running
 sums, which are made anew only when a weight has changed since the last pick.
 """
 

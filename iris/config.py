@@ -1,6 +1,6 @@
 """Frozen settings, a dataclass per layer, with units; defaults are network version v0.3's.
 
-Answers to Go's config/config.go. Nothing here is mutable or global state: layers get their part as
+Counterpart of Go's config/config.go. Nothing here is mutable or global state: layers get their part as
 an argument, tests make their own with `dataclasses.replace`. What the reference doesn't bound, we
 do (`Limits`).
 """

@@ -1,6 +1,6 @@
 """Signs of life: who has been silent for too long.
 
-Answers to Go's heart/heart.go and entity.go. Only the counting is here; whoever owns a `FailureDetector`
+Counterpart of Go's heart/heart.go and entity.go. Only the counting is here; whoever owns a `FailureDetector`
 calls `tick` once per beat, and guards it with the lock that it guards its own state with.
 """
 

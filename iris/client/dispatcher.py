@@ -1,4 +1,4 @@
-"""What comes for a service, and to which pool it is handed, in both faces. ClientProtocol.
+"""What comes for a service, and to which pool it is handed, in both APIs. Core.
 
 Its clock is an argument.
 

@@ -2,7 +2,7 @@
 
 All are `iris.errors.IrisError`.
 
-Answers to iris-go's errors.go. Besides these: `OSError` when there is no node to connect to;
+Counterpart of iris-go's errors.go. Besides these: `OSError` when there is no node to connect to;
 `ValueError` and `TypeError` for arguments that can't be right; `iris.errors.StateError` for a call
 that isn't possible where or when it is made.
 """

@@ -1,6 +1,6 @@
 """What inbound messages may cost a program: threads, and bytes that wait for one. Sizes in bytes.
 
-Answers to iris-go's limits.go, whose defaults these are.
+Counterpart of iris-go's limits.go, whose defaults these are.
 """
 
 import os

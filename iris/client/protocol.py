@@ -2,7 +2,7 @@
 
 ClientProtocol: no socket, thread or clock.
 
-Answers to iris-go's events.go and the tables of connection.go. Both faces, `iris.client` and
+Counterpart of iris-go's events.go and the tables of connection.go. Both faces, `iris.client` and
 `iris.aio`, are shells around this: bytes come in through `feed`, leave through the face's
 `write_soon`, and what happens is told to the face or completes a future of its.
 

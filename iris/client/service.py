@@ -2,7 +2,7 @@
 
 `iris.aio` has the same for asyncio.
 
-Answers to iris-go's service.go, and to its half of events.go.
+Counterpart of iris-go's service.go, and to its half of events.go.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """One end of a tunnel, with threads. Shell around `flow.py`.
 
-Answers to iris-go's tunnel.go. Lock order: _sending -> _changed (held across no call but the
+Counterpart of iris-go's tunnel.go. Lock order: _sending -> _changed (held across no call but the
 core's); see attachment.py for the rest.
 """
 

@@ -1,6 +1,6 @@
 """Arithmetic in cyclic groups modulo a safe prime: exponentials for key exchanges, and new groups.
 
-Answers to Go's crypto/cyclic. Exponents are secrets, so powers come from GMP's constant time
+Counterpart of Go's crypto/cyclic. Exponents are secrets, so powers come from GMP's constant time
 routine (through gmpy2); Python's own `pow` is neither constant time nor quick, and OpenSSL's
 Diffie-Hellman can't be had from `cryptography` at a bearable price: it proves the group's primality
 again, 1.6 s each time, whenever a peer's exponential is loaded, and is about to be removed from it.

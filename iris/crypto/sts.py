@@ -2,7 +2,7 @@
 
 A shared secret, and proof that both hold the same RSA key.
 
-Answers to Go's crypto/sts, with the parameters of network version v0.3. What proves a side is its
+Counterpart of Go's crypto/sts, with the parameters of network version v0.3. What proves a side is its
 token: its signature of both exponentials, encrypted under the secret. Only numbers and bytes go in
 and out; how they travel is iris/proto/session's.
 """

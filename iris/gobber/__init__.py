@@ -1,6 +1,6 @@
 """gob, the wire format of all traffic between nodes: types, streams and datagrams.
 
-Answers to Go's encoding/gob, and to Iris' gobber package. Leaves out what Iris' packets don't use:
+Counterpart of Go's encoding/gob, and to Iris' gobber package. Leaves out what Iris' packets don't use:
 sending arrays, complex numbers and types that encode themselves other than big.Int (they are
 understood, and skipped).
 

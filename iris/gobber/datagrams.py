@@ -1,6 +1,6 @@
 """Datagrams: gob without definitions, which both sides have beforehand. Core.
 
-Answers to Go's gobber/gobber.go, for its one use: a single struct type, without interfaces.
+Counterpart of Go's gobber/gobber.go, for its one use: a single struct type, without interfaces.
 """
 
 from typing import Generic, TypeVar

@@ -2,7 +2,7 @@
 
 Reading what the node sends, writing what it gets. Core.
 
-Answers to iris-go's proto.go. `iris/relay_protocol/schema.py` is the reference, which
+Counterpart of iris-go's proto.go. `iris/relay_protocol/schema.py` is the reference, which
 tests/property/test_client_codec.py holds this to. The way in which a stream is cut, and the bits of
 which packets are made, are the node's own (`iris/relay_protocol/codec.py`).
 """

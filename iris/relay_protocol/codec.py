@@ -2,7 +2,7 @@
 
 Reading what clients send piece by piece, writing what they get. Core.
 
-Answers to Go's service/relay/proto.go. `schema.py` is the reference;
+Counterpart of Go's service/relay/proto.go. `schema.py` is the reference;
 tests/property/test_relay_codec.py holds this to it. Packets that are read are pairs of `Op` and the
 tuple of the body's fields, in the schema's order and without the magic.
 

@@ -1,6 +1,6 @@
 """The relay protocol `v1.0-draft2`, every packet of both directions declared once. Pure.
 
-Answers to Go's service/relay/proto.go. These declarations are the reference: cold paths use them as
+Counterpart of Go's service/relay/proto.go. These declarations are the reference: cold paths use them as
 they are, `codec.py` is a faster reading of the same, held to it by
 tests/property/test_relay_codec.py. A packet is a container of `op` and `body`; what breaks the
 rules or goes beyond the limits raises `construct.ConstructError`.

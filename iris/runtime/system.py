@@ -1,7 +1,7 @@
 """How busy this machine was lately, how many sockets it lets us have, and how often Python looks
 for garbage.
 
-Answers to Go's system/system.go and cpu_*.go: the counting is psutil's. No thread of its own:
+Counterpart of Go's system/system.go and cpu_*.go: the counting is psutil's. No thread of its own:
 whoever beats asks once a beat.
 """
 

@@ -1,6 +1,6 @@
 """Connections: what one attached application asks of the network, and what the network brings it.
 
-Answers to Go's proto/iris/connection.go and the application's side of events.go. A pending request
+Counterpart of Go's proto/iris/connection.go and the application's side of events.go. A pending request
 or tunnel is a table entry and a deadline at the timer, nothing else. What can end in two ways
 (answer or deadline, first or second answer) is decided by who takes the entry out of its table,
 which `dict.pop` does for one thread only; so the ways of messages take no lock.

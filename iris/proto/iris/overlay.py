@@ -1,6 +1,6 @@
 """The node's side of clusters and topics: its connections, and what scribe brings them.
 
-Answers to Go's proto/iris/overlay.go and the network's side of events.go. Messages run to
+Counterpart of Go's proto/iris/overlay.go and the network's side of events.go. Messages run to
 completion in the thread that brings them and read only tables that are replaced as a whole, so
 nothing here takes a lock for them.
 

@@ -2,7 +2,7 @@
 
 No I/O, no clock, no thread.
 
-Answers to Go's proto/pastry/maintenance.go, heart.go, the system packets of routing.go and
+Counterpart of Go's proto/pastry/maintenance.go, heart.go, the system packets of routing.go and
 proto.go, and the duplicate filter of handshake.go.
 
 Two tables: `table` holds nodes that there is a session to, messages are routed by it; the target

@@ -2,7 +2,7 @@
 
 The record, which of two survives, and which addresses are worth a dial.
 
-Answers to Go's proto/pastry/peer.go, the duplicate filter of handshake.go, and the address handling
+Counterpart of Go's proto/pastry/peer.go, the duplicate filter of handshake.go, and the address handling
 of maintenance.go. No I/O: the session is carried along, the shell in overlay.py uses it.
 """
 

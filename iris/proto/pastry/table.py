@@ -2,7 +2,7 @@
 
 Leaf set and routing table, and where a message goes next.
 
-Answers to Go's proto/pastry/table.go, the choice of the next hop in routing.go, and the merging
+Counterpart of Go's proto/pastry/table.go, the choice of the next hop in routing.go, and the merging
 half of maintenance.go. Two things are better: a key beyond the last leaf of a side where all nodes
 are known goes to the closest node known (Go may bounce it between two nodes for ever), and of
 several nodes that are closer to a key the closest is taken, not the first.

@@ -1,6 +1,6 @@
 """Topic trees on the ring (Scribe): multicast and anycast by topic, direct messages by node.
 
-Answers to Go's proto/scribe and proto/scribe/topic.
+Counterpart of Go's proto/scribe and proto/scribe/topic.
 
     wire     packets
     topic    one topic's neighbours      trees    who becomes one, who is gone      parking    what

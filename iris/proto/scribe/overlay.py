@@ -1,6 +1,6 @@
 """Topic trees over the ring: multicast, anycast and direct messages for the layer above.
 
-Answers to Go's proto/scribe/overlay.go and events.go. Shell around `Trees`: holds the one lock for
+Counterpart of Go's proto/scribe/overlay.go and events.go. Shell around `Trees`: holds the one lock for
 moments, sends, owns the beat. No thread of its own: messages run on the thread that brought them,
 beats and retries on the timer's.
 

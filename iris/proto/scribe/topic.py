@@ -1,6 +1,6 @@
 """One topic as this node sees it: its place in the tree, and who is next to it there.
 
-Answers to Go's proto/scribe/topic/topic.go. Core, not thread-safe. What Go doesn't demand: a parent
+Counterpart of Go's proto/scribe/topic/topic.go. Core, not thread-safe. What Go doesn't demand: a parent
 is strictly closer to the topic than its child, seen from both, so no churn can bend a tree into a
 ring (a message in a ring would circulate for ever: nothing counts hops).
 """

@@ -1,6 +1,6 @@
 """How two nodes prove the network's key to each other and set up a session's two links.
 
-Answers to Go's proto/session/handshake.go, without its sockets being made here: both sides get
+Counterpart of Go's proto/session/handshake.go, without its sockets being made here: both sides get
 theirs as arguments. The exchange itself is in `iris.crypto.sts`. Unlike there, a side whose
 authentication fails gives up, and everything has a deadline.
 

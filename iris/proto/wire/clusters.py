@@ -1,6 +1,6 @@
 """Packets between clusters, and of tunnels.
 
-Answers to Go's proto/iris/proto.go and the packets of tunnel.go.
+Counterpart of Go's proto/iris/proto.go and the packets of tunnel.go.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """What a link carries of its own: the head of every packet, and the last packet.
 
-Answers to Go's proto/proto.go and proto/link/link.go.
+Counterpart of Go's proto/proto.go and proto/link/link.go.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Messages between nodes: metadata for every layer, and a payload under a key that is sent along.
 
-Answers to Go's proto/proto.go. A payload is encrypted the first time a link takes it and decrypted
+Counterpart of Go's proto/proto.go. A payload is encrypted the first time a link takes it and decrypted
 the first time somebody here reads it, so what stays on this node is never encrypted, and what
 passes through is neither decrypted nor encrypted again.
 """

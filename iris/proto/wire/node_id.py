@@ -1,6 +1,6 @@
 """The ring of ids: distances, digits and names.
 
-Answers to Go's proto/pastry/space.go. Ids are plain ints below 2**40; digits have 4 bits, the most
+Counterpart of Go's proto/pastry/space.go. Ids are plain ints below 2**40; digits have 4 bits, the most
 significant comes first.
 """
 

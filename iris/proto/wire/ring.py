@@ -1,4 +1,4 @@
-"""The ring's packets. Answers to Go's proto/pastry/proto.go and the init packet of handshake.go."""
+"""The ring's packets. Counterpart of Go's proto/pastry/proto.go and the init packet of handshake.go."""
 
 from dataclasses import dataclass
 from enum import IntEnum

@@ -1,6 +1,6 @@
 """What a session's two ends say before its links are up.
 
-Answers to Go's proto/session/handshake.go.
+Counterpart of Go's proto/session/handshake.go.
 """
 
 from dataclasses import dataclass

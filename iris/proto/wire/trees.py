@@ -1,4 +1,4 @@
-"""The topic trees' packets. Answers to Go's proto/scribe/proto.go and heart.go."""
+"""The topic trees' packets. Counterpart of Go's proto/scribe/proto.go and heart.go."""
 
 from dataclasses import dataclass
 from enum import IntEnum

@@ -1,6 +1,6 @@
 """Where local applications attach: the listening sockets, and who is let in. Shell.
 
-Answers to Go's service/relay/service.go. Accepting never waits for an application: each has a
+Counterpart of Go's service/relay/service.go. Accepting never waits for an application: each has a
 thread of its own, from its first byte on.
 
 Lock order: `RelayServer._lock` is held across no call.

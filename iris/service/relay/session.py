@@ -2,7 +2,7 @@
 
 No socket and no thread of its own.
 
-Answers to Go's service/relay/events.go and the rest of relay.go; `attachment.py` is the shell
+Counterpart of Go's service/relay/events.go and the rest of relay.go; `attachment.py` is the shell
 around it, `tunnel.py` has the tunnels.
 
 The client's packets come from one thread, what the Iris layer has for it from any. Tables are plain

@@ -2,7 +2,7 @@
 
 Core.
 
-Answers to Go's service/relay/tunnel.go, whose queues are gone: what the client sends goes to the
+Counterpart of Go's service/relay/tunnel.go, whose queues are gone: what the client sends goes to the
 Iris layer at once, bounded by the allowance; what comes for the client waits here only while the
 client's allowance doesn't cover it, bounded by the Iris layer's window.
 

@@ -24,7 +24,7 @@ def network() -> FakeNetwork:
 def test_another_version_is_denied_with_the_text_of_the_protocol(network: FakeNetwork) -> None:
     client = Attached(network, init=False)
     with pytest.raises(
-        Denied, match=r"^Unsupported protocol\. ClientSession: v1\.0-draft1\. Iris: v1\.0-draft2\.$"
+        Denied, match=r"^Unsupported protocol\. Client: v1\.0-draft1\. Iris: v1\.0-draft2\.$"
     ):
         client.do(Op.INIT, "v1.0-draft1", "")
     client.client.end(None)
