@@ -29,6 +29,7 @@ HOT = [  # a message's whole way through the node, in its order
     "iris/proto/scribe/overlay.py",
     "iris/proto/scribe/topic.py",
     "iris/balancer.py",
+    "iris/metrics.py",
     "iris/proto/pastry/overlay.py",
     "iris/proto/pastry/routing.py",
     "iris/proto/pastry/table.py",
