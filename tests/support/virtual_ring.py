@@ -36,11 +36,12 @@ from iris.proto.pastry.actions import (
     Wake,
 )
 from iris.proto.pastry.maintenance import Maintenance
-from iris.proto.pastry.peer import Peer, parse_address
+from iris.proto.pastry.peer import Peer
 from iris.proto.pastry.routing import Application, Router
 from iris.proto.wire.message import Message
 from iris.proto.wire.node_id import NodeId, distance
 from iris.proto.wire.ring import Header
+from iris.runtime.tcp import format_address
 
 HANDSHAKES = 8  # dials of one node at a time
 DIAL_TIMEOUT = 1.0  # seconds
@@ -175,7 +176,7 @@ class VirtualNode:
         while self._dials and self._dialling < HANDSHAKES:
             self._dialling += 1
             dial = self._dials.popleft()
-            other = self.ring.listening.get(dial.addresses[0])
+            other = self.ring.listening.get(format_address(dial.addresses[0]))
             if other is None or not other.up:
                 refused = other is not None and other.refuses
                 self.ring.clock.after(0.001 if refused else DIAL_TIMEOUT, self._dial_failed, dial)
@@ -303,7 +304,7 @@ class VirtualRing:
         latency = self.rng.uniform(0.0005, 0.015)
         near, far = Connection(client, latency), Connection(server, latency)
         near.other, far.other = far, near
-        local = f"{parse_address(client.address)[0]}:{self.rng.randrange(40_000, 65_536)}"  # type: ignore[index]
+        local = f"{client.address.partition(':')[0]}:{self.rng.randrange(40_000, 65_536)}"
         at_client = Peer(server.node_id, (server.address,), local, server.address, True)
         at_server = Peer(client.node_id, (client.address,), server.address, local, False)
         self.clock.after(

@@ -21,12 +21,12 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from ipaddress import IPv4Address
 
 from iris.config import Config
 from iris.errors import AuthenticationError, HandshakeTimeout, IrisError, ProtocolError
+from iris.proto.addresses import dialable
 from iris.proto.iris.tunnel import Tunnel
 from iris.proto.iris.tunnel_link import LinkTunnel
 from iris.proto.link.classic import derive_links
@@ -44,27 +44,6 @@ _NO_STALL = 1e9
 _KEEPALIVE_PROBES = 3
 
 _log = logging.getLogger(__name__)
-
-
-def dialable(addresses: Iterable[str], own: Sequence[str]) -> list[Address]:
-    """Choose the addresses of a tunnel offer that make sense: IPv4, somebody's, not `own`.
-
-    Loopback only where we run on it.
-    """
-    on_loopback = any(IPv4Address(address.rpartition(":")[0]).is_loopback for address in own)
-    chosen = []
-    for address in addresses:
-        host, _, digits = address.rpartition(":")
-        try:
-            ip, port = IPv4Address(host), int(digits)
-        except ValueError:  # AddressValueError is one
-            continue
-        sensible = not (
-            ip.is_unspecified or ip.is_multicast or (ip.is_loopback and not on_loopback)
-        )
-        if sensible and 0 < port < 65536 and format_address((str(ip), port)) not in own:
-            chosen.append((str(ip), port))
-    return chosen
 
 
 class TunnelManager:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from iris.proto.pastry.peer import Peer
 from iris.proto.wire.node_id import NodeId
 from iris.proto.wire.ring import Header
+from iris.runtime.tcp import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Dial:
     """Connect to a node, and report `connected` or `failed`."""
 
     node_id: NodeId
-    addresses: tuple[str, ...]
+    addresses: tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True)

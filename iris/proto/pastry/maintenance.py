@@ -24,6 +24,7 @@ from enum import Enum
 from iris.config import PastryConfig
 from iris.errors import ProtocolError
 from iris.heart import FailureDetector
+from iris.proto.addresses import dialable
 from iris.proto.pastry.actions import (
     Abort,
     Action,
@@ -38,10 +39,11 @@ from iris.proto.pastry.actions import (
     TableChanged,
     Wake,
 )
-from iris.proto.pastry.peer import Peer, keeps_old, usable
+from iris.proto.pastry.peer import Peer, keeps_old
 from iris.proto.pastry.table import RoutingTable
 from iris.proto.wire.node_id import NodeId, parse_id, prefix, valid_id
 from iris.proto.wire.ring import Header, Op, State
+from iris.runtime.tcp import Address
 
 _GATHER = 0.25  # seconds that news wait at most for dials under way
 # seconds that a duplicate stays open: the other side may not have seen the one that stays
@@ -71,7 +73,7 @@ class _Absent:
     Not dialled before that beat, whoever names it.
     """
 
-    addresses: tuple[str, ...]
+    addresses: tuple[Address, ...]
     due: int
     attempts: int
 
@@ -92,7 +94,7 @@ class Maintenance:
         # decimal ids that the target `_refused_by` doesn't want: most of a state is no news
         self._refused: set[str] = set()
         self._refused_by = self.table
-        self._dialling: dict[NodeId, tuple[str, ...]] = {}
+        self._dialling: dict[NodeId, tuple[Address, ...]] = {}
         self._found: set[NodeId] = set()  # those of them that bootstrap found
         self._backlog: dict[NodeId, str] = {}
         self._absent: dict[NodeId, _Absent] = {}
@@ -133,7 +135,7 @@ class Maintenance:
                 self._heart.ping(peer.node_id)
         for node in self._heart.tick():
             dead = self.links[node]
-            self._remember_absent(node, dead.addresses)
+            self._remember_absent(node, dialable(dead.addresses, self.addresses))
             self._lose(dead, "silent for too long", lost=True)
             self._actions.append(Abort(dead))
         for peer in self.links.values():
@@ -230,17 +232,17 @@ class Maintenance:
         if self.links.get(node) is peer:
             wanted = self._active(node)
             self._lose(peer, why, lost=why != "")
-            addresses = usable(peer.addresses, self.addresses)
+            addresses = dialable(peer.addresses, self.addresses)
             if wanted and addresses and self._beats - peer.since >= 2:
                 self._offer({node: addresses})
             elif wanted:
-                self._remember_absent(node, peer.addresses)
+                self._remember_absent(node, addresses)
         return self._finish()
 
     def reject(self, peer: Peer, why: str) -> list[Action]:
         """A peer broke the rules."""
         if self.links.get(peer.node_id) is peer:
-            self._remember_absent(peer.node_id, peer.addresses)
+            self._remember_absent(peer.node_id, dialable(peer.addresses, self.addresses))
             self._lose(peer, why, lost=True)
         self._actions.append(Abort(peer))
         return self._finish()
@@ -276,7 +278,7 @@ class Maintenance:
         if state.version <= peer.version or self.membership is Membership.LEAVING:
             return
         assert state.addrs is not None
-        offers: dict[NodeId, tuple[str, ...]] = {}
+        offers: dict[NodeId, tuple[Address, ...]] = {}
         fresh: list[Peer] = []
         names, target, absent = self._names, self._target, self._absent
         if self._refused_by is not target or len(self._refused) > _REFUSED:
@@ -295,7 +297,7 @@ class Maintenance:
                 raise ProtocolError("state with an id that is none")
             if not target.wants(node):
                 refused.add(text)
-            elif node not in absent and (chosen := usable(addresses, self.addresses)):
+            elif node not in absent and (chosen := dialable(addresses, self.addresses)):
                 offers[node] = chosen
         peer.version = state.version
         for link in fresh:
@@ -311,7 +313,7 @@ class Maintenance:
         assert state.addrs is not None
         link = self.links.get(joiner)
         if link is None:
-            addresses = usable(state.addrs.get(str(joiner)) or (), self.addresses)
+            addresses = dialable(state.addrs.get(str(joiner)) or (), self.addresses)
             if addresses and len(self._dialling) < _DIALS:
                 self._dial(joiner, addresses)  # once it's there it gets our state
         elif not self.joined:
@@ -361,7 +363,7 @@ class Maintenance:
         self.table = self.table.merged(nodes)
         self._target = self.table if same else self._target.merged(nodes)
 
-    def _offer(self, offers: dict[NodeId, tuple[str, ...]]) -> None:
+    def _offer(self, offers: dict[NodeId, tuple[Address, ...]]) -> None:
         """Dial those of the offered nodes that the target takes, leaves first."""
         if not offers or self.membership is Membership.LEAVING:
             return
@@ -415,16 +417,16 @@ class Maintenance:
 
     # Dials
 
-    def _dial(self, node: NodeId, addresses: tuple[str, ...]) -> None:
+    def _dial(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
         if node not in self._dialling and node not in self.links:
             self._dialling[node] = addresses
             self._actions.append(Dial(node, addresses))
 
-    def _dialled(self, node: NodeId) -> tuple[str, ...]:
+    def _dialled(self, node: NodeId) -> tuple[Address, ...]:
         self._found.discard(node)
         return self._dialling.pop(node, ())
 
-    def _unreachable(self, node: NodeId, addresses: tuple[str, ...]) -> None:
+    def _unreachable(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
         self._remember_absent(node, addresses)
         if node in self._target.leaves:  # in its favour others may have been passed over
             self._asked.update(
@@ -432,9 +434,9 @@ class Maintenance:
             )
         self._drop_target(node)
 
-    def _remember_absent(self, node: NodeId, addresses: tuple[str, ...]) -> None:
+    def _remember_absent(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
         entry = self._absent.pop(node, None) or _Absent((), 0, 0)
-        entry.addresses = addresses = usable(addresses, self.addresses)
+        entry.addresses = addresses
         entry.due = self._beats + (
             1 << entry.attempts if addresses else self._config.max_missed + 1
         )
@@ -466,7 +468,7 @@ class Maintenance:
         """
         while self._backlog and len(self._found) < _FOUND_DIALS:
             node = next(iter(self._backlog))
-            addresses = usable((self._backlog.pop(node),), self.addresses)
+            addresses = dialable((self._backlog.pop(node),), self.addresses)
             # who couldn't be reached may be back, since it answers; who has left isn't
             absent = self._absent.get(node)
             busy = (

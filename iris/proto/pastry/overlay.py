@@ -49,6 +49,7 @@ from iris.proto.wire.ring import Header
 from iris.runtime.compiling import with_cause
 from iris.runtime.interfaces import Interface
 from iris.runtime.send_buffer import Batch
+from iris.runtime.tcp import format_address
 from iris.runtime.timer import Deadline, Timer
 
 __all__ = ["Application", "Overlay"]
@@ -185,7 +186,7 @@ class Overlay:
                 ConfigError(f"no interface can be used: {trouble or 'there is none'}"), trouble
             ) from trouble
         self._sessions.addresses = sorted(
-            "{}:{}".format(*listener.address) for listener in self._listeners
+            format_address(listener.address) for listener in self._listeners
         )
         self._core.addresses = self._sessions.addresses
         _log.info("meeting other nodes on %s", ", ".join(places))
@@ -291,7 +292,7 @@ class Overlay:
             if self._found_pending >= _FOUND:
                 return  # it will be heard of again
             self._found_pending += 1
-        self._post(partial(self._take_found, NodeId(node), "{}:{}".format(*address)))
+        self._post(partial(self._take_found, NodeId(node), format_address(address)))
 
     def _peer_arrived(self, peer: Peer, asked: NodeId | None) -> None:
         self._post(partial(self._connected, peer, asked))

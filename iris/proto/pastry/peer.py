@@ -1,20 +1,15 @@
 """A connection to another node of the ring.
 
-The record, which of two survives, and which addresses are worth a dial.
+The record, and which of two connections to the same node is kept.
 
-Counterpart of Go's proto/pastry/peer.go, the duplicate filter of handshake.go, and the address handling
-of maintenance.go. No I/O: the session is carried along, the shell in overlay.py uses it.
+Counterpart of Go's proto/pastry/peer.go and the duplicate filter of handshake.go. No I/O: the
+session is carried along for the shell in overlay.py.
 """
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
 from iris.proto.wire.node_id import NodeId
-
-_ADDRESSES = 16  # of one node that are looked at; a node has one for every interface
-_BROADCAST = IPv4Address("255.255.255.255")
 
 
 @dataclass(slots=True, eq=False)
@@ -73,37 +68,3 @@ def _hosts(peer: Peer) -> tuple[str, str]:
 def _direction(peer: Peer) -> tuple[str, str]:
     """(server, client)."""
     return (peer.remote, peer.local) if peer.dialled else (peer.local, peer.remote)
-
-
-def parse_address(text: str) -> tuple[str, int] | None:
-    """Read "ip:port", None when it isn't one that somebody can listen on."""
-    host, _, port = text.rpartition(":")
-    try:
-        address = IPv4Address(host)
-    except AddressValueError:
-        return None
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65_536):
-        return None
-    if address.is_unspecified or address.is_multicast or address == _BROADCAST:
-        return None
-    return str(address), int(port)
-
-
-def usable(addresses: Iterable[str], own: Collection[str]) -> tuple[str, ...]:
-    """Those of a peer's addresses that may be dialled, each once.
-
-    Refused: malformed ones, our own, loopback unless we are there ourselves, and what nobody can
-    listen on.
-    """
-    on_loopback = any(address.startswith("127.") for address in own)
-    chosen: dict[str, None] = {}
-    for text in list(addresses)[:_ADDRESSES]:
-        parsed = parse_address(text)
-        if (
-            parsed is None
-            or text in own
-            or (not on_loopback and IPv4Address(parsed[0]).is_loopback)
-        ):
-            continue
-        chosen["{}:{}".format(*parsed)] = None
-    return tuple(chosen)

@@ -20,14 +20,15 @@ from typing import Protocol
 
 from iris.config import Config
 from iris.errors import IrisError, LinkClosed, ProtocolError
+from iris.proto.addresses import MAX_ADDRESSES, parse_address
 from iris.proto.link.link import Link
 from iris.proto.pastry.actions import Dial
-from iris.proto.pastry.peer import Peer, parse_address
+from iris.proto.pastry.peer import Peer
 from iris.proto.wire.message import Message
 from iris.proto.wire.node_id import NodeId, valid_id
 from iris.proto.wire.ring import InitPacket
+from iris.runtime.tcp import Address, format_address
 
-_ADDRESSES = 16  # of a peer that are remembered
 _SAY_AGAIN = 60.0  # seconds between two lines about the same absent node
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Session(Protocol):
         """End now."""
 
 
-Connect = Callable[[tuple[str, int]], Session]
+Connect = Callable[[Address], Session]
 
 
 class Sessions:
@@ -139,15 +140,13 @@ class Sessions:
 
     def _dial_one(self, dial: Dial) -> Peer | None:
         """Try its addresses one after the other."""
-        for text in dial.addresses:
-            address = parse_address(text)
-            if address is None:
-                continue
+        for address in dial.addresses:
             try:
                 return self._introduce(self._connect(address), dialled=True)
             except (IrisError, OSError) as exc:
                 level = logging.INFO if self.said(dial.node_id) else logging.DEBUG
-                _log.log(level, "node %010x can't be reached at %s: %s", dial.node_id, text, exc)
+                where = format_address(address)
+                _log.log(level, "node %010x can't be reached at %s: %s", dial.node_id, where, exc)
             if self._stop.is_set():
                 break
         return None
@@ -203,7 +202,7 @@ class Sessions:
                 self._strangers.discard(session)
         assert init.id is not None
         addresses = tuple(
-            text for text in init.addrs[:_ADDRESSES] if parse_address(text) is not None
+            text for text in init.addrs[:MAX_ADDRESSES] if parse_address(text) is not None
         )
         return Peer(NodeId(init.id), addresses, session.local, session.remote, dialled, session)
 

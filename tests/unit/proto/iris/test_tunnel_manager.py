@@ -12,7 +12,6 @@ import pytest
 
 from iris.errors import AuthenticationError, LinkClosed
 from iris.proto.iris.overlay import Tunnel
-from iris.proto.iris.tunnel_manager import dialable
 from iris.proto.wire.clusters import AuthPacket, DataHeader, Header, Op
 from iris.proto.wire.link import ClosePacket
 from iris.proto.wire.message import Message, Payload
@@ -275,32 +274,3 @@ def test_interface_that_is_gone_is_left_out(site: Site, caplog: pytest.LogCaptur
     assert len(overlay._tunneler.addresses) == 1
     assert "no tunnels through gone (192.0.2.1)" in caplog.text
     overlay.close()
-
-
-SENSELESS = (
-    "",
-    "10.0.0.1",
-    "10.0.0.1:",
-    ":80",
-    "10.0.0.1:0",
-    "10.0.0.1:65536",
-    "10.0.0.1:x",
-    "10.0.0.1:80:80",
-    "10.0.0.1:-80",
-    "10.0.0.1:" + "9" * 5000,
-    "host:80",
-    "[::1]:80",
-    "0.0.0.0:80",
-    "224.0.0.1:80",
-    "127.0.0.1:80",
-    "10.0.0.9:7",
-)
-
-
-@pytest.mark.parametrize("address", SENSELESS)
-def test_address_that_makes_no_sense_is_not_dialled(address: str) -> None:
-    assert dialable([address, "10.0.0.1:80"], ["10.0.0.9:7"]) == [("10.0.0.1", 80)]
-
-
-def test_loopback_is_dialled_where_we_run_on_it() -> None:
-    assert dialable(["127.0.0.1:80", "127.0.0.1:81"], ["127.0.0.1:81"]) == [("127.0.0.1", 80)]

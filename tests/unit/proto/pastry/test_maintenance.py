@@ -22,6 +22,7 @@ from iris.proto.pastry.maintenance import Maintenance, Membership
 from iris.proto.pastry.peer import Peer
 from iris.proto.wire.node_id import MODULO, NodeId
 from iris.proto.wire.ring import Header, Op, State
+from iris.runtime.tcp import Address
 
 T = TypeVar("T", bound=Action)
 
@@ -35,6 +36,11 @@ def node_id(step: int) -> NodeId:
 
 def address(node: NodeId) -> str:
     return f"10.1.{node >> 12 & 255}.{node >> 20 & 255}:{1024 + node % 60_000}"
+
+
+def listener(node: NodeId) -> Address:
+    host, _, port = address(node).partition(":")
+    return host, int(port)
 
 
 def make_peer(node: NodeId, port: int = 40_000, *, dialled: bool = False) -> Peer:
@@ -126,7 +132,7 @@ def test_nodes_that_a_state_names_are_dialled_and_routed_to_as_soon_as_they_are_
 ) -> None:
     node.connect(A)
     actions = node.core.packet(node.peers[A], state(2, A, B, C))
-    assert of(actions, Dial) == [Dial(B, (address(B),)), Dial(C, (address(C),))]
+    assert of(actions, Dial) == [Dial(B, (listener(B),)), Dial(C, (listener(C),))]
     assert of(actions, Wake)  # news wait for the dials, but not for long
     assert node.core.table.active == {A}
     assert of(node.connect(B, asked=B), Joined) == []
@@ -164,7 +170,7 @@ def test_a_joiner_is_dialled_and_its_request_passed_on(node: Node) -> None:
     node.join(1, 5)
     join = Header(op=Op.JOIN, dest=D, state=State({str(D): [address(D)]}))
     actions = node.core.packet(node.peers[A], join)
-    assert of(actions, Dial) == [Dial(D, (address(D),))]
+    assert of(actions, Dial) == [Dial(D, (listener(D),))]
     assert sent(actions, Op.JOIN) == [(node_id(5), join)]  # the closest
 
 
@@ -286,7 +292,7 @@ def test_a_node_that_comes_by_itself_is_unreachable_no_more(node: Node) -> None:
 
 
 def test_a_found_node_is_dialled_if_it_is_of_use(node: Node) -> None:
-    assert of(node.core.found(A, address(A)), Dial) == [Dial(A, (address(A),))]
+    assert of(node.core.found(A, address(A)), Dial) == [Dial(A, (listener(A),))]
     assert of(node.core.found(A, address(A)), Dial) == []
     node.connect(A, asked=A)
     assert of(node.core.found(A, address(A)), Dial) == []
@@ -298,7 +304,7 @@ def test_who_could_not_be_reached_is_dialled_when_found_but_not_who_has_left(nod
     node.join(1, 2)
     node.core.packet(node.peers[A], state(9, C))
     node.core.failed(C)
-    assert of(node.core.found(C, address(C)), Dial) == [Dial(C, (address(C),))]
+    assert of(node.core.found(C, address(C)), Dial) == [Dial(C, (listener(C),))]
     node.core.packet(node.peers[B], Header(op=Op.CLOSE, dest=OWN))
     assert of(node.core.found(B, address(B)), Dial) == []
 
@@ -413,14 +419,14 @@ def test_a_broken_session_of_use_is_dialled_again_at_once(node: Node) -> None:
         node.beat(A, B)
     actions = node.core.ended(node.peers[A], "connection reset")
     assert of(actions, PeerGone) == [PeerGone(node.peers[A], "connection reset", lost=True)]
-    assert of(actions, Dial) == [Dial(A, (address(A),))]
+    assert of(actions, Dial) == [Dial(A, (listener(A),))]
     assert node.core.table.active == {B}
 
 
 def test_a_session_that_broke_right_away_is_dialled_again_at_the_next_beat(node: Node) -> None:
     node.join(1, 2)
     assert of(node.core.ended(node.peers[A], "connection reset"), Dial) == []
-    assert of(node.beat(B), Dial) == [Dial(A, (address(A),))]
+    assert of(node.beat(B), Dial) == [Dial(A, (listener(A),))]
 
 
 def test_a_lost_leaf_is_replaced_by_whom_the_others_know(node: Node) -> None:
@@ -433,7 +439,7 @@ def test_a_lost_leaf_is_replaced_by_whom_the_others_know(node: Node) -> None:
     }
     answer = state(99, node_id(-3), node_id(-5))
     assert of(node.core.packet(node.peers[node_id(-4)], answer), Dial) == [
-        Dial(node_id(-5), (address(node_id(-5)),))
+        Dial(node_id(-5), (listener(node_id(-5)),))
     ]
 
 
