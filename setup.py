@@ -46,6 +46,7 @@ HOT = [  # a message's whole way through the node, in its order
     "iris/runtime/reader.py",
     "iris/runtime/send_buffer.py",
     "iris/runtime/timer.py",
+    "iris/runtime/credit_window.py",
     "iris/relay_protocol/client_codec.py",  # and an application's end of it
     "iris/client/protocol.py",
     "iris/client/flow.py",

@@ -31,8 +31,6 @@ class Tunnel:
         self._flow = Flow(number, chunk_limit, attachment.core.tunnel_buffer)
         self._sending = asyncio.Lock()  # whose turn it is to send a message
         self._waiting: set[asyncio.Future[None]] = set()  # for anything to change
-        self._error: Closed | None = None
-        self._closing = False
 
     async def __aenter__(self) -> "Tunnel":
         return self
@@ -66,9 +64,7 @@ class Tunnel:
         outgoing = Outgoing(message)
         try:
             async with asyncio.timeout(timeout), self._sending:
-                while not outgoing.whole:
-                    if self._error is not None:
-                        raise self._error.again()
+                while not outgoing.complete:
                     if packets := self._flow.cut(outgoing):
                         self._attachment.write_soon(*packets)
                         await self._attachment.drain()
@@ -77,39 +73,36 @@ class Tunnel:
         except TimedOut:
             raise
         except TimeoutError:
-            raise TimedOut(f"{outgoing.sent} of {len(outgoing.data)} bytes could be sent") from None
+            raise TimedOut(outgoing.progress) from None
 
     async def recv(self, timeout: float | None = None) -> bytes:
         """The next message. Raises: TimedOut; Closed when no more will come."""
         try:
             async with asyncio.timeout(timeout):
-                while not self._flow.ready:
-                    if self._error is not None:
-                        raise self._error.again()
+                while (message := self._flow.receive()) is None:
                     await self._change()
         except TimeoutError:
             raise TimedOut("no message came") from None
-        message = self._flow.next()
-        self._settle()
+        self._send_update()
         return message
 
     @property
     def closed(self) -> bool:
         """Whether it has ended; there may be messages to receive still."""
-        return self._error is not None
+        return self._flow.error is not None
 
     async def close(self, timeout: float = PATIENCE) -> None:
         """End it, once the node has confirmed that: the other end still gets what was sent.
 
         Idempotent, never raises.
         """
-        first, self._closing = not (self._closing or self._error), True
+        first = self._flow.begin_close()
         if first:
             with contextlib.suppress(Closed):  # the other end was faster
                 self._attachment.core.close_tunnel(self._number)
         try:
             async with asyncio.timeout(timeout):
-                while self._error is None:
+                while self._flow.error is None:
                     await self._change()
         except TimeoutError:
             _log.warning("tunnel %d: the node doesn't answer a close", self._number)
@@ -127,24 +120,24 @@ class Tunnel:
             if not future.done():
                 future.set_result(None)
 
-    def _settle(self) -> None:
-        if (packet := self._flow.settle()) and self._error is None:
+    def _send_update(self) -> None:
+        if packet := self._flow.window_update():
             self._attachment.write_soon(packet)
 
     # See `protocol.TunnelEnd`
 
     def handle_allow(self, space: int) -> None:
         """So many bytes more may be sent."""
-        self._flow.allow(space)
+        self._flow.grant(space)
         self._changed()
 
     def handle_chunk(self, size: int, chunk: bytes) -> None:
         """A part of a message came."""
-        if self._flow.take(size, chunk):
+        if self._flow.feed(size, chunk):
             self._changed()
-        self._settle()
+        self._send_update()
 
     def handle_close(self, error: Closed) -> None:
         """It is over."""
-        self._error = error
+        self._flow.error = error
         self._changed()

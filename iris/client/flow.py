@@ -1,104 +1,115 @@
-"""Which chunks of a tunnel's messages may be sent when, and what the chunks that come make up.
+"""The flow of messages through one end of a tunnel: cutting, reassembly and credit. Core.
 
-Core: no socket, thread or clock.
-
-Answers to the computing half of iris-go's tunnel.go. Not thread-safe: the shell has a lock. Sizes
-in bytes.
+No socket, thread or clock. Counterpart of the computing half of iris-go's tunnel.go. Not
+thread-safe: the frontend has a lock. Sizes in bytes.
 """
 
 from collections import deque
 
+from iris.client.errors import Closed
 from iris.errors import ProtocolError
 from iris.relay_protocol import client_codec as codec
 from iris.relay_protocol.schema import MESSAGE_SIZE
-
-_LOTS = 16  # space is given back in so many lots, not for every small message
+from iris.runtime.credit_window import CreditWindow
 
 
 class Outgoing:
-    """A message on its way into a tunnel.
+    """A message that is being sent through a tunnel.
 
-    Given up halfway, it is the other end that forgets it when the next one begins.
+    One that is abandoned halfway is discarded by the other end when the next one begins.
     """
 
     def __init__(self, data: codec.Buffer) -> None:
-        """Raises: ValueError for one that is too long, or empty (the protocol can't say that).
+        """Wrap a message.
 
-        TypeError.
+        Raises:
+            TypeError: it isn't bytes-like.
+            ValueError: it is too long, or empty, which the protocol cannot express.
         """
         self.data = memoryview(codec.payload(data))
         self.sent = 0
         if not self.data:
-            raise ValueError("an empty message can't be sent through a tunnel")
+            raise ValueError("a tunnel cannot carry an empty message")
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether all of it was sent."""
         return self.sent == len(self.data)
 
+    @property
+    def progress(self) -> str:
+        """How much of it was sent, as text."""
+        return f"sent {self.sent} of {len(self.data)} bytes"
+
 
 class Flow:
-    """One end of a tunnel.
-
-    `cut` and `allow` are the way out, `take`, `next` and `settle` the way in.
-    """
+    """One end of a tunnel: `cut` and `grant` for sending, `feed` and `receive` for receiving."""
 
     def __init__(self, number: int, chunk_limit: int, buffer: int) -> None:
-        """chunk_limit of what is sent; buffer is what we have granted the other end at first."""
+        """Start without credit for sending.
+
+        Args:
+            chunk_limit: bytes of the largest chunk that may be sent.
+            buffer: bytes of the credit that the other end was granted.
+        """
         self._number, self._chunk_limit = number, chunk_limit
-        self._allowance = 0  # that we may send
-        self._lot, self._space = max(1, buffer // _LOTS), buffer  # that the other end may send
-        self._owed = 0  # that it may send again, but doesn't know yet
-        self._parts: list[bytes] = []  # of the message that is coming
-        self._missing = 0
-        self._arrived = 0
+        self._outgoing, self._incoming = CreditWindow(), CreditWindow(buffer)
+        self._parts: list[bytes] = []  # of the message that is being received
+        self._missing = self._arrived = 0  # bytes of it
         self._messages: deque[bytes] = deque()
+        self._closing = False
+        self.error: Closed | None = None  # why it has ended
 
-    # Out
+    # Sending
 
-    def allow(self, space: int) -> None:
-        """So much more may be sent."""
-        self._allowance += space
+    def grant(self, space: int) -> None:
+        """Add credit for sending."""
+        self._outgoing.grant(space)
 
     def cut(self, message: Outgoing) -> list[codec.ImmutableBytes]:
-        """The packets of it that may be sent now, none when the next chunk has to wait for an
-        allowance.
+        """Cut off what may be sent now.
+
+        Returns: packets in pieces, none while the next chunk lacks credit.
+        Raises: Closed.
         """
+        if self.error is not None:
+            raise self.error.again()
         packets: list[codec.ImmutableBytes] = []
-        data, size = message.data, len(message.data)
+        data, size, credit = message.data, len(message.data), self._outgoing
         while message.sent < size:
             chunk = data[message.sent : message.sent + self._chunk_limit]
             length = len(chunk)
-            if length > self._allowance:
+            if length > credit.available:
                 break
             packets += (
                 codec.tunnel_transfer(self._number, 0 if message.sent else size, length),
                 chunk,
             )
-            self._allowance -= length
+            credit.consume(length)
             message.sent += length
         return packets
 
-    # In
+    # Receiving
 
-    def take(self, size: int, chunk: bytes) -> bool:
-        """Add a chunk; size is that of the whole message in its first one, else 0. Returns.
+    def feed(self, size: int, chunk: bytes) -> bool:
+        """Add a received chunk.
 
-        Whether a message is whole now.
-
-        Raises: ProtocolError when that can't be.
+        Args:
+            size: bytes of the whole message in its first chunk, 0 in the others.
+        Returns: whether this completes a message.
+        Raises: ProtocolError.
         """
         length = len(chunk)
         if size:
             if size > MESSAGE_SIZE:
-                raise ProtocolError(f"a tunnel's message of {size} bytes, limit {MESSAGE_SIZE}")
-            self._owed += self._arrived  # of one that was given up halfway
+                raise ProtocolError(f"tunnel message of {size} bytes, limit {MESSAGE_SIZE}")
+            self._incoming.release(self._arrived)  # of a message that was abandoned halfway
             self._parts, self._missing, self._arrived = [], size, 0
         if length > self._missing:
-            raise ProtocolError("a tunnel's chunk goes beyond its message")
+            raise ProtocolError("tunnel chunk exceeds its message")
         if not length:
             return False
-        self._space -= length
+        self._incoming.consume(length)
         self._missing -= length
         self._arrived += length
         self._parts.append(chunk)
@@ -108,25 +119,34 @@ class Flow:
         self._parts, self._arrived = [], 0
         return True
 
-    @property
-    def ready(self) -> bool:
-        """Whether there is a message for `next`."""
-        return bool(self._messages)
+    def receive(self) -> bytes | None:
+        """Take the oldest complete message.
 
-    def next(self) -> bytes:
-        """The oldest message that came. Raises: IndexError when there is none."""
+        Returns: the message, or None while there is none.
+        Raises: Closed when no more will come.
+        """
+        if not self._messages:
+            if self.error is not None:
+                raise self.error.again()
+            return None
         message = self._messages.popleft()
-        self._owed += len(message)
+        self._incoming.release(len(message))
         return message
 
-    def settle(self) -> bytes:
-        """A packet that gives back the space of what was taken out.
+    def window_update(self) -> bytes:
+        """Encode the credit that is due to the other end, after `feed` and `receive`.
 
-        Nothing while it isn't worth one. After `take` and `next`.
+        Returns: a packet, or nothing while it isn't worth one, or in vain.
         """
-        needed = max(self._missing, self._chunk_limit)
-        if not self._owed or (self._owed < self._lot and needed <= self._space):
+        space = self._incoming.take_grant(max(self._missing, self._chunk_limit))
+        if not space or self.error is not None:
             return b""
-        space, self._owed = self._owed, 0
-        self._space += space
         return codec.tunnel_allow(self._number, space)
+
+    # Closing
+
+    def begin_close(self) -> bool:
+        """Start to close. Returns: whether a close packet has to be sent."""
+        first = not self._closing and self.error is None
+        self._closing = True
+        return first

@@ -40,8 +40,6 @@ class Tunnel:
         self._flow = Flow(number, chunk_limit, attachment.core.tunnel_buffer)
         self._sending = threading.Lock()  # whose turn it is to send a message
         self._changed = threading.Condition(threading.Lock())  # guards all below, and _flow
-        self._error: Closed | None = None
-        self._closing = False
 
     def __enter__(self) -> "Tunnel":
         return self
@@ -77,15 +75,11 @@ class Tunnel:
         if not self._sending.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             raise TimedOut("others are still sending")
         try:
-            while not outgoing.whole:
+            while not outgoing.complete:
                 with self._changed:
-                    while not (self._error or (packets := self._flow.cut(outgoing))):
+                    while not (packets := self._flow.cut(outgoing)):
                         if not self._wait(deadline):
-                            raise TimedOut(
-                                f"{outgoing.sent} of {len(outgoing.data)} bytes could be sent"
-                            )
-                    if self._error is not None:
-                        raise self._error.again()
+                            raise TimedOut(outgoing.progress)
                 self._attachment.write_soon(*packets)  # never more than the node allows
         finally:
             self._sending.release()
@@ -94,15 +88,12 @@ class Tunnel:
         """The next message. Raises: TimedOut; Closed when no more will come."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            while not self._flow.ready:
-                if self._error is not None:
-                    raise self._error.again()
+            while (message := self._flow.receive()) is None:
                 self._attachment.may_wait()
                 if not self._wait(deadline):
                     raise TimedOut("no message came")
-            message = self._flow.next()
-            grant = self._flow.settle()
-        self._grant(grant)
+            update = self._flow.window_update()
+        self._send_update(update)
         return message
 
     @overload
@@ -132,7 +123,7 @@ class Tunnel:
     @property
     def closed(self) -> bool:
         """Whether it has ended; there may be messages to receive still."""
-        return self._error is not None
+        return self._flow.error is not None
 
     def close(self, timeout: float = PATIENCE) -> None:
         """End it, once the node has confirmed that: the other end still gets what was sent.
@@ -140,7 +131,7 @@ class Tunnel:
         Idempotent, never raises.
         """
         with self._changed:
-            first, self._closing = not (self._closing or self._error), True
+            first = self._flow.begin_close()
         if first:
             with contextlib.suppress(Closed):  # the other end was faster
                 self._attachment.core.close_tunnel(self._number)
@@ -148,9 +139,9 @@ class Tunnel:
             return
         deadline = time.monotonic() + timeout
         with self._changed:
-            while self._error is None and self._wait(deadline):
+            while self._flow.error is None and self._wait(deadline):
                 pass
-            if self._error is None:
+            if self._flow.error is None:
                 _log.warning("tunnel %d: the node doesn't answer a close", self._number)
 
     def _wait(self, deadline: float | None) -> bool:
@@ -162,9 +153,9 @@ class Tunnel:
         self._changed.wait(left)
         return True
 
-    def _grant(self, packet: bytes) -> None:
-        if packet and self._error is None:
-            with contextlib.suppress(Closed):  # what has come can be received all the same
+    def _send_update(self, packet: bytes) -> None:
+        if packet:
+            with contextlib.suppress(Closed):  # what has arrived can still be received
                 self._attachment.write_soon(packet)
 
     # See `protocol.TunnelEnd`
@@ -172,19 +163,19 @@ class Tunnel:
     def handle_allow(self, space: int) -> None:
         """So many bytes more may be sent."""
         with self._changed:
-            self._flow.allow(space)
+            self._flow.grant(space)
             self._changed.notify_all()
 
     def handle_chunk(self, size: int, chunk: bytes) -> None:
         """A part of a message came."""
         with self._changed:
-            if self._flow.take(size, chunk):
+            if self._flow.feed(size, chunk):
                 self._changed.notify_all()
-            grant = self._flow.settle()
-        self._grant(grant)
+            update = self._flow.window_update()
+        self._send_update(update)
 
     def handle_close(self, error: Closed) -> None:
         """It is over."""
         with self._changed:
-            self._error = error
+            self._flow.error = error
             self._changed.notify_all()

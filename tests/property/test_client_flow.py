@@ -1,6 +1,6 @@
-"""Two ends of a tunnel with a relay between them that takes allowances at their word.
+"""Two ends of a tunnel, and between them a relay that enforces the credit granted.
 
-Everything comes, in order, whatever happens.
+Every message arrives in order, but for those that were abandoned halfway.
 """
 
 import random
@@ -17,34 +17,34 @@ CHUNK = 64  # bytes
 
 
 class Strict:
-    """One direction through two nodes, which pass on a chunk only within what the receiver allows."""
+    """One direction through two nodes, which forward a chunk only within the receiver's credit."""
 
     def __init__(self, window: int, buffer: int) -> None:
         self.source, self.target = Flow(0, CHUNK, buffer), Flow(0, CHUNK, buffer)
-        self.source.allow(window)
+        self.source.grant(window)
         self.held: deque[tuple[int, bytes]] = deque()
-        self.window, self.allowance = window, buffer
+        self.window, self.credit = window, buffer
 
-    def said(self, data: bytes) -> None:
-        """Packets of either end."""
+    def written(self, data: bytes) -> None:
+        """Take packets of either end."""
         stream = BytesIO(data)
         while stream.tell() < len(data):
             packet = DEFAULT.from_client.parse_stream(stream)
             if packet.op == Op.TUNNEL_ALLOW:
-                self.allowance += packet.body.space
+                self.credit += packet.body.space
             else:
                 self.held.append((packet.body.size, packet.body.chunk))
                 assert sum(len(chunk) for _, chunk in self.held) <= self.window
 
     def pass_on(self) -> bool:
-        """The next chunk, if it may go on."""
-        if not self.held or len(self.held[0][1]) > self.allowance:
+        """Forward the next chunk, if credit covers it."""
+        if not self.held or len(self.held[0][1]) > self.credit:
             return False
         size, chunk = self.held.popleft()
-        self.allowance -= len(chunk)
-        self.source.allow(len(chunk))
-        self.target.take(size, chunk)
-        self.said(self.target.settle())
+        self.credit -= len(chunk)
+        self.source.grant(len(chunk))
+        self.target.feed(size, chunk)
+        self.written(self.target.window_update())
         return True
 
 
@@ -55,35 +55,36 @@ class Strict:
     st.integers(),
 )
 @settings(deadline=None, max_examples=300)
-def test_every_message_comes_but_those_given_up(
+def test_every_message_comes_but_those_abandoned(
     plan: list[tuple[int, bool]], window: int, buffer: int, seed: int
 ) -> None:
     rng, way, got = random.Random(seed), Strict(window, buffer), []
-    messages = [(rng.randbytes(size), give_up) for size, give_up in plan]
+    messages = [(rng.randbytes(size), abandon) for size, abandon in plan]
     want = []
 
     def receive() -> None:
-        while way.target.ready:
-            got.append(way.target.next())
-            way.said(way.target.settle())
+        while (message := way.target.receive()) is not None:
+            got.append(message)
+            way.written(way.target.window_update())
 
-    for data, give_up in messages:
-        outgoing, patience = Outgoing(data), rng.randrange(4)
-        while not outgoing.whole:
-            way.said(b"".join(way.source.cut(outgoing)))
-            if outgoing.whole:
+    for data, abandon in messages:
+        outgoing, retries = Outgoing(data), rng.randrange(4)
+        while not outgoing.complete:
+            way.written(b"".join(way.source.cut(outgoing)))
+            if outgoing.complete:
                 break
-            if give_up and patience == 0:
+            if abandon and retries == 0:
                 break
-            patience -= 1
+            retries -= 1
             if rng.random() < 0.3:
                 receive()
             if not way.pass_on():
                 receive()
-                assert way.pass_on(), "it is stuck"
-        if outgoing.whole:
+                assert way.pass_on(), "deadlock"
+        if outgoing.complete:
             want.append(data)
-    while way.pass_on() or way.target.ready:
+    receive()
+    while way.pass_on():
         receive()
     assert got == want
     assert not way.held
