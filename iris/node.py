@@ -21,6 +21,7 @@ from iris.proto.iris.overlay import Overlay as Iris
 from iris.proto.pastry.overlay import Overlay as Pastry
 from iris.proto.scribe.overlay import Overlay as Scribe
 from iris.proto.wire.message import Entropy
+from iris.runtime.deadline import time_left
 from iris.runtime.interfaces import Interface
 from iris.runtime.system import CpuMeter
 from iris.runtime.timer import Timer
@@ -117,7 +118,7 @@ class Node:
         deadline = self._clock() + timeout
 
         def left() -> float:
-            return max(0.0, deadline - self._clock())
+            return time_left(deadline, self._clock)
 
         steps: tuple[Callable[[], None], ...] = (
             lambda: self._relay.close(timeout=timeout * _DRAIN_SHARE),

@@ -29,6 +29,7 @@ from iris.client.tunnel import Tunnel
 from iris.errors import LinkClosed, ProtocolError, StateError
 from iris.relay_protocol import client_codec as codec
 from iris.runtime.compiling import with_cause
+from iris.runtime.deadline import time_left
 from iris.runtime.send_buffer import Batch, SendBuffer, flush_batch
 
 _HIGH_WATER = 4 << 20  # bytes that the node hasn't taken yet, at which writers wait
@@ -108,7 +109,7 @@ class NodeConnection:
             self._cut()
             self._reader.join()
         for pool in pools:
-            if not pool.join(max(0.0, deadline - time.monotonic())):
+            if not pool.join(time_left(deadline)):
                 _log.warning("%s: a handler is still running", self.name)
 
     def abort(self) -> None:

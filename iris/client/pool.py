@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from iris.client.bounded_queue import BoundedQueue
+from iris.runtime.deadline import time_left
 
 _IDLE = 10.0  # seconds after which a thread without work ends
 
@@ -103,7 +104,7 @@ class Pool(Generic[T]):
         with self._lock:
             others = self._threads - {threading.current_thread()}
         for thread in others:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(time_left(deadline))
         return not any(thread.is_alive() for thread in others)
 
     def _wake(self) -> None:

@@ -13,6 +13,7 @@ from iris.ctl.formats import json_line
 from iris.ctl.node import attach, join
 from iris.ctl.outcome import Exit
 from iris.ctl.printer import write_all
+from iris.runtime.deadline import time_left
 
 _TIMEOUT = 5.0  # seconds for a request
 
@@ -57,7 +58,7 @@ def _ask(connection: Connection, args: Namespace, message: bytes) -> dict[str, o
         )
     deadline = time.monotonic() + 2 * _TIMEOUT
     for _ in range(args.jobs):
-        free.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        free.acquire(timeout=time_left(deadline))
     return summary.requests(latencies, len(failed), time.monotonic() - began)
 
 

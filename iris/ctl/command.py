@@ -8,6 +8,8 @@ import subprocess
 import time
 from collections.abc import Mapping
 
+from iris.runtime.deadline import time_left
+
 _READ = 65_536  # bytes
 _COMPLAINT = 4_096  # bytes of standard error that are kept
 
@@ -39,7 +41,7 @@ def run_command(
     with process:
         try:
             output, complaint = _converse(process, data, deadline, limit)
-            code = process.wait(max(0.0, deadline - time.monotonic()))
+            code = process.wait(time_left(deadline))
         except BaseException as exc:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -72,10 +74,7 @@ def _converse(
         selector.register(process.stderr, selectors.EVENT_READ)
         selector.register(process.stdin, selectors.EVENT_WRITE)
         while selector.get_map():
-            if (
-                not (ready := selector.select(max(0.0, deadline - time.monotonic())))
-                and time.monotonic() >= deadline
-            ):
+            if not (ready := selector.select(time_left(deadline))) and time.monotonic() >= deadline:
                 raise TimeoutError
             for key, _ in ready:
                 if key.fileobj is process.stdin:

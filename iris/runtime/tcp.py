@@ -116,14 +116,6 @@ class Listener:
         self._sock.close()
 
 
-def remaining(deadline: float, clock: Callable[[], float]) -> float:
-    """Seconds that are left for one socket call. Raises: TimeoutError."""
-    left = deadline - clock()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
 @contextlib.contextmanager
 def handshake_errors() -> Iterator[None]:
     """Turn a socket's errors during a handshake into ours."""

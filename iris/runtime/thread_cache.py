@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from iris.runtime.deadline import time_left
+
 # bytes of address space for a thread; compiled code that calls itself may need it up to Python's
 # limit of recursion
 _STACK = 1024 * 1024
@@ -121,5 +123,5 @@ class ThreadCache:
         for spare in waiting:
             spare.hand(None)
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(time_left(deadline))
         return not any(thread.is_alive() for thread in threads)

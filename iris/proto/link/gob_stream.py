@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from iris.errors import LinkClosed
 from iris.gobber import Decoder, Encoder
-from iris.runtime.tcp import handshake_errors, remaining
+from iris.runtime.deadline import socket_timeout
+from iris.runtime.tcp import handshake_errors
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class GobStream:
     def send(self, value: object) -> None:
         """Send a declared struct. Raises: HandshakeTimeout, LinkClosed."""
         with handshake_errors():
-            self._sock.settimeout(remaining(self._deadline, self._clock))
+            self._sock.settimeout(socket_timeout(self._deadline, self._clock))
             self._sock.sendall(self._encoder.encode(value))
 
     def recv(self, cls: type[T]) -> T:
@@ -52,7 +53,7 @@ class GobStream:
         """
         while (value := self._decoder.next(cls)) is None:
             with handshake_errors():
-                self._sock.settimeout(remaining(self._deadline, self._clock))
+                self._sock.settimeout(socket_timeout(self._deadline, self._clock))
                 data = self._sock.recv(_CHUNK)
             if not data:
                 raise LinkClosed("the other side hung up in the middle of the handshake")

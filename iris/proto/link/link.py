@@ -20,9 +20,10 @@ from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, Stat
 from iris.proto.link.classic import HEAD_LIMIT, PAYLOAD_SLACK, Bounds, LinkCodec, LinkKeys
 from iris.proto.wire.link import ClosePacket
 from iris.proto.wire.message import Message
+from iris.runtime.deadline import socket_timeout, time_left
 from iris.runtime.reader import SocketReader
 from iris.runtime.send_buffer import BATCH, Batch, SendBuffer, closed, flush_batch
-from iris.runtime.tcp import format_address, handshake_errors, remaining
+from iris.runtime.tcp import format_address, handshake_errors
 
 _CHUNK: Final = 65_536  # bytes of one read during a handshake
 # bytes; what a message has beside its payload, when it is weighed against the outbox's limit
@@ -148,7 +149,7 @@ class Link:
         """Send at once, before `start`. Raises: HandshakeTimeout, LinkClosed."""
         data = b"".join(self._codec.seal(message))
         with handshake_errors():
-            self._sock.settimeout(remaining(deadline, self._clock))
+            self._sock.settimeout(socket_timeout(deadline, self._clock))
             self._sock.sendall(data)
             self._sock.settimeout(None)
 
@@ -159,7 +160,7 @@ class Link:
         """
         while (message := self._codec.open()) is None:
             with handshake_errors():
-                self._sock.settimeout(remaining(deadline, self._clock))
+                self._sock.settimeout(socket_timeout(deadline, self._clock))
                 data = self._sock.recv(_CHUNK)
                 self._sock.settimeout(None)
             if not data:
@@ -264,9 +265,9 @@ class Link:
         deadline = self._clock() + (self._config.grace_timeout if grace is None else grace)
         self.finish()
         self.outbox.flush()  # what this thread's own batch still holds back
-        self.outbox.wait_below(0, max(0.0, deadline - self._clock()))
+        self.outbox.wait_below(0, time_left(deadline, self._clock))
         if self._runner.ident is not None:
-            self._runner.join(max(0.0, deadline - self._clock()))
+            self._runner.join(time_left(deadline, self._clock))
         self.abort()
 
     def abort(self) -> None:

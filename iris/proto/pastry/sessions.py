@@ -27,6 +27,7 @@ from iris.proto.pastry.peer import Peer
 from iris.proto.wire.message import Message
 from iris.proto.wire.node_id import NodeId, valid_id
 from iris.proto.wire.ring import InitPacket
+from iris.runtime.deadline import time_left
 from iris.runtime.tcp import Address, format_address
 
 _SAY_AGAIN = 60.0  # seconds between two lines about the same absent node
@@ -285,4 +286,4 @@ class Sessions:
         with self._lock:
             threads = list(self._threads)
         for thread in threads:
-            thread.join(max(0.0, deadline - self._clock()))
+            thread.join(time_left(deadline, self._clock))

@@ -39,6 +39,7 @@ from iris.proto.wire.message import Entropy, Message
 from iris.proto.wire.session import AuthRequest, InitRequest
 from iris.runtime import tcp as stream
 from iris.runtime.compiling import with_cause
+from iris.runtime.deadline import time_left
 from iris.runtime.tcp import Address, connect, format_address
 
 _UNPROVEN_FACTOR = 8
@@ -130,8 +131,8 @@ class Session:
         deadline = self._clock() + (self._grace if grace is None else grace)
         self.control.finish()
         self.data.finish()
-        self.control.close(max(0.0, deadline - self._clock()))
-        self.data.close(max(0.0, deadline - self._clock()))
+        self.control.close(time_left(deadline, self._clock))
+        self.data.close(time_left(deadline, self._clock))
 
     def abort(self) -> None:
         """End both links now. Never waits; from any thread."""

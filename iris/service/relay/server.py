@@ -18,6 +18,7 @@ from typing import Protocol
 from iris.config import Config
 from iris.errors import CloseTimeout, ConfigError
 from iris.proto.iris.connection import Connection, Handler
+from iris.runtime.deadline import time_left
 from iris.runtime.tcp import Address, Listener
 from iris.runtime.thread_cache import ThreadCache
 from iris.runtime.timer import Timer
@@ -195,7 +196,7 @@ class RelayServer:
             idle.append(threading.Event())
             attachment.client.drain(idle[-1].set, asked=True)
         for event in idle:
-            event.wait(max(0.0, deadline - self._clock()))
+            event.wait(time_left(deadline, self._clock))
         for attachment in attachments:
             attachment.client.end(reason)
         _log.debug("applications so far: %s", self.counters)
@@ -207,7 +208,7 @@ class RelayServer:
             attachments = [
                 attachment
                 for attachment in attachments
-                if not attachment.join(max(0.0, deadline - self._clock()))
+                if not attachment.join(time_left(deadline, self._clock))
             ]
             for attachment in attachments:
                 attachment.cut()
