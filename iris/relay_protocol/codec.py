@@ -327,39 +327,23 @@ def string(text: str) -> bytes:
     return varint(len(data)) + data
 
 
-# What clients get. Broadcasts and events, which go to many, are tuples of what to write; the last
-# short one is remembered in one piece.
-
-
-_last: Final[list[tuple[str | None, bytes, tuple[bytes, ...]]]] = [(None, b"", (b"\x03\x00",))]
+# What clients get. Broadcasts and events, which go to many, are tuples of buffers to write, in one
+# piece when they are short.
 
 
 def broadcast(data: bytes) -> tuple[bytes, ...]:
     """A message to all of the cluster."""
-    return _for_many(None, data)
+    return _for_many(b"\x03", data)
 
 
 def publish(topic: str, data: bytes) -> tuple[bytes, ...]:
     """An event."""
-    return _for_many(topic, data)
+    return _for_many(_topic(topic) if len(topic) <= _SHORT else b"\x08" + string(topic), data)
 
 
-def _for_many(topic: str | None, data: bytes) -> tuple[bytes, ...]:
-    last_topic, last_data, packet = _last[0]
-    if data is last_data and topic == last_topic:
-        return packet
-    head = (
-        b"\x03"
-        if topic is None
-        else _topic(topic)
-        if len(topic) <= _SHORT
-        else b"\x08" + string(topic)
-    ) + varint(len(data))
-    if len(data) > _LONG:
-        return head, data
-    packet = (head + data,)
-    _last[0] = topic, data, packet
-    return packet
+def _for_many(head: bytes, data: bytes) -> tuple[bytes, ...]:
+    head += varint(len(data))
+    return (head, data) if len(data) > _LONG else (head + data,)
 
 
 @lru_cache(maxsize=16_384)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from iris.proto.iris.overlay import Call, Tunnel, TunnelOffer
+from iris.proto.iris.overlay import Call, Delivery, Tunnel, TunnelOffer
 
 
 class Application:
@@ -20,11 +20,11 @@ class Application:
         self.calls: list[Call] = []
         self.offers: list[TunnelOffer] = []
 
-    def handle_broadcast(self, data: bytes) -> None:
-        self.broadcasts.append(data)
+    def handle_broadcast(self, message: Delivery) -> None:
+        self.broadcasts.append(message.data)
 
-    def handle_event(self, topic: str, data: bytes) -> None:
-        self.events.append((topic, data))
+    def handle_event(self, topic: str, event: Delivery) -> None:
+        self.events.append((topic, event.data))
 
     def handle_request(self, call: Call) -> None:
         if self.answer is not None:

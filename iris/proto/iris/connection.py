@@ -72,6 +72,19 @@ class Scribe(Protocol):
         """Send to a node."""
 
 
+class Delivery:
+    """A broadcast or an event on its way to the members here: one object for all of them.
+
+    The first handler that encodes `data` leaves the result in `encoded` for the others.
+    """
+
+    __slots__ = ("data", "encoded")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.encoded: tuple[bytes, ...] | None = None
+
+
 class Handler(Protocol):
     """Who owns a connection.
 
@@ -79,10 +92,10 @@ class Handler(Protocol):
     never wait.
     """
 
-    def handle_broadcast(self, data: bytes) -> None:
+    def handle_broadcast(self, message: Delivery) -> None:
         """A broadcast to the connection's cluster."""
 
-    def handle_event(self, topic: str, data: bytes) -> None:
+    def handle_event(self, topic: str, event: Delivery) -> None:
         """An event of a topic that is subscribed, or was until a moment ago."""
 
     def handle_request(self, call: Call) -> None:
@@ -510,10 +523,10 @@ class Connection:
 class _Nobody:
     """The handler of a closed connection, for those who still bring something."""
 
-    def handle_broadcast(self, data: bytes) -> None:
+    def handle_broadcast(self, message: Delivery) -> None:
         pass
 
-    def handle_event(self, topic: str, data: bytes) -> None:
+    def handle_event(self, topic: str, event: Delivery) -> None:
         pass
 
     def handle_request(self, call: Call) -> None:

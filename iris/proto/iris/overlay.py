@@ -17,7 +17,14 @@ from typing import Final
 
 from iris.config import Config
 from iris.errors import ProtocolError, StateError
-from iris.proto.iris.connection import Connection, Handler, Scribe, Shared, TunnelOffer
+from iris.proto.iris.connection import (
+    Connection,
+    Delivery,
+    Handler,
+    Scribe,
+    Shared,
+    TunnelOffer,
+)
 from iris.proto.iris.memberships import Memberships
 from iris.proto.iris.requests import TIMED_OUT, Call, Fault, Outcome, Reply, TimedOut, to_seconds
 from iris.proto.iris.tunnel import Tunnel, TunnelConsumer
@@ -33,6 +40,7 @@ __all__ = [
     "TIMED_OUT",
     "Call",
     "Connection",
+    "Delivery",
     "Fault",
     "Handler",
     "Outcome",
@@ -135,11 +143,11 @@ class Overlay:
         """Deliver a broadcast or an event to all members here."""
         operation = _header(message).op
         members = self._members.get(topic, ())  # none, when the last one left a moment ago
-        data = message.data()
+        delivery = Delivery(message.data())
         if operation == _BROADCAST:
             for member in members:
                 try:
-                    member.handler.handle_broadcast(data)
+                    member.handler.handle_broadcast(delivery)
                 except Exception:
                     # our bug; the others still count
                     _log.exception("connection %d couldn't take a broadcast", member.id)
@@ -147,7 +155,7 @@ class Overlay:
             name = topic[topic.index("-") + 1 :]
             for member in members:
                 try:
-                    member.handler.handle_event(name, data)
+                    member.handler.handle_event(name, delivery)
                 except Exception:
                     _log.exception("connection %d couldn't take an event", member.id)
         else:

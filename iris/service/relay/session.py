@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from iris.config import Config
 from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
-from iris.proto.iris.connection import Connection, Handler, TunnelOffer
+from iris.proto.iris.connection import Connection, Delivery, Handler, TunnelOffer
 from iris.proto.iris.requests import Call, Fault, Outcome, Reply
 from iris.relay_protocol import codec
 from iris.relay_protocol.schema import DEFAULT, VERSION, Op
@@ -266,13 +266,19 @@ class ClientSession:
 
     # What the Iris layer has for it
 
-    def handle_broadcast(self, data: bytes) -> None:
+    def handle_broadcast(self, message: Delivery) -> None:
         """See `Handler`."""
-        self._offer(codec.broadcast(data), len(data))
+        packet = message.encoded
+        if packet is None:
+            packet = message.encoded = codec.broadcast(message.data)
+        self._offer(packet, len(message.data))
 
-    def handle_event(self, topic: str, data: bytes) -> None:
+    def handle_event(self, topic: str, event: Delivery) -> None:
         """See `Handler`."""
-        self._offer(codec.publish(topic, data), len(data))
+        packet = event.encoded
+        if packet is None:
+            packet = event.encoded = codec.publish(topic, event.data)
+        self._offer(packet, len(event.data))
 
     def handle_request(self, call: Call) -> None:
         """See `Handler`."""

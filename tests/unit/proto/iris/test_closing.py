@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from iris.errors import StateError
-from iris.proto.iris.overlay import Fault, Outcome, Reply, Tunnel
+from iris.proto.iris.overlay import Delivery, Fault, Outcome, Reply, Tunnel
 from iris.proto.wire.clusters import Header, Op
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId
@@ -125,8 +125,8 @@ def test_what_is_brought_to_a_closed_connection_is_answered_or_dropped() -> None
     connection = network[1].connect("workers", Application())
     connection.close()
     nobody = connection.handler
-    nobody.handle_broadcast(b"")
-    nobody.handle_event("news", b"")
+    nobody.handle_broadcast(Delivery(b""))
+    nobody.handle_event("news", Delivery(b""))
     outcomes: list[Outcome] = []
     tunnels: list[Tunnel | None] = []
     network[2].connect("workers", Application(nobody.handle_request, nobody.handle_tunnel))

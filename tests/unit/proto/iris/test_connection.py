@@ -4,7 +4,7 @@ import pytest
 
 from iris.config import Config, Limits
 from iris.errors import LimitReached, ProtocolError, StateError
-from iris.proto.iris.overlay import TIMED_OUT, Call, Fault, Outcome, Reply
+from iris.proto.iris.overlay import TIMED_OUT, Call, Delivery, Fault, Outcome, Reply
 from iris.proto.wire.clusters import Header, Op
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId
@@ -24,10 +24,10 @@ def pending(network: FakeNetwork) -> int:
 
 
 class Failing(Application):
-    def handle_broadcast(self, data: bytes) -> None:
+    def handle_broadcast(self, message: Delivery) -> None:
         raise RuntimeError("our bug")
 
-    def handle_event(self, topic: str, data: bytes) -> None:
+    def handle_event(self, topic: str, event: Delivery) -> None:
         raise RuntimeError("our bug")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from iris.config import Config
 from iris.errors import ConfigError, LimitReached
-from iris.proto.iris.overlay import Connection, Handler
+from iris.proto.iris.overlay import Connection, Delivery, Handler
 from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 from iris.runtime.send_buffer import SendBuffer
 from iris.runtime.timer import Timer
@@ -140,7 +140,7 @@ class Refusing:
     """An overlay that takes nobody."""
 
     def connect(self, cluster: str, handler: Handler) -> Connection:
-        handler.handle_broadcast(b"never sent")
+        handler.handle_broadcast(Delivery(b"never sent"))
         raise LimitReached("the network is full")
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from iris.errors import IrisError, LimitReached, ProtocolError
-from iris.proto.iris.overlay import Connection, Handler
+from iris.proto.iris.overlay import Connection, Delivery, Handler
+from iris.relay_protocol import codec
 from iris.relay_protocol.schema import VERSION, Op
 from iris.service.relay.session import Denied
 from tests.support.fake_scribe import FakeNetwork
@@ -43,7 +44,7 @@ def test_what_comes_before_the_membership_is_complete_follows_the_acceptance(
     network: FakeNetwork,
 ) -> None:
     def connect(cluster: str, handler: Handler) -> Connection:
-        handler.handle_broadcast(b"early")
+        handler.handle_broadcast(Delivery(b"early"))
         assert not client.got()
         return network[1].connect(cluster, handler)
 
@@ -174,6 +175,28 @@ def test_a_publisher_that_subscribes_gets_its_own_events(network: FakeNetwork) -
     other.do(Op.UNSUBSCRIBE, "a:b")
     client.do(Op.PUBLISH, "a:b", b"1")
     assert (client.got(), other.got()) == ([(Op.PUBLISH, "a:b", b"1")], [])
+
+
+def test_what_goes_to_many_is_encoded_once(
+    network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[bytes] = []
+    for name in ("broadcast", "publish"):
+        encode = getattr(codec, name)
+
+        def count(*args: Any, encode: Any = encode) -> Any:
+            encoded.append(args[-1])
+            return encode(*args)
+
+        monkeypatch.setattr(codec, name, count)
+    clients = [Attached(network, "c") for _ in range(3)]
+    for client in clients:
+        client.do(Op.SUBSCRIBE, "t")
+    clients[0].do(Op.PUBLISH, "t", b"event")
+    clients[0].do(Op.BROADCAST, "c", b"message")
+    assert encoded == [b"event", b"message"]
+    packets = [(Op.PUBLISH, "t", b"event"), (Op.BROADCAST, b"message")]
+    assert [client.got() for client in clients] == [packets] * 3
 
 
 def test_subscribing_twice_and_unsubscribing_what_is_not_break_the_rules(
@@ -372,7 +395,7 @@ def test_nothing_follows_a_close(network: FakeNetwork) -> None:
     client.client.end("again")
     sender.do(Op.BROADCAST, "c", b"")
     sender.do(Op.PUBLISH, "t", b"")
-    client.client.handle_broadcast(b"one that was on its way")
+    client.client.handle_broadcast(Delivery(b"one that was on its way"))
     client.do(Op.REQUEST, 0, "x", b"", 0)
     assert (client.got(), client.ends) == ([(Op.CLOSE, "because")], 1)
 
