@@ -44,6 +44,7 @@ HOT = [  # a message's whole way through the node, in its order
     "iris/proto/link/classic.py",
     "iris/proto/link/link.py",
     "iris/runtime/reader.py",
+    "iris/runtime/batch.py",
     "iris/runtime/send_buffer.py",
     "iris/runtime/timer.py",
     "iris/runtime/credit_window.py",

@@ -24,7 +24,7 @@ class Limits:
     clients: int = 16_384  # attached applications
     client_handshakes: int = 1_024  # attaching applications that haven't finished their init
     # bytes waiting for one client; what can be refused or dropped fills two thirds of it at most
-    client_outbox: int = 192 * MIB
+    client_send_buffer: int = 192 * MIB
     client_tunnels: int = 1_024  # tunnels of one client, live or being built
     tunnels: int = 16_384  # tunnels of all clients to other nodes; each has a socket
     client_requests: int = 65_536  # requests of one client without an answer yet, each way
@@ -32,7 +32,7 @@ class Limits:
     client_subscriptions: int = 8_192
     name_size: int = 4 * KIB  # bytes of a cluster's or topic's name
     peer_handshakes: int = 8  # sessions being authenticated, each way; Go config.PastryAuthThreads
-    peer_outbox: int = 192 * MIB  # bytes waiting for one peer link
+    peer_send_buffer: int = 192 * MIB  # bytes waiting for one peer link
     # bytes waiting for one peer at which its own clients aren't read from for a while
     peer_high_water: int = 4 * MIB
     # bytes that a connection may announce before it proved the network's key

@@ -19,7 +19,7 @@ from iris.client.pending import Answer, Reply
 from iris.client.pool import Pool
 from iris.client.tunnel import Tunnel
 from iris.relay_protocol.client_codec import Buffer
-from iris.runtime.send_buffer import Batch, flush_batch
+from iris.runtime.batch import Batch, flush_batch
 
 _log = logging.getLogger(__name__)
 

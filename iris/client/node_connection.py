@@ -4,10 +4,10 @@ What programs see is in connection.py and service.py.
 
 Answers to the lower half of iris-go's connection.go. One thread reads, completes futures, and hands
 what is for handlers to bounded pools. Writing is done by whoever has something to say; what the
-node doesn't take at once is sent by a thread of the outbox, and beyond `_HIGH_WATER` the writer
+node doesn't take at once is sent by a thread of the send buffer, and beyond `_HIGH_WATER` the writer
 waits.
 
-Lock order: Tunnel._sending, Connection._lock -> ClientProtocol._lock -> outbox; Tunnel._changed,
+Lock order: Tunnel._sending, Connection._lock -> ClientProtocol._lock -> send buffer; Tunnel._changed,
 NodeConnection._lock and pending._deciding are leaves. Nothing is called back with one of them held.
 """
 
@@ -28,9 +28,10 @@ from iris.client.protocol import ClientProtocol, Dispatcher
 from iris.client.tunnel import Tunnel
 from iris.errors import LinkClosed, ProtocolError, StateError
 from iris.relay_protocol import client_codec as codec
+from iris.runtime.batch import Batch, flush_batch
 from iris.runtime.compiling import with_cause
 from iris.runtime.deadline import time_left
-from iris.runtime.send_buffer import Batch, SendBuffer, flush_batch
+from iris.runtime.send_buffer import SendBuffer
 
 _HIGH_WATER = 4 << 20  # bytes that the node hasn't taken yet, at which writers wait
 _READ = 65_536  # bytes of one read
@@ -60,7 +61,7 @@ class NodeConnection:
         self._lock = threading.Lock()  # guards the next two
         self._closing = False
         self._pools: list[Pool[Any]] = []
-        self._outbox = SendBuffer(sock, name=self.name, limit=_HIGH_WATER, on_broken=self._cut)
+        self._send_buffer = SendBuffer(sock, name=self.name, limit=_HIGH_WATER, on_broken=self._cut)
         self.core: ClientProtocol[Tunnel] = ClientProtocol(
             self, attached=self._attached, cluster=cluster, tunnel_buffer=TUNNEL_BUFFER
         )
@@ -117,7 +118,7 @@ class NodeConnection:
         with self._lock:
             self._closing = True
         # what any thread's batch still holds back, such as the confirmation of a tunnel
-        self._outbox.flush()
+        self._send_buffer.flush()
         self._cut()
 
     def wait(self, timeout: float | None) -> bool:
@@ -166,7 +167,7 @@ class NodeConnection:
         lost = Closed("the connection to the node is lost")
         lost.__cause__ = error
         self.core.end(lost)  # unless the node has said something itself
-        self._outbox.close()
+        self._send_buffer.close()
         self._sock.close()
         self._ended()
 
@@ -202,16 +203,16 @@ class NodeConnection:
 
     def hold_back(self) -> None:
         """Wait while the node takes too little of what was written."""
-        if self._outbox.size > _HIGH_WATER and not self.is_reader():
+        if self._send_buffer.size > _HIGH_WATER and not self.is_reader():
             flush_batch()
-            self._outbox.wait_below(_HIGH_WATER, threading.TIMEOUT_MAX)
+            self._send_buffer.wait_below(_HIGH_WATER, threading.TIMEOUT_MAX)
 
     # See `protocol.Face`
 
     def write_soon(self, *buffers: codec.ImmutableBytes) -> None:
         """Write one packet, without waiting."""
         try:
-            self._outbox.write_all(buffers)
+            self._send_buffer.write_all(buffers)
         except LinkClosed as exc:
             raise with_cause(
                 (self.core.ended or Closed("the connection to the node is lost")).again(), exc

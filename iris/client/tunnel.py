@@ -18,7 +18,7 @@ from iris.client.files import Stream, open_tunnel
 from iris.client.flow import Flow, Outgoing
 from iris.client.limits import PATIENCE
 from iris.relay_protocol.client_codec import Buffer
-from iris.runtime.send_buffer import flush_batch
+from iris.runtime.batch import flush_batch
 
 if TYPE_CHECKING:
     from iris.client.node_connection import NodeConnection

@@ -1,12 +1,10 @@
-"""Bytes on their way out of one socket, for the one thread that reads it.
+"""Bytes from one socket, for the one thread that reads it, with busy polling.
 
-What answers to it in Go is its scheduler.
-
-A thread that sleeps is woken at a price: 30 µs and more where its processor has gone idle, and what
-the caches held is gone by then; carrying a message takes less. So a thread whose last bytes were
-few and came soon looks again for a moment before it sleeps. Only one thread of the process does so
-at a time, since several would keep the interpreter from each other, and it gives way to whoever is
-ready to run. docs/performance.md: "Looking again".
+To wake a thread that sleeps takes 30 µs and more where its processor has gone idle, and its caches
+are cold by then; carrying a message takes less. So after a few bytes that came soon a thread polls
+for a moment before it sleeps. One thread of the process does so at a time, as several would keep
+the interpreter from each other, and it yields to threads that are ready to run.
+docs/performance.md: "Busy polling".
 """
 
 import os
@@ -15,56 +13,58 @@ import socket
 import time
 from typing import Final
 
-_LITTLE: Final = 4_096  # bytes of one read, from who says little
-_LOT: Final = 65_536  # of the next read, when one has brought what is above
-_MOST: Final = 262_144  # of the next read, when one has brought that
-# bytes; whoever says more is no conversation, and what it says next is hardly waited for
-_FEW: Final = 1_536
-_SOON: Final = 800e-6  # seconds
-_MOMENT: Final = 400e-6  # seconds; a request and its reply, over two nodes, take less
+_SMALL_READ: Final = 4_096  # bytes of a read, at first and after one that brought less
+_MEDIUM_READ: Final = 65_536  # after one that filled a small read
+_LARGE_READ: Final = 262_144  # after one that filled a medium read
+SPIN_MAX_BYTES: Final = 1_536  # of the last read; what follows a longer one is hardly waited for
+SPIN_MAX_GAP: Final = 800e-6  # seconds before the last read's bytes came
+SPIN_TIME: Final = 400e-6  # seconds; a request and its reply, over two nodes, take less
 
-_turns: Final[list[None]] = [None]  # who takes it out may look again and again, and puts it back
+_spin_token: Final[list[None]] = [None]  # the thread that takes it out may spin, and puts it back
 
 _clock: Final = time.perf_counter
-_give_way: Final = getattr(os, "sched_yield", lambda: time.sleep(0))
+_yield_cpu: Final = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 class SocketReader:
     """The receiving half of one connected, blocking socket, which it doesn't own. Not thread-safe."""
 
-    __slots__ = ("_chatty", "_poll", "_recv", "_size")
+    __slots__ = ("_poll", "_recv", "_size", "_spin_next")
 
     def __init__(self, sock: socket.socket) -> None:
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         self._recv, self._poll = sock.recv, poll.poll
-        self._size = _LITTLE
-        self._chatty = False  # the last bytes were few, and came soon
+        self._size = _SMALL_READ
+        self._spin_next = False  # the last bytes were few, and came soon
 
     def recv(self) -> bytes:
-        """Wait for bytes; b"" when the other side has hung up. Raises: OSError."""
+        """Wait for bytes; b"" when the peer has hung up. Raises: OSError."""
         since = _clock()
-        if self._chatty:
-            self._look(since + _MOMENT)
-        elif self._size > _LITTLE:
-            self._poll(None)  # to sleep without holding a great buffer
+        if self._spin_next:
+            self._spin(since + SPIN_TIME)
+        elif self._size > _SMALL_READ:
+            self._poll(None)  # to sleep without holding a large buffer
         data = self._recv(self._size)
         size = len(data)
-        self._chatty = size < _FEW and _clock() < since + _SOON
-        self._size = _LITTLE if size < _LITTLE else _LOT if size < _LOT else _MOST
+        self._spin_next = size < SPIN_MAX_BYTES and _clock() < since + SPIN_MAX_GAP
+        self._size = (
+            _SMALL_READ
+            if size < _SMALL_READ
+            else _MEDIUM_READ
+            if size < _MEDIUM_READ
+            else _LARGE_READ
+        )
         return data
 
-    def _look(self, until: float) -> None:
-        """Until then at most, look whether there is something.
-
-        Not at all when it's another thread's turn.
-        """
+    def _spin(self, until: float) -> None:
+        """Poll until there are bytes, or that time; not at all while another thread does."""
         try:
-            _turns.pop()  # atomic
+            _spin_token.pop()  # atomic
         except IndexError:
             return
         try:
             while not self._poll(0) and _clock() < until:
-                _give_way()
+                _yield_cpu()
         finally:
-            _turns.append(None)
+            _spin_token.append(None)

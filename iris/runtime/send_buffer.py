@@ -1,10 +1,10 @@
-"""Bytes on their way into one socket: gathered by any thread, sent in bulk by whoever ends a batch.
+"""Bytes to one socket: written by any thread, sent in bulk at the end of a batch.
 
-A write never waits for the other side. What the socket doesn't take at once goes to a flusher
-thread that lives only as long as there is something to send. Who writes decides what a full buffer
-means (`size`, `limit`); docs/architecture.md: "A message runs to completion".
+A write never waits for the peer. What the socket doesn't take at once is sent by a flusher thread
+that lives only as long as there is something to send. Who writes decides what a full buffer means
+(`size`, `limit`); docs/architecture.md: "A message runs to completion".
 
-Lock order: whoever owns the outbox -> _sending -> _lock. Nothing is called back with either held.
+Lock order: the owner's locks -> _sending -> _lock. No callback runs with either held.
 """
 
 import contextlib
@@ -14,93 +14,47 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
 from functools import partial
-from types import TracebackType
 from typing import Final
 
-from iris.errors import LinkClosed
+from iris.errors import LinkClosed, StateError
+from iris.runtime.batch import Flushable, written
 from iris.runtime.compiling import mypyc_attr, with_cause
 
 # bytes; shorter writes are copied together, longer ones are sent from where they are
 _SMALL: Final = 16_384
 _BULK: Final = 65_536  # bytes that one gathering buffer holds at most, before the next one begins
 _VECTORS: Final = 512  # buffers in one system call; the kernel takes 1,024
-# messages after which a reading thread sends what came of them: others work on it while it reads on
-BATCH: Final = 24
-# the same where many are written to, for each takes a system call, and enough of them have work by
-# then
-LONG_BATCH: Final = 96
-_MANY: Final = 3  # outboxes
 
 Buffer = bytes | bytearray | memoryview
 
 _log = logging.getLogger(__name__)
 
 
-# `outboxes`: those that the batch of this thread has written to; absent or None without a batch
-_touched: Final = threading.local()
+class State(Enum):
+    """Of the socket's sending half."""
+
+    CORKED = auto()  # nothing is sent yet
+    DIRECT = auto()  # `flush` sends
+    FLUSHING = auto()  # a flusher thread sends, as the socket was full
+    CLOSED = auto()  # closed or broken: nothing is sent any more
 
 
-def _of_this_batch() -> "dict[SendBuffer, None] | None":
-    outboxes: dict[SendBuffer, None] | None = getattr(_touched, "outboxes", None)
-    return outboxes
-
-
-def closed(text: str, cause: Exception | None) -> LinkClosed:
-    """What to raise when a link has ended, and how it did."""
-    return with_cause(LinkClosed(text), cause)
-
-
-class Batch:
-    """While a thread is in `with Batch()`, its writes gather.
-
-    They are sent when the outermost one ends.
-    """
-
-    __slots__ = ("_outermost",)
-
-    def __enter__(self) -> "Batch":
-        self._outermost = _of_this_batch() is None
-        if self._outermost:
-            _touched.outboxes = {}
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._outermost:
-            outboxes = _of_this_batch()
-            _touched.outboxes = None
-            for outbox in outboxes or ():
-                outbox.flush()
-
-    def full(self, messages: int) -> bool:
-        """Whether it's time to send what came of so many messages."""
-        return messages >= (LONG_BATCH if len(_of_this_batch() or ()) >= _MANY else BATCH)
-
-    def congested(self, mark: int) -> "list[SendBuffer]":
-        """Those written to in this batch that hold more than `mark` bytes even after sending."""
-        outboxes = list(_of_this_batch() or ())
-        for outbox in outboxes:
-            if outbox.size > mark:
-                outbox.flush()
-        return [outbox for outbox in outboxes if outbox.size > mark]
-
-
-def flush_batch() -> None:
-    """Send what this thread's batch has gathered so far.
-
-    For whoever is about to wait inside of one.
-    """
-    for outbox in list(_of_this_batch() or ()):
-        outbox.flush()
+STEPS = {
+    (State.CORKED, "uncork"): State.DIRECT,
+    (State.CORKED, "close"): State.CLOSED,
+    (State.DIRECT, "block"): State.FLUSHING,
+    (State.DIRECT, "close"): State.CLOSED,
+    (State.FLUSHING, "drain"): State.DIRECT,
+    (State.FLUSHING, "close"): State.CLOSED,
+}
+_DIRECT: Final = State.DIRECT
+_CLOSED: Final = State.CLOSED
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class SendBuffer:
+class SendBuffer(Flushable):
     """The sending half of one connected, blocking socket. Its maker closes it, before the socket."""
 
     def __init__(
@@ -111,27 +65,24 @@ class SendBuffer:
         limit: int,
         stall_timeout: float | None = None,
         on_broken: Callable[[Exception], None] | None = None,
-        held: bool = False,
+        corked: bool = False,
     ) -> None:
-        """Wrap `sock`, which must be blocking.
+        """Wrap `sock`.
 
-        Arguments: name of the flusher thread; limit in bytes, for `full`; stall_timeout in seconds
-        without any byte taken (None: wait for ever); on_broken is told once, outside of locks, of
-        the first error or stall while sending; held: send nothing until `release`.
+        Args: the flusher thread is called `{name}-tx`; limit in bytes, for `full`; stall_timeout in
+        seconds without any byte taken (None: wait for ever); on_broken is called once, outside of
+        locks, with the first error or stall while sending; corked: send nothing until `uncork`.
         """
         self._sock, self._name, self.limit = sock, name, limit
         self._on_broken = on_broken
         self._lock = threading.Lock()
         self._sending = threading.Lock()  # the flusher thread holds it while it uses the socket
+        self._state = State.CORKED if corked else State.DIRECT
         self._queue: deque[Buffer] = deque()
         self._gather: bytearray | None = None  # the last buffer of the queue, if it may still grow
-        # a flusher thread owns the socket's sending half, or nobody may send yet
-        self._flushing = held
-        self._broken: Exception | None = None
-        # why nothing more is taken: broken, or the last was written
-        self._refusal: Exception | None = None
-        self._below: list[tuple[int, Callable[[], None]]] = []
-        self.size = 0  # bytes waiting here
+        self._refusal: Exception | None = None  # why writes are refused: finished, closed or broken
+        self._on_drained: list[tuple[int, Callable[[], None]]] = []
+        self.size = 0
         if stall_timeout is not None:
             seconds, fraction = divmod(stall_timeout, 1)
             sock.setsockopt(
@@ -140,65 +91,70 @@ class SendBuffer:
                 struct.pack("ll", int(seconds), int(fraction * 1e6)),
             )
 
+    def _step(self, event: str) -> None:
+        state = STEPS.get((self._state, event))
+        if state is None:
+            raise StateError(f"a send buffer that is {self._state.name} can't {event}")
+        self._state = state
+
     def full(self, more: int) -> bool:
-        """Whether `more` bytes would go beyond the limit. An empty outbox takes anything."""
+        """Whether `more` bytes would exceed the limit. An empty buffer takes any number."""
         return self.size > 0 and self.size + more > self.limit
 
     def write(self, *buffers: Buffer) -> None:
-        """Append; sent at the end of this thread's batch, or now without one.
+        """Append; sent at the end of this thread's batch, or now outside of one.
 
         Buffers must not change afterwards.
 
-        Raises: LinkClosed when sending has failed or was closed.
+        Raises: LinkClosed after `finish`, `close`, or an error while sending.
         """
         self.write_all(buffers)
 
     def write_all(self, buffers: tuple[Buffer, ...]) -> None:
-        """Write what is in a tuple already: compiled, a call with a star costs more than all else."""
+        """Write a tuple: a compiled call with a star costs more than all the rest."""
         self.append(buffers)
-        self.touch()
+        self.schedule_flush()
 
     def append(self, buffers: tuple[Buffer, ...]) -> None:
-        """Write with a lock of one's own held, which decides the order.
+        """Write without sending, where a lock of the caller's decides the order.
 
-        `touch` follows its release. Raises: LinkClosed like `write`.
+        Call `schedule_flush` once that lock is released. Raises: LinkClosed like `write`.
         """
         with self._lock:
             self._take(buffers)
 
     def finish(self, *buffers: Buffer) -> None:
-        """Write for the last time: what others write from now on is refused as if this were closed.
+        """Write for the last time; further writes are refused.
 
-        Raises: LinkClosed like `write`, so only one thread can be the last.
+        Raises: LinkClosed like `write`, so only one thread can finish.
         """
         with self._lock:
             self._take(buffers)
-            self._refusal = LinkClosed("the last was written")
-        self.touch()
+            self._refusal = LinkClosed("send buffer closed")
+        self.schedule_flush()
 
     def _take(self, buffers: tuple[Buffer, ...]) -> None:
         if self._refusal is not None:
-            raise closed("nothing can be sent any more", self._refusal)
+            raise with_cause(LinkClosed("can't send: the link has ended"), self._refusal)
         for data in buffers:
             self._append(data)
 
-    def touch(self) -> None:
-        """Send what was appended: at the end of this thread's batch, or now without one."""
-        touched = _of_this_batch()
-        if touched is None:
+    def schedule_flush(self) -> None:
+        """Send what was appended at the end of this thread's batch, or now outside of one."""
+        batch = written()
+        if batch is None:
             self.flush()
         else:
-            touched[self] = None
+            batch[self] = None
 
-    def release(self, first: Buffer) -> None:
-        """Send `first`, then what has gathered in an outbox that was made `held`, and from now on
-        whatever is written.
-        """
+    def uncork(self, first: Buffer) -> None:
+        """Send `first`, then what was written while corked; from now on writes are sent."""
         with self._lock:
-            if self._broken is None:
-                self._queue.appendleft(first)
-                self.size += len(first)
-            self._flushing = False
+            if self._state is _CLOSED:
+                return
+            self._step("uncork")
+            self._queue.appendleft(first)
+            self.size += len(first)
         self.flush()
 
     def _append(self, data: Buffer) -> None:
@@ -218,13 +174,10 @@ class SendBuffer:
             self._gather = None
 
     def flush(self) -> None:
-        """Send what the socket takes without waiting; a flusher thread takes care of the rest.
-
-        Never raises.
-        """
+        """Send what the socket takes without waiting; a flusher thread sends the rest. Never raises."""
         error: Exception | None = None
         with self._lock:
-            if self._flushing or self._broken is not None:
+            if self._state is not _DIRECT:
                 return
             try:
                 while self._queue:
@@ -234,17 +187,16 @@ class SendBuffer:
             except OSError as exc:
                 error = exc
             if error is not None:
-                self._break(error)
+                self._end(error)
             due = self._due()
         self._report(error, due)
 
     def _start_flusher(self) -> Exception | None:
         try:
             threading.Thread(target=self._flush_rest, name=f"{self._name}-tx", daemon=True).start()
-        # the system has no thread left; without one, this connection is lost
-        except RuntimeError as exc:
+        except RuntimeError as exc:  # the system has no thread left: this connection is lost
             return exc
-        self._flushing = True  # the thread looks at nothing before it gets the lock
+        self._step("block")  # the thread looks at nothing before it gets the lock
         return None
 
     def _vectors(self) -> list[Buffer]:
@@ -269,85 +221,87 @@ class SendBuffer:
             with self._sending:
                 with self._lock:
                     if not self._queue:
-                        self._flushing = False
+                        if self._state is not _CLOSED:
+                            self._step("drain")
                         return
                     vectors = self._vectors()
                 try:
                     count = self._sock.sendmsg(vectors)
                 except BlockingIOError:
-                    error = TimeoutError("the other side takes nothing")
+                    error = TimeoutError("send timed out: the peer reads nothing")
                 except OSError as exc:
                     error = exc
             with self._lock:
                 if not self._queue:
-                    error = None  # it was closed meanwhile, and nobody needs to be told
+                    error = None  # closed meanwhile: no error to report
                 elif error is not None:
-                    self._break(error)
+                    self._end(error)
                 else:
                     self._sent(count)
                 due = self._due()
             self._report(error, due)
 
-    def _break(self, error: Exception) -> None:
-        self._broken = self._broken or error
-        self._refusal = self._refusal or error
+    def _end(self, reason: Exception) -> None:
+        """Drop what waits, and refuse writes. The lock is held."""
+        if self._state is not _CLOSED:
+            self._step("close")
+        self._refusal = self._refusal or reason
         self._queue.clear()
         self._gather = None
         self.size = 0
 
     def _due(self) -> list[Callable[[], None]]:
-        """Those who wait for a level that is reached."""
-        if not self._below:
+        """Take the drain callbacks whose level is reached. The lock is held."""
+        if not self._on_drained:
             return []
-        due = [callback for mark, callback in self._below if self.size <= mark]
-        self._below = [(mark, callback) for mark, callback in self._below if self.size > mark]
+        due = [callback for mark, callback in self._on_drained if self.size <= mark]
+        self._on_drained = [entry for entry in self._on_drained if self.size > entry[0]]
         return due
 
     def _report(self, error: Exception | None, due: list[Callable[[], None]]) -> None:
+        """Invoke the drain and error callbacks outside of the lock."""
         if error is not None and self._on_broken is not None:
             due = [*due, partial(self._on_broken, error)]
         for callback in due:
             try:
                 callback()
-            except Exception:
-                # our bug; sending must go on
-                _log.exception("%s: who waited for it to send failed", self._name)
+            except Exception:  # our bug; sending must go on
+                _log.exception("%s: a drain or error callback failed", self._name)
 
     def on_drained_to(self, mark: int, callback: Callable[[], None]) -> None:
-        """Call back once when at most `mark` bytes wait (or never will be sent).
+        """Call back once when at most `mark` bytes wait, or nothing will be sent any more.
 
         Now, or later from the thread that sends.
         """
         with self._lock:
             if self.size > mark:
-                self._below.append((mark, callback))
+                self._on_drained.append((mark, callback))
                 return
         callback()
 
     def wait_below(self, mark: int, timeout: float) -> bool:
         """Wait until at most `mark` bytes are left; False after `timeout` seconds.
 
-        Not to be used by peers' reading threads.
+        Not for peers' reading threads.
         """
         reached = threading.Event()
         self.on_drained_to(mark, reached.set)
         return reached.wait(timeout)
 
     def close(self, timeout: float = 0.0) -> bool:
-        """Send what is left, `timeout` seconds at most, then take nothing more.
+        """Send what is left within `timeout` seconds, then refuse writes. Idempotent.
 
-        False when something was left behind.
+        Returns: whether all was sent.
         """
         self.flush()
         sent = self.wait_below(0, timeout)
         with self._lock:
-            sent = sent and self._broken is None
-            self._break(self._broken or LinkClosed("closed"))
+            sent = sent and self._state is not _CLOSED
+            self._end(LinkClosed("closed"))
             due = self._due()
         self._report(None, due)
-        with contextlib.suppress(OSError):  # the other side may have gone first
+        with contextlib.suppress(OSError):  # the peer may have gone first
             self._sock.shutdown(socket.SHUT_WR)  # wakes a flusher that still waits
-        # it is out of the system call: whoever closes the socket now gives its number to nobody's
-        # bytes
+        # the flusher has left its system call: once the socket is closed, its number may be reused
         with self._sending:
             return sent

@@ -15,7 +15,7 @@ from iris.proto.scribe.overlay import Overlay
 from iris.proto.scribe.topic import Topic, remoteness
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId, resolve
-from iris.runtime.timer import Deadline, Timer
+from iris.runtime.timer import Timer, TimerEntry
 from tests.support.virtual_ring import VirtualNode, VirtualRing
 
 PASTRY, SCRIBE = PastryConfig(), ScribeConfig()
@@ -34,17 +34,17 @@ class RingTimer(Timer):
     def __init__(self, ring: VirtualRing) -> None:
         self._ring_clock = ring.clock
 
-    def after(self, delay: float, action: Callable[[], None]) -> Deadline:
-        deadline = Deadline(self._ring_clock.now + delay, action)
+    def after(self, delay: float, action: Callable[[], None]) -> TimerEntry:
+        deadline = TimerEntry(self._ring_clock.now + delay, action)
         self._ring_clock.after(delay, self._fire, deadline)
         return deadline
 
-    def _fire(self, deadline: Deadline) -> None:
+    def _fire(self, deadline: TimerEntry) -> None:
         action, deadline.action = deadline.action, None
         if action is not None:
             action()
 
-    def cancel(self, deadline: Deadline) -> bool:
+    def cancel(self, deadline: TimerEntry) -> bool:
         action, deadline.action = deadline.action, None
         return action is not None
 

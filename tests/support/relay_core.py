@@ -1,6 +1,6 @@
 """The relay's core without a socket.
 
-A client on a recording outbox, attached to a node of `FakeNetwork`, on its virtual clock.
+A client on a recording send buffer, attached to a node of `FakeNetwork`, on its virtual clock.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from tests.support.fake_scribe import FakeNetwork
 Got = tuple[Any, ...]
 
 
-class RecordingOutbox(SendBuffer):
+class RecordingSendBuffer(SendBuffer):
     """Takes notes of packets; `size` is the test's to set."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.size = limit, 0
-        self.held, self.finished = True, False
+        self.corked, self.finished = True, False
         self.data = bytearray()
         self.waiting: list[tuple[int, Callable[[], None]]] = []
 
@@ -34,7 +34,7 @@ class RecordingOutbox(SendBuffer):
 
     def write_all(self, buffers: tuple[Buffer, ...]) -> None:
         if self.finished:
-            raise LinkClosed("the last was written")
+            raise LinkClosed("send buffer closed")
         for data in buffers:
             self.data += data
 
@@ -42,9 +42,9 @@ class RecordingOutbox(SendBuffer):
         self.write_all(buffers)
         self.finished = True
 
-    def release(self, first: Buffer) -> None:
-        assert self.held
-        self.held = False
+    def uncork(self, first: Buffer) -> None:
+        assert self.corked
+        self.corked = False
         self.data[:0] = first
 
     def on_drained_to(self, mark: int, callback: Callable[[], None]) -> None:
@@ -62,7 +62,7 @@ class RecordingOutbox(SendBuffer):
 
     def take(self) -> list[Got]:
         """The packets since the last time, as tuples of op and fields."""
-        if self.held:
+        if self.corked:
             return []
         stream, packets = BytesIO(bytes(self.data)), []
         while stream.tell() < len(self.data):
@@ -91,14 +91,14 @@ class Attached:
         init: bool = True,
     ) -> None:
         self.config = config or Config()
-        self.outbox, self.counters, self.ends = (
-            RecordingOutbox(self.config.limits.client_outbox),
+        self.send_buffer, self.counters, self.ends = (
+            RecordingSendBuffer(self.config.limits.client_send_buffer),
             Counters(),
             0,
         )
         self.client = ClientSession(
             7,
-            self.outbox,
+            self.send_buffer,
             connect=connect or network[node].connect,
             on_end=self._ended,
             config=self.config,
@@ -118,7 +118,7 @@ class Attached:
 
     def got(self) -> list[Got]:
         """The packets since the last time."""
-        return self.outbox.take()
+        return self.send_buffer.take()
 
 
 def with_limits(**limits: int) -> Config:

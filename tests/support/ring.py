@@ -16,19 +16,19 @@ from iris.proto.pastry.table import RoutingTable
 from iris.proto.scribe.overlay import Overlay
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId
-from iris.runtime.timer import Deadline, Deadlines, Timer
+from iris.runtime.timer import Timer, TimerEntry, TimerQueue
 
 
 class VirtualTimer(Timer):
     """A timer whose clock stands still until `run`."""
 
     def __init__(self) -> None:
-        self.now, self.deadlines = 0.0, Deadlines()
+        self.now, self.deadlines = 0.0, TimerQueue()
 
-    def after(self, delay: float, action: Callable[[], None]) -> Deadline:
+    def after(self, delay: float, action: Callable[[], None]) -> TimerEntry:
         return self.deadlines.add(self.now + delay, action)
 
-    def cancel(self, deadline: Deadline) -> bool:
+    def cancel(self, deadline: TimerEntry) -> bool:
         return self.deadlines.cancel(deadline)
 
     def run(self, seconds: float, after_each: Callable[[], None]) -> None:

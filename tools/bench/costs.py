@@ -31,7 +31,8 @@ from iris.proto.wire.ring import Header as RingHeader
 from iris.relay_protocol import codec
 from iris.relay_protocol.schema import DEFAULT, VERSION
 from iris.relay_protocol.schema import Op as RelayOp
-from iris.runtime.send_buffer import BATCH, Batch, SendBuffer
+from iris.runtime.batch import BATCH, Batch
+from iris.runtime.send_buffer import SendBuffer
 from iris.runtime.timer import Timer
 
 _ROUNDS = 7
@@ -147,24 +148,24 @@ def _pieces(size: int, timer: Timer, near: socket.socket, far: socket.socket) ->
         receiver.open()
 
     yield "link: open a packet", take, 1
-    outbox = SendBuffer(near, name="costs", limit=1 << 30)
+    buffer = SendBuffer(near, name="costs", limit=1 << 30)
     packet = packets[0]
 
     def batch() -> None:
         with Batch():
             for _ in range(BATCH):
-                outbox.write(packet)
+                buffer.write(packet)
         got = 0
         while got < BATCH * len(packet):
             got += len(far.recv(65_536))
 
     def single() -> None:
-        outbox.write(packet)
+        buffer.write(packet)
         far.recv(65_536)
 
-    yield f"outbox and socket: write, send and receive, {BATCH} at a time", batch, BATCH
-    yield "outbox and socket: one at a time", single, 1
-    outbox.close()
+    yield f"send buffer and socket: write, send and receive, {BATCH} at a time", batch, BATCH
+    yield "send buffer and socket: one at a time", single, 1
+    buffer.close()
 
 
 def _nothing() -> None:

@@ -44,7 +44,7 @@ from iris.proto.wire.clusters import Header, Op
 from iris.proto.wire.message import KEY_SIZE, Entropy, Message, Payload
 from iris.proto.wire.node_id import NodeId
 from iris.runtime.compiling import mypyc_attr
-from iris.runtime.timer import Deadline, Timer
+from iris.runtime.timer import Timer, TimerEntry
 
 _BROADCAST: Final = Header(Op.BROADCAST)  # the same for all; headers are never changed once sent
 _PUBLISH: Final = Header(Op.PUBLISH)
@@ -164,7 +164,7 @@ class _Pending:
 
     def __init__(self, done: Callable[[Outcome], None]) -> None:
         self.done = done
-        self.deadline: Deadline | None = None
+        self.deadline: TimerEntry | None = None
 
 
 @dataclass(eq=False)
@@ -173,7 +173,7 @@ class _Building:
 
     key: bytes
     done: Callable[[Tunnel | None], None]
-    deadline: Deadline | None = None
+    deadline: TimerEntry | None = None
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -443,7 +443,7 @@ class Connection:
         config = self._shared.config
         mine, theirs = local_pair(
             config.iris.tunnel_window,
-            config.limits.peer_outbox,
+            config.limits.peer_send_buffer,
             self._tunnels.discard,
             caller._tunnels.discard,
         )

@@ -20,8 +20,8 @@ from iris.proto.iris.tunnel import Tunnel, TunnelConsumer
 from iris.proto.link.link import Link
 from iris.proto.wire.clusters import DataHeader
 from iris.proto.wire.message import Message, Payload
-from iris.runtime.send_buffer import flush_batch
-from iris.runtime.timer import Deadline, Timer
+from iris.runtime.batch import flush_batch
+from iris.runtime.timer import Timer, TimerEntry
 
 _VANISHED = "the other application has vanished, or its node"
 _LOOKS = 4  # at a closed tunnel's progress, within the time that it may make none
@@ -54,7 +54,7 @@ class LinkTunnel:
         self._live, self._started, self._down = True, False, False
         self._handed = 0  # bytes handed out and not consumed
         self._owed = 0  # bytes sent and not credited yet
-        self._watch: Deadline | None = None
+        self._watch: TimerEntry | None = None
 
     def start(self, consumer: TunnelConsumer) -> None:
         """See `Tunnel`."""
@@ -76,7 +76,7 @@ class LinkTunnel:
         with self._room:
             waiting, self._owed = self._owed > 0, self._owed + len(chunk)
         if not waiting:
-            self._link.outbox.on_drained_to(self._window, self._credit)
+            self._link.send_buffer.on_drained_to(self._window, self._credit)
 
     def _credit(self) -> None:
         with self._room:
@@ -151,7 +151,7 @@ class LinkTunnel:
             consumer.handle_close("" if error is None else _reason(error))
         if error is None:
             self._keep_watch()
-            self._link.outbox.on_drained_to(0, self.abort)
+            self._link.send_buffer.on_drained_to(0, self.abort)
         else:
             self.abort()
 
@@ -166,10 +166,10 @@ class LinkTunnel:
 
     def _keep_watch(self) -> None:
         """From now on, give the link up when it makes no progress."""
-        self._look(self._link.outbox.size, _LOOKS)
+        self._look(self._link.send_buffer.size, _LOOKS)
 
     def _look(self, waiting: int, looks: int) -> None:
-        size = self._link.outbox.size
+        size = self._link.send_buffer.size
         if size < waiting:
             looks = _LOOKS
         if looks == 0:

@@ -4,7 +4,7 @@ Shell; answers to Go's proto/link/link.go. What is computed is in `packet.py`. D
 receives are for handshakes; `start` then hands the receiving half to the thread `link-rx-…`, which
 carries every message to where it leaves the node.
 
-Lock order: link -> outbox. Nothing is called back with the link's lock held.
+Lock order: link -> send buffer. Nothing is called back with the link's lock held.
 """
 
 import contextlib
@@ -20,20 +20,22 @@ from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, Stat
 from iris.proto.link.classic import HEAD_LIMIT, PAYLOAD_SLACK, Bounds, LinkCodec, LinkKeys
 from iris.proto.wire.link import ClosePacket
 from iris.proto.wire.message import Message
+from iris.runtime.batch import BATCH, Batch, flush_batch
+from iris.runtime.compiling import with_cause
 from iris.runtime.deadline import socket_timeout, time_left
 from iris.runtime.reader import SocketReader
-from iris.runtime.send_buffer import BATCH, Batch, SendBuffer, closed, flush_batch
+from iris.runtime.send_buffer import SendBuffer
 from iris.runtime.tcp import format_address, handshake_errors
 
 _CHUNK: Final = 65_536  # bytes of one read during a handshake
-# bytes; what a message has beside its payload, when it is weighed against the outbox's limit
+# bytes; what a message has beside its payload, when it is weighed against the send buffer's limit
 _HEAD_GUESS: Final = 512
 
 _log = logging.getLogger(__name__)
 
 
 class Link:
-    """Owns one connected socket, its outbox, and once started the thread `link-rx-{name}-ip:port`.
+    """Owns one connected socket, its send buffer, and its thread `link-rx-{name}-ip:port`.
 
     Its maker closes or aborts it.
     """
@@ -74,10 +76,10 @@ class Link:
         self._runner = threading.Thread(
             target=self._receive, name=f"link-rx-{name}-{self.remote}", daemon=True
         )
-        self.outbox = SendBuffer(
+        self.send_buffer = SendBuffer(
             sock,
             name=f"link-{name}-{self.remote}",
-            limit=limits.peer_outbox,
+            limit=limits.peer_send_buffer,
             stall_timeout=config.send_timeout,
             on_broken=self._broken,
         )
@@ -90,16 +92,16 @@ class Link:
         Raises: LinkClosed when the link is going or gone, LimitReached when too much waits already:
         then nothing was queued.
         """
-        payload, outbox = message.payload, self.outbox
+        payload, buffer = message.payload, self.send_buffer
         size = _HEAD_GUESS
         if payload is not None:
             payload.seal()  # outside of the lock
             size += len(payload)
-        if outbox.full(size):
-            raise LimitReached(f"{outbox.size} bytes wait for {self.remote}")
+        if buffer.full(size):
+            raise LimitReached(f"{buffer.size} bytes wait for {self.remote}")
         with self._lock:
             self._put(message)
-        outbox.touch()
+        buffer.schedule_flush()
 
     def _put(self, message: Message) -> None:
         """Seal and append, with the lock held: what is sealed first must be sent first.
@@ -107,8 +109,8 @@ class Link:
         Flushing doesn't wait for a long payload's MAC.
         """
         if self._finished:
-            raise closed(f"the link to {self.remote} is closed", self._failure)
-        self.outbox.append(self._codec.seal(message))
+            raise with_cause(LinkClosed(f"the link to {self.remote} is closed"), self._failure)
+        self.send_buffer.append(self._codec.seal(message))
 
     def finish(self) -> None:
         """Queue the close packet behind what waits already; nothing can be sent after it.
@@ -121,7 +123,7 @@ class Link:
                     self._put(Message(ClosePacket()))
                 finally:
                     self._finished = True
-            self.outbox.touch()
+            self.send_buffer.schedule_flush()
 
     def break_off(self) -> None:
         """Queue the end of this direction without a close packet, so that the other side takes the
@@ -132,8 +134,8 @@ class Link:
                 return
             self._finished = True
         with contextlib.suppress(LinkClosed):  # broken
-            self.outbox.finish()
-        self.outbox.on_drained_to(0, self._hang_up)
+            self.send_buffer.finish()
+        self.send_buffer.on_drained_to(0, self._hang_up)
 
     def _hang_up(self) -> None:
         with contextlib.suppress(OSError):  # down already
@@ -211,7 +213,7 @@ class Link:
             )
             error = exc
         if error is not None and not isinstance(error, IrisError):
-            error = closed(f"the link to {self.remote} broke", error)
+            error = with_cause(LinkClosed(f"the link to {self.remote} broke"), error)
         try:
             self._on_end(error)
         except Exception:
@@ -244,8 +246,9 @@ class Link:
                         taken = 0
             data = recv()
             if not data:
-                raise closed(
-                    f"the link to {self.remote} ended without a close packet", self._failure
+                raise with_cause(
+                    LinkClosed(f"the link to {self.remote} ended without a close packet"),
+                    self._failure,
                 )
             feed(data)
 
@@ -264,8 +267,8 @@ class Link:
             )
         deadline = self._clock() + (self._config.grace_timeout if grace is None else grace)
         self.finish()
-        self.outbox.flush()  # what this thread's own batch still holds back
-        self.outbox.wait_below(0, time_left(deadline, self._clock))
+        self.send_buffer.flush()  # what this thread's own batch still holds back
+        self.send_buffer.wait_below(0, time_left(deadline, self._clock))
         if self._runner.ident is not None:
             self._runner.join(time_left(deadline, self._clock))
         self.abort()
@@ -278,7 +281,7 @@ class Link:
         with self._lock:
             self._finished = self._aborted = True
             reading = self._reading
-        self.outbox.close()
+        self.send_buffer.close()
         self._interrupt()
         if not reading:
             self._sock.close()

@@ -46,11 +46,11 @@ from iris.proto.session.session import KeyMismatchReporter, Listener, dial
 from iris.proto.wire.message import Entropy, Message
 from iris.proto.wire.node_id import NodeId, random_id
 from iris.proto.wire.ring import Header
+from iris.runtime.batch import Batch
 from iris.runtime.compiling import with_cause
 from iris.runtime.interfaces import Interface
-from iris.runtime.send_buffer import Batch
 from iris.runtime.tcp import format_address
-from iris.runtime.timer import Deadline, Timer
+from iris.runtime.timer import Timer, TimerEntry
 
 __all__ = ["Application", "Overlay"]
 
@@ -128,7 +128,7 @@ class Overlay:
         )
         # a beat is in the queue: being late must not make the others look silent
         self._ticking = False
-        self._quiet: Deadline | None = None
+        self._quiet: TimerEntry | None = None
         self._alone = threading.Event()  # leaving, and everybody has hung up
         # nothing has changed for the quiet time, or the node is closed
         self.converged = threading.Event()

@@ -26,7 +26,7 @@ from iris.proto.scribe.trees import Place, Send, SubscribeDecision, Trees
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId, resolve, valid_id
 from iris.proto.wire.trees import Header, Op
-from iris.runtime.timer import Deadline, Timer
+from iris.runtime.timer import Timer, TimerEntry
 
 _log = logging.getLogger(__name__)
 
@@ -122,8 +122,8 @@ class Overlay:
         self._retried = threading.local()
         self._reroutes = _REROUTES  # left in this beat
         self._look_up_due = False
-        self._beat_deadline: Deadline | None = None
-        self._parking_deadline: Deadline | None = None
+        self._beat_deadline: TimerEntry | None = None
+        self._parking_deadline: TimerEntry | None = None
         self._closed = False
         self.discarded = 0
 

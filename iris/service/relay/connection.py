@@ -20,8 +20,9 @@ from iris.errors import LimitReached, ProtocolError
 from iris.proto.iris.connection import Connection, Handler
 from iris.relay_protocol.codec import Parser
 from iris.relay_protocol.schema import DEFAULT, Op
+from iris.runtime.batch import BATCH, Batch, Flushable
 from iris.runtime.reader import SocketReader
-from iris.runtime.send_buffer import BATCH, Batch, SendBuffer
+from iris.runtime.send_buffer import SendBuffer
 from iris.runtime.thread_cache import ThreadCache
 from iris.runtime.timer import Timer
 from iris.service.relay.counters import Counters
@@ -33,7 +34,7 @@ _PATIENCE = 0.5
 _log = logging.getLogger(__name__)
 
 
-class ClientOutbox(SendBuffer):
+class ClientSendBuffer(SendBuffer):
     """Leads to an application on this host; any other one leads to a peer."""
 
 
@@ -71,12 +72,12 @@ class ClientConnection:
         )
         self._parser = Parser(config.limits, config.relay)
         self._name = f"relay-{number}"
-        self._outbox = ClientOutbox(
-            sock, name=self._name, limit=config.limits.client_outbox, held=True
+        self._send_buffer = ClientSendBuffer(
+            sock, name=self._name, limit=config.limits.client_send_buffer, corked=True
         )
         self.client = ClientSession(
             number,
-            self._outbox,
+            self._send_buffer,
             connect=self._attach,
             on_end=self._ended,
             config=config,
@@ -154,7 +155,7 @@ class ClientConnection:
                 _log.exception("client %d: a packet couldn't be carried out", client.number)
                 client.end("the node failed")
         client.end(None)
-        self._outbox.close(self._drain_timeout)
+        self._send_buffer.close(self._drain_timeout)
         self._timer.cancel(self._deadline)
         self._sock.close()
         self._on_gone(self)
@@ -187,15 +188,15 @@ class ClientConnection:
             if congested:
                 self._wait(congested)
 
-    def _wait(self, congested: Iterable[SendBuffer]) -> None:
+    def _wait(self, congested: Iterable[Flushable]) -> None:
         """Read no more while peers have too much of this client's, a while for all of them.
 
         A slow application is its own concern.
         """
         until = self._clock() + _PATIENCE
-        for outbox in congested:
-            if not isinstance(outbox, ClientOutbox):
-                outbox.wait_below(self._high_water, max(0.0, until - self._clock()))
+        for buffer in congested:
+            if not isinstance(buffer, ClientSendBuffer):
+                buffer.wait_below(self._high_water, max(0.0, until - self._clock()))
 
     def _deny(self, reason: str) -> None:
         self._counters.add("refused")
@@ -203,7 +204,7 @@ class ClientConnection:
         with contextlib.suppress(OSError):  # it is gone
             # the first bytes; they fit
             self._sock.send(DEFAULT.node(Op.DENY, reason=reason), socket.MSG_DONTWAIT)
-        self._outbox.close()  # nothing in it was meant to be sent
+        self._send_buffer.close()  # nothing in it was meant to be sent
         self.client.end(None)
 
     def _ended(self) -> None:
@@ -213,7 +214,7 @@ class ClientConnection:
         """
         self._timer.cancel(self._deadline)
         self._deadline = self._timer.after(self._drain_timeout, self.cut)
-        self._outbox.on_drained_to(0, self._hang_up)
+        self._send_buffer.on_drained_to(0, self._hang_up)
 
     def _hang_up(self) -> None:
         with contextlib.suppress(OSError):  # it is gone

@@ -7,9 +7,9 @@ around it, `tunnel.py` has the tunnels.
 
 The client's packets come from one thread, what the Iris layer has for it from any. Tables are plain
 dicts: who takes an entry out, with `pop`, is the one who deals with it. Nothing can follow the last
-packet, a close with its reason, because the outbox refuses it.
+packet, a close with its reason, because the send buffer refuses it.
 
-Lock order: a lock here is held across no call; tunnel -> outbox.
+Lock order: a lock here is held across no call; tunnel -> send buffer.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from iris.relay_protocol import codec
 from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 from iris.runtime.compiling import with_cause
 from iris.runtime.send_buffer import SendBuffer
-from iris.runtime.timer import Deadline, Timer
+from iris.runtime.timer import Timer, TimerEntry
 from iris.service.relay.counters import Counters
 from iris.service.relay.tunnel import RelayTunnel
 
@@ -88,7 +88,7 @@ class _InHand:
 
     def __init__(self, call: Call) -> None:
         self.call = call
-        self.deadline: Deadline | None = None
+        self.deadline: TimerEntry | None = None
 
 
 class ClientSession:
@@ -101,7 +101,7 @@ class ClientSession:
     def __init__(
         self,
         number: int,
-        outbox: SendBuffer,
+        send_buffer: SendBuffer,
         *,
         connect: Callable[[str, Handler], Connection],
         on_end: Callable[[], None],
@@ -110,11 +110,11 @@ class ClientSession:
         counters: Counters,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Wait for an init, on an outbox that is held.
+        """Wait for an init, on a send buffer that is corked.
 
         on_end is told once, when the last packet has been written.
         """
-        self.number, self._outbox = number, outbox
+        self.number, self._send_buffer = number, send_buffer
         self._connect, self._on_end = connect, on_end
         self._config, self._timer, self._counters, self._clock = config, timer, counters, clock
         self.state = State.GREETING
@@ -125,10 +125,10 @@ class ClientSession:
         self._call_numbers, self._build_ids = itertools.count(), itertools.count()
         self._waits = False  # a drain waits for answers to it, too
         self._calls: dict[int, _InHand] = {}
-        self._offers: dict[int, tuple[TunnelOffer, Deadline]] = {}  # by build id
+        self._offers: dict[int, tuple[TunnelOffer, TimerEntry]] = {}  # by build id
         self._tunnels: dict[int, RelayTunnel] = {}  # by the client's number, also those being built
         # bytes that what can be refused or dropped may fill; the rest is for what can't
-        self._room = outbox.limit * 2 // 3
+        self._room = send_buffer.limit * 2 // 3
         self._full_since: float | None = None  # there has been no room for any request or tunnel
         self._complain_at = 0.0
         self._leaves = False  # it has said close
@@ -186,7 +186,7 @@ class ClientSession:
         if ended:  # meanwhile
             connection.close()
         else:
-            self._outbox.release(_WELCOME)
+            self._send_buffer.uncork(_WELCOME)
 
     # What it asks for
 
@@ -201,7 +201,7 @@ class ClientSession:
     def _answer(self, number: int, outcome: Outcome) -> None:
         if isinstance(outcome, Reply):
             data = outcome.data
-            if self._outbox.full(len(data)):
+            if self._send_buffer.full(len(data)):
                 self._counters.add("limited")
                 self.send(codec.fault(number, _REPLY_TOO_MUCH))
             else:
@@ -286,7 +286,7 @@ class ClientSession:
         if self._refuses(len(data)):
             call.fail(_SERVICE_FULL)
             return
-        call.data = b""  # the outbox has it, and lets go of it long before the answer comes
+        call.data = b""  # the send buffer has it, and lets go of it long before the answer comes
         entry = self._calls[number] = _InHand(call)
         entry.deadline = self._timer.after(call.timeout, partial(self._give_up, number))
         self._write(
@@ -337,24 +337,24 @@ class ClientSession:
 
         If it can't take that, it is ended. Never waits, never raises.
         """
-        outbox = self._outbox
-        if outbox.size and outbox.full(sum(map(len, buffers))):
+        buffer = self._send_buffer
+        if buffer.size and buffer.full(sum(map(len, buffers))):
             self._overflow()
         else:
             self._write(buffers)
 
     def _write(self, buffers: tuple[bytes, ...]) -> None:
         try:
-            self._outbox.write_all(buffers)
+            self._send_buffer.write_all(buffers)
         except LinkClosed:
             return  # it is gone, or was told so; its reading thread cleans up
 
     def _crowded(self, size: int) -> bool:
         """Whether there is no room for `size` bytes that can be refused or dropped.
 
-        An empty outbox takes anything.
+        An empty send buffer takes anything.
         """
-        waiting = self._outbox.size
+        waiting = self._send_buffer.size
         return waiting > 0 and waiting + size > self._room
 
     def _offer(self, packet: tuple[bytes, ...], size: int) -> None:
@@ -391,7 +391,7 @@ class ClientSession:
 
     def _overflow(self) -> None:
         try:
-            self._outbox.finish(_goodbye(_TOO_SLOW))
+            self._send_buffer.finish(_goodbye(_TOO_SLOW))
         except LinkClosed:
             return
         self._counters.add("overflowed")
@@ -401,14 +401,14 @@ class ClientSession:
     @property
     def relieved(self) -> bool:
         """See `tunnel.ClientSide`."""
-        return self._outbox.size <= self._config.relay.tunnel_buffer
+        return self._send_buffer.size <= self._config.relay.tunnel_buffer
 
     def when_relieved(self, callback: Callable[[], None]) -> None:
         """See `tunnel.ClientSide`."""
         if self.relieved:
             callback()
         else:
-            self._outbox.on_drained_to(self._config.relay.tunnel_buffer, callback)
+            self._send_buffer.on_drained_to(self._config.relay.tunnel_buffer, callback)
 
     # Leaving
 
@@ -463,7 +463,7 @@ class ClientSession:
             silent = reason is None or self.state is State.GREETING
             self._step("end")
         with contextlib.suppress(LinkClosed):  # it broke, or overflowed
-            self._outbox.finish(*(() if silent else [_goodbye(reason)]))
+            self._send_buffer.finish(*(() if silent else [_goodbye(reason)]))
         if self._connection is not None:
             self._connection.close(vanished=not self._leaves)
         for tunnel in list(self._tunnels.values()):

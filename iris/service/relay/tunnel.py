@@ -6,7 +6,7 @@ Counterpart of Go's service/relay/tunnel.go, whose queues are gone: what the cli
 Iris layer at once, bounded by the allowance; what comes for the client waits here only while the
 client's allowance doesn't cover it, bounded by the Iris layer's window.
 
-Lock order: tunnel -> outbox, inside of a batch, so that nothing is sent (and nobody called back)
+Lock order: tunnel -> send buffer, inside of a batch, so that nothing is sent (and nobody called back)
 with the lock held.
 """
 
@@ -20,7 +20,7 @@ from iris.config import Config
 from iris.errors import LimitReached, MessageTooBig, ProtocolError, StateError
 from iris.proto.iris.tunnel import Tunnel
 from iris.relay_protocol import codec
-from iris.runtime.send_buffer import Batch
+from iris.runtime.batch import Batch
 
 NOT_BUILT = "the tunnel couldn't be built"
 

@@ -204,7 +204,7 @@ def test_what_is_said_in_a_batch_is_said_at_its_end(node: FakeNode) -> None:
     with connected(node) as connection:
         with connection.batch():
             futures = [connection.submit("c", bytes([i]), 1.0) for i in range(10)]
-            assert connection._attachment._outbox.size > 0
+            assert connection._attachment._send_buffer.size > 0
         for _ in futures:
             body = node.expect(Op.REQUEST)
             node.send(Op.REPLY, id=body.id, timed_out=False, success=True, result=body.request)

@@ -10,7 +10,7 @@ import pytest
 import iris
 from iris.client.limits import TUNNEL_BUFFER
 from iris.relay_protocol.schema import Op
-from iris.runtime.send_buffer import Batch
+from iris.runtime.batch import Batch
 from tests.support.fake_node import FakeNode
 
 PATIENCE = 10.0  # seconds for what must come

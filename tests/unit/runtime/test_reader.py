@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from iris.runtime import reader as inbox
+from iris.runtime import reader as module
 from iris.runtime.reader import SocketReader
 
 
@@ -23,7 +23,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def chat(box: SocketReader, theirs: socket.socket) -> None:
     """Exchange something quickly, however slow this machine is right now."""
-    while not box._chatty:
+    while not box._spin_next:
         theirs.send(b"x")
         assert box.recv() == b"x"
 
@@ -92,7 +92,7 @@ def test_a_broken_connection_raises_also_while_it_is_looked_at(pair):
         theirs.close()
         with pytest.raises(ConnectionResetError):
             box.recv()
-    assert inbox._turns == [None]
+    assert module._spin_token == [None]
 
 
 def test_a_conversation_is_looked_at_again_then_the_thread_sleeps(pair):
@@ -106,7 +106,7 @@ def test_a_conversation_is_looked_at_again_then_the_thread_sleeps(pair):
     timer.join()
     assert seen
     assert not any(seen)
-    assert inbox._turns == [None]
+    assert module._spin_token == [None]
 
 
 def test_what_comes_while_it_is_looked_at_is_taken_at_once(pair):
@@ -142,11 +142,11 @@ def test_one_thread_looks_at_a_time(pair):
     box = SocketReader(ours)
     chat(box, theirs)
     seen, timer = looks(box), late(theirs, 0.02)
-    turn = inbox._turns.pop()  # of another thread
+    turn = module._spin_token.pop()  # of another thread
     try:
         assert box.recv() == b"late"
-        assert inbox._turns == []
+        assert module._spin_token == []
     finally:
-        inbox._turns.append(turn)
+        module._spin_token.append(turn)
     timer.join()
     assert seen == []

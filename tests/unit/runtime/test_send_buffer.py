@@ -1,6 +1,6 @@
 """Everything here goes through socket pairs.
 
-"the other side takes nothing" means that nobody reads at its end.
+A stalled peer is one at whose end nobody reads.
 """
 
 import random
@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from iris.errors import LinkClosed
-from iris.runtime.send_buffer import BATCH, LONG_BATCH, Batch, SendBuffer, flush_batch
+from iris.runtime.batch import BATCH, LONG_BATCH, Batch, flush_batch
+from iris.runtime.send_buffer import SendBuffer
 
 MUCH = 4_000_000  # bytes; more than a socket takes
 PATIENCE = 20.0  # seconds until a test that hangs fails
@@ -27,8 +28,8 @@ class Pair:
         self.errors: list[Exception] = []
         self.broke = threading.Event()
 
-    def outbox(
-        self, *, limit: int = 1 << 30, stall_timeout: float | None = None, held: bool = False
+    def buffer(
+        self, *, limit: int = 1 << 30, stall_timeout: float | None = None, corked: bool = False
     ) -> SendBuffer:
         return SendBuffer(
             self.ours,
@@ -36,7 +37,7 @@ class Pair:
             limit=limit,
             stall_timeout=stall_timeout,
             on_broken=self._broken,
-            held=held,
+            corked=corked,
         )
 
     def _broken(self, error: Exception) -> None:
@@ -82,20 +83,20 @@ def ends(thread: threading.Thread | None) -> bool:
 
 
 def test_write_is_sent_at_once_without_a_batch(pair: Pair) -> None:
-    outbox = pair.outbox()
-    outbox.write(b"a", bytearray(b"b"), memoryview(b"cd"))
+    buffer = pair.buffer()
+    buffer.write(b"a", bytearray(b"b"), memoryview(b"cd"))
     assert pair.waiting() == b"abcd"
-    assert outbox.size == 0
+    assert buffer.size == 0
 
 
 def test_batch_sends_when_the_outermost_one_ends(pair: Pair) -> None:
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     with Batch():
         with Batch():
-            outbox.write(b"a")
-        outbox.write(b"b")
+            buffer.write(b"a")
+        buffer.write(b"b")
         assert pair.waiting() == b""
-        assert outbox.size == 2
+        assert buffer.size == 2
     assert pair.waiting() == b"ab"
 
 
@@ -104,51 +105,51 @@ def test_batch_that_fails_still_sends_everything(pair: Pair) -> None:
 
     def fail() -> None:
         with Batch():
-            pair.outbox().write(b"a")
-            other.outbox().write(b"b")
+            pair.buffer().write(b"a")
+            other.buffer().write(b"b")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
     assert (pair.waiting(), other.waiting()) == (b"a", b"b")
-    pair.outbox().write(b"c")
+    pair.buffer().write(b"c")
     assert pair.waiting() == b"c"  # the batch is over for this thread
     other.ours.close()
     other.theirs.close()
 
 
 def test_batch_belongs_to_its_thread(pair: Pair) -> None:
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     with Batch():
-        thread = threading.Thread(target=outbox.write, args=(b"theirs",))
+        thread = threading.Thread(target=buffer.write, args=(b"theirs",))
         thread.start()
         assert ends(thread)
         assert pair.waiting() == b"theirs"
 
 
 def test_batch_can_be_sent_before_it_ends(pair: Pair) -> None:
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     flush_batch()  # outside of one: nothing to do
     with Batch():
-        outbox.write(b"a")
+        buffer.write(b"a")
         flush_batch()
         assert pair.waiting() == b"a"
-        outbox.write(b"b")
+        buffer.write(b"b")
     assert pair.waiting() == b"b"
 
 
 def test_batch_to_many_is_longer(pair: Pair) -> None:
-    outboxes = [pair.outbox() for _ in range(3)]
+    buffers = [pair.buffer() for _ in range(3)]
     with Batch() as batch:
         for count, expected in enumerate([BATCH, BATCH, LONG_BATCH]):
-            outboxes[count].write(b"x")
+            buffers[count].write(b"x")
             assert not batch.full(expected - 1)
             assert batch.full(expected)
 
 
-def test_batch_names_the_outboxes_that_stay_congested(pair: Pair) -> None:
+def test_batch_lists_the_buffers_that_stay_congested(pair: Pair) -> None:
     other = Pair()
-    slow, quick = pair.outbox(), other.outbox()
+    slow, quick = pair.buffer(), other.buffer()
     with Batch() as batch:
         slow.write(bytes(MUCH))
         quick.write(bytes(2_000))
@@ -162,51 +163,51 @@ def test_batch_names_the_outboxes_that_stay_congested(pair: Pair) -> None:
     "sizes", [[0], [0, 0], [0, 5], [5, 0], [20_000, 0], [0, 20_000, 0], [5, 0, 20_000]]
 )
 def test_empty_buffers_are_no_trouble(pair: Pair, sizes: list[int]) -> None:
-    outbox = pair.outbox()
-    outbox.write(*[b"x" * size for size in sizes])
-    outbox.write()
+    buffer = pair.buffer()
+    buffer.write(*[b"x" * size for size in sizes])
+    buffer.write()
     assert pair.read(sum(sizes)) == b"x" * sum(sizes)
-    assert outbox.size == 0
+    assert buffer.size == 0
 
 
 def test_small_and_large_buffers_keep_their_order(pair: Pair) -> None:
     rng = random.Random(1)
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     parts = [rng.randbytes(rng.choice([1, 50, 16_383, 16_384, 70_000])) for _ in range(200)]
     with Batch():
         for part in parts:
-            outbox.write(part)
+            buffer.write(part)
     everything = b"".join(parts)
     assert pair.read(len(everything)) == everything
 
 
 def test_more_buffers_than_one_system_call_takes_are_sent(pair: Pair) -> None:
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     parts = [bytes([i % 256]) * 16_384 for i in range(1_200)]
     with Batch():
-        outbox.write(*parts)
+        buffer.write(*parts)
     assert pair.read(1_200 * 16_384) == b"".join(parts)
 
 
 def test_write_never_waits_for_the_other_side(pair: Pair) -> None:
-    outbox = pair.outbox()
-    outbox.write(bytes(MUCH))
+    buffer = pair.buffer()
+    buffer.write(bytes(MUCH))
     thread = flusher()
     assert thread is not None
-    outbox.write(b"end")
+    buffer.write(b"end")
     assert len(pair.read(MUCH)) == MUCH
     assert pair.read(3) == b"end"
     assert ends(thread)  # it lives only as long as there is something to send
-    outbox.write(b"direct")
+    buffer.write(b"direct")
     assert pair.waiting() == b"direct"
-    outbox.close()
+    buffer.close()
 
 
 def test_bytes_of_one_writer_arrive_in_order_whoever_sends_them(pair: Pair) -> None:
     """Batches, direct writes and the flusher thread take turns, with a reader that is now quicker,
     now slower.
     """
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     writers, count = 4, 1_500
 
     def write(writer: int) -> None:
@@ -217,7 +218,7 @@ def test_bytes_of_one_writer_arrive_in_order_whoever_sends_them(pair: Pair) -> N
                 for _ in range(rng.randrange(1, 20)):
                     if sent < count:
                         fill = rng.choice([0, 100, 2_000, 20_000])
-                        outbox.write(
+                        buffer.write(
                             bytes([writer]) + sent.to_bytes(4) + fill.to_bytes(4), bytes(fill)
                         )
                         sent += 1
@@ -233,73 +234,73 @@ def test_bytes_of_one_writer_arrive_in_order_whoever_sends_them(pair: Pair) -> N
         expected[writer] += 1
         assert pair.read(fill) == bytes(fill)  # a write of several buffers stays in one piece
     assert all(ends(thread) for thread in threads)
-    assert outbox.wait_below(0, 5.0)  # what was read may not be counted yet
-    assert outbox.size == 0
+    assert buffer.wait_below(0, 5.0)  # what was read may not be counted yet
+    assert buffer.size == 0
 
 
 def test_full_counts_what_waits_and_an_empty_one_takes_anything(pair: Pair) -> None:
-    outbox = pair.outbox(limit=100, held=True)
-    assert not outbox.full(1_000)
-    outbox.write(bytes(60))
-    assert not outbox.full(40)
-    assert outbox.full(41)
+    buffer = pair.buffer(limit=100, corked=True)
+    assert not buffer.full(1_000)
+    buffer.write(bytes(60))
+    assert not buffer.full(40)
+    assert buffer.full(41)
 
 
 # Breaking
 
 
 def test_broken_is_told_once_and_later_writes_are_refused(pair: Pair) -> None:
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     pair.theirs.close()
-    outbox.write(b"a")
+    buffer.write(b"a")
     assert [type(error) for error in pair.errors] == [BrokenPipeError]
-    outbox.flush()
+    buffer.flush()
     with pytest.raises(LinkClosed) as refusal:
-        outbox.write(b"b")
+        buffer.write(b"b")
     assert refusal.value.__cause__ is pair.errors[0]
-    assert outbox.close() is False
+    assert buffer.close() is False
     assert len(pair.errors) == 1
-    assert outbox.size == 0
+    assert buffer.size == 0
 
 
 def test_broken_is_told_once_by_the_flusher(pair: Pair) -> None:
-    outbox = pair.outbox()
-    outbox.write(bytes(MUCH))
+    buffer = pair.buffer()
+    buffer.write(bytes(MUCH))
     thread = flusher()
     pair.theirs.close()
     assert pair.broke.wait(PATIENCE)
     assert ends(thread)
-    assert outbox.size == 0
+    assert buffer.size == 0
     assert len(pair.errors) == 1
     with pytest.raises(LinkClosed):
-        outbox.write(b"b")
+        buffer.write(b"b")
 
 
 def test_reader_that_takes_nothing_is_reported_as_a_stall(pair: Pair) -> None:
-    outbox = pair.outbox(stall_timeout=0.01)
-    outbox.write(bytes(MUCH))
+    buffer = pair.buffer(stall_timeout=0.01)
+    buffer.write(bytes(MUCH))
     assert pair.broke.wait(PATIENCE)
     assert [type(error) for error in pair.errors] == [TimeoutError]
-    outbox.close()
+    buffer.close()
 
 
 def test_callback_of_a_break_may_close(pair: Pair) -> None:
     closed = threading.Event()
 
     def close(_: Exception) -> None:
-        outbox.close()
+        buffer.close()
         closed.set()
 
-    outbox = SendBuffer(pair.ours, name="test", limit=1, on_broken=close)
-    outbox.write(bytes(MUCH))
+    buffer = SendBuffer(pair.ours, name="test", limit=1, on_broken=close)
+    buffer.write(bytes(MUCH))
     pair.theirs.close()
     assert closed.wait(PATIENCE)
 
 
 def test_writer_waiting_in_a_batch_is_not_hurt_by_the_break(pair: Pair) -> None:
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     with Batch():
-        outbox.write(b"a")
+        buffer.write(b"a")
         pair.theirs.close()
     assert len(pair.errors) == 1
 
@@ -311,39 +312,39 @@ def test_no_thread_left_for_the_flusher_breaks_this_connection_only(
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     monkeypatch.setattr(threading, "Thread", NoThread)
-    outbox.write(bytes(MUCH))
+    buffer.write(bytes(MUCH))
     assert [type(error) for error in pair.errors] == [RuntimeError]
     with pytest.raises(LinkClosed):
-        outbox.write(b"a")
+        buffer.write(b"a")
 
 
 # Levels
 
 
-def test_when_below_calls_back_once_when_the_level_is_reached(pair: Pair) -> None:
-    outbox = pair.outbox()
-    outbox.write(bytes(MUCH))
+def test_on_drained_to_calls_back_once_when_the_level_is_reached(pair: Pair) -> None:
+    buffer = pair.buffer()
+    buffer.write(bytes(MUCH))
     reached, calls = threading.Event(), list[str]()
 
     def callback() -> None:
         calls.append(threading.current_thread().name)
         reached.set()
 
-    outbox.on_drained_to(0, callback)
+    buffer.on_drained_to(0, callback)
     assert not calls
     thread = flusher()
     pair.read(MUCH)
     assert reached.wait(PATIENCE)
     assert ends(thread)
-    outbox.write(b"more")
+    buffer.write(b"more")
     assert calls == ["test-tx"]
 
 
-def test_when_below_calls_back_at_once_when_it_is_so_already(pair: Pair) -> None:
+def test_on_drained_to_calls_back_at_once_when_it_is_so_already(pair: Pair) -> None:
     calls: list[int] = []
-    pair.outbox().on_drained_to(0, lambda: calls.append(1))
+    pair.buffer().on_drained_to(0, lambda: calls.append(1))
     assert calls == [1]
 
 
@@ -351,52 +352,52 @@ def test_when_below_calls_back_at_once_when_it_is_so_already(pair: Pair) -> None
 def test_those_who_wait_for_a_level_wake_when_nothing_will_be_sent_any_more(
     pair: Pair, end: str
 ) -> None:
-    outbox = pair.outbox()
-    outbox.write(bytes(MUCH))
+    buffer = pair.buffer()
+    buffer.write(bytes(MUCH))
     results: list[bool] = []
     waiters = [
-        threading.Thread(target=lambda: results.append(outbox.wait_below(0, PATIENCE)))
+        threading.Thread(target=lambda: results.append(buffer.wait_below(0, PATIENCE)))
         for _ in range(3)
     ]
     for waiter in waiters:
         waiter.start()
-    (outbox.close if end == "close" else pair.theirs.close)()
+    (buffer.close if end == "close" else pair.theirs.close)()
     assert all(ends(waiter) for waiter in waiters)
     assert results == [True] * 3
 
 
 def test_wait_below_gives_up_in_time(pair: Pair) -> None:
-    outbox = pair.outbox(held=True)
-    outbox.write(b"abc")
-    assert outbox.wait_below(3, 0)
-    assert not outbox.wait_below(2, 0)
+    buffer = pair.buffer(corked=True)
+    buffer.write(b"abc")
+    assert buffer.wait_below(3, 0)
+    assert not buffer.wait_below(2, 0)
 
 
 def test_callback_may_write(pair: Pair) -> None:
-    outbox = pair.outbox(held=True)
-    outbox.write(b"b")
-    outbox.on_drained_to(0, lambda: outbox.write(b"c"))
-    outbox.release(b"a")
+    buffer = pair.buffer(corked=True)
+    buffer.write(b"b")
+    buffer.on_drained_to(0, lambda: buffer.write(b"c"))
+    buffer.uncork(b"a")
     assert pair.read(3) == b"abc"
 
 
 def test_callback_that_fails_keeps_nobody_else_from_being_told(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outbox = pair.outbox()
-    outbox.write(bytes(MUCH))
+    buffer = pair.buffer()
+    buffer.write(bytes(MUCH))
     told = threading.Event()
 
     def fail() -> None:
         raise ZeroDivisionError
 
-    outbox.on_drained_to(0, fail)
-    outbox.on_drained_to(0, told.set)
+    buffer.on_drained_to(0, fail)
+    buffer.on_drained_to(0, told.set)
     thread = flusher()
     pair.read(MUCH)
     assert told.wait(PATIENCE)
     assert ends(thread)
-    outbox.write(b"go on")
+    buffer.write(b"go on")
     assert pair.waiting() == b"go on"
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
@@ -404,54 +405,54 @@ def test_callback_that_fails_keeps_nobody_else_from_being_told(
 # Holding back, and the end
 
 
-def test_held_outbox_sends_nothing_before_its_release_and_then_in_order(pair: Pair) -> None:
-    outbox = pair.outbox(held=True)
-    outbox.write(b"b")
+def test_corked_buffer_sends_nothing_before_its_uncorking_and_then_in_order(pair: Pair) -> None:
+    buffer = pair.buffer(corked=True)
+    buffer.write(b"b")
     with Batch():
-        outbox.write(b"c")
+        buffer.write(b"c")
     assert pair.waiting() == b""
-    outbox.release(b"a")
-    outbox.write(b"d")
+    buffer.uncork(b"a")
+    buffer.write(b"d")
     assert pair.waiting() == b"abcd"
 
 
-def test_release_of_a_closed_outbox_sends_nothing(pair: Pair) -> None:
-    outbox = pair.outbox(held=True)
-    outbox.write(b"b")
-    assert outbox.close() is False
-    outbox.release(b"a")
+def test_uncorking_a_closed_buffer_sends_nothing(pair: Pair) -> None:
+    buffer = pair.buffer(corked=True)
+    buffer.write(b"b")
+    assert buffer.close() is False
+    buffer.uncork(b"a")
     assert pair.ended()
-    assert outbox.size == 0
+    assert buffer.size == 0
 
 
 def test_last_write_is_sent_and_refuses_later_ones(pair: Pair) -> None:
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     with Batch():
-        outbox.write(b"a")
-        outbox.finish(b"b", b"c")
+        buffer.write(b"a")
+        buffer.finish(b"b", b"c")
         with pytest.raises(LinkClosed):
-            outbox.write(b"d")
+            buffer.write(b"d")
         with pytest.raises(LinkClosed):
-            outbox.finish(b"e")
+            buffer.finish(b"e")
     assert pair.waiting() == b"abc"
-    assert outbox.close() is True
+    assert buffer.close() is True
 
 
 def test_close_sends_what_a_batch_still_holds_and_ends_the_stream(pair: Pair) -> None:
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     with Batch():
-        outbox.write(b"a")
-        assert outbox.close()
+        buffer.write(b"a")
+        assert buffer.close()
     assert pair.read(1) == b"a"
     assert pair.ended()
     assert not pair.errors
 
 
 def test_close_waits_for_a_slow_reader(pair: Pair) -> None:
-    outbox = pair.outbox()
-    outbox.write(bytes(MUCH))
+    buffer = pair.buffer()
+    buffer.write(bytes(MUCH))
     results: list[bool] = []
-    closer = threading.Thread(target=lambda: results.append(outbox.close(PATIENCE)))
+    closer = threading.Thread(target=lambda: results.append(buffer.close(PATIENCE)))
     closer.start()
     assert len(pair.read(MUCH)) == MUCH
     assert ends(closer)
@@ -462,25 +463,25 @@ def test_close_waits_for_a_slow_reader(pair: Pair) -> None:
 def test_close_with_a_stalled_reader_gives_up_and_ends_the_flusher_without_a_word(
     pair: Pair,
 ) -> None:
-    outbox = pair.outbox()
-    outbox.write(bytes(MUCH))
+    buffer = pair.buffer()
+    buffer.write(bytes(MUCH))
     thread = flusher()
     assert thread is not None
-    assert outbox.close(0.01) is False
+    assert buffer.close(0.01) is False
     pair.ours.close()
     assert ends(thread)
     assert pair.errors == []  # what we ended ourselves isn't broken
     with pytest.raises(LinkClosed):
-        outbox.write(b"a")
+        buffer.write(b"a")
 
 
 def test_close_of_a_dead_socket_is_no_error(pair: Pair) -> None:
-    outbox = pair.outbox()
+    buffer = pair.buffer()
     pair.ours.close()
-    assert outbox.close()  # nothing was left to send
+    assert buffer.close()  # nothing was left to send
     with pytest.raises(LinkClosed):
-        outbox.write(b"a")
-    assert outbox.close() is False
+        buffer.write(b"a")
+    assert buffer.close() is False
 
 
 def test_flusher_is_out_of_the_socket_when_close_returns() -> None:
@@ -508,10 +509,10 @@ def test_flusher_is_out_of_the_socket_when_close_returns() -> None:
             self.down.set()
 
     sock = Slow()
-    outbox = SendBuffer(sock, name="test", limit=1)  # type: ignore[arg-type]
-    outbox.write(b"a")
+    buffer = SendBuffer(sock, name="test", limit=1)  # type: ignore[arg-type]
+    buffer.write(b"a")
     assert sock.entered.wait(PATIENCE)
-    assert outbox.close() is False
+    assert buffer.close() is False
     assert sock.left
 
 
@@ -543,16 +544,16 @@ def test_every_way_to_take_a_part_leaves_the_rest_in_order() -> None:
 
     for seed in range(100):
         rng, taker = random.Random(seed), Taker(seed)
-        outbox = SendBuffer(taker, name="test", limit=1)  # type: ignore[arg-type]
+        buffer = SendBuffer(taker, name="test", limit=1)  # type: ignore[arg-type]
         parts = [
             rng.randbytes(rng.choice([0, 1, 3, 16_384, 17_000]))
             for _ in range(rng.randrange(1, 10))
         ]
         with Batch():
             for part in parts:
-                outbox.write(part)
+                buffer.write(part)
         assert taker.taken == b"".join(parts)
-        assert outbox.size == 0
+        assert buffer.size == 0
 
 
 def test_error_after_a_part_was_taken_clears_the_rest() -> None:
@@ -560,7 +561,7 @@ def test_error_after_a_part_was_taken_clears_the_rest() -> None:
         sendmsg = staticmethod(script(3, ConnectionResetError()))
 
     errors: list[Exception] = []
-    outbox = SendBuffer(Failing(), name="test", limit=1, on_broken=errors.append)  # type: ignore[arg-type]
-    outbox.write(b"abcdef")
+    buffer = SendBuffer(Failing(), name="test", limit=1, on_broken=errors.append)  # type: ignore[arg-type]
+    buffer.write(b"abcdef")
     assert [type(error) for error in errors] == [ConnectionResetError]
-    assert outbox.size == 0
+    assert buffer.size == 0

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from iris.runtime.send_buffer import SendBuffer
-from iris.runtime.timer import Deadline, Deadlines, Timer
+from iris.runtime.timer import Timer, TimerEntry, TimerQueue
 
 PATIENCE = 20.0  # seconds until a test that hangs fails
 
 
 def test_what_is_due_comes_out_earliest_first() -> None:
-    deadlines, fired = Deadlines(), list[int]()
+    deadlines, fired = TimerQueue(), list[int]()
     for at in (3, 1, 2):
         deadlines.add(at, lambda at=at: fired.append(at))  # type: ignore[misc]
     assert deadlines.next() == 1
@@ -23,7 +23,7 @@ def test_what_is_due_comes_out_earliest_first() -> None:
     assert deadlines.next() == float("inf")
 
 
-def run(deadlines: Deadlines, now: float) -> int:
+def run(deadlines: TimerQueue, now: float) -> int:
     actions = deadlines.due(now)
     for action in actions:
         action()
@@ -31,7 +31,7 @@ def run(deadlines: Deadlines, now: float) -> int:
 
 
 def test_cancelled_one_never_comes_out() -> None:
-    deadlines = Deadlines()
+    deadlines = TimerQueue()
     first, second = deadlines.add(1, nothing), deadlines.add(2, nothing)
     assert deadlines.cancel(first)
     assert not deadlines.cancel(first)
@@ -46,14 +46,14 @@ def nothing() -> None: ...
 
 
 def test_cancelling_lets_go_of_the_action() -> None:
-    deadlines = Deadlines()
+    deadlines = TimerQueue()
     deadline = deadlines.add(1, nothing)
     deadlines.cancel(deadline)
     assert deadline.action is None
 
 
 def test_cancelled_ones_are_swept_out_before_they_are_the_majority() -> None:
-    deadlines = Deadlines()
+    deadlines = TimerQueue()
     kept = [deadlines.add(at, nothing) for at in range(0, 3_000, 3)]
     for at in range(30_000):
         assert deadlines.cancel(deadlines.add(at, nothing))
@@ -64,9 +64,9 @@ def test_cancelled_ones_are_swept_out_before_they_are_the_majority() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_any_order_of_calls_does_what_a_plain_list_does(seed: int) -> None:
-    rng, deadlines, now, total = random.Random(seed), Deadlines(), 0.0, 0
-    oracle: dict[Deadline, float] = {}
-    every: list[Deadline] = []
+    rng, deadlines, now, total = random.Random(seed), TimerQueue(), 0.0, 0
+    oracle: dict[TimerEntry, float] = {}
+    every: list[TimerEntry] = []
     fired: list[int] = []
     for step in range(20_000):
         choice = rng.random()
@@ -198,10 +198,10 @@ def test_what_actions_write_goes_out_together_at_the_end() -> None:
         setsockopt = shutdown = staticmethod(nothing)
 
     sock = Counting()
-    outbox = SendBuffer(sock, name="test", limit=1)  # type: ignore[arg-type]
+    buffer = SendBuffer(sock, name="test", limit=1)  # type: ignore[arg-type]
     timer, done = Timer(clock=lambda: 0.0), threading.Event()
     for _ in range(3):
-        timer.after(0, lambda: outbox.write(b"abc"))
+        timer.after(0, lambda: buffer.write(b"abc"))
 
     def again() -> None:
         timer.after(0, done.set)  # runs in the next round, when the batch is over

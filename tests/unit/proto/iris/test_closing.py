@@ -11,7 +11,7 @@ from iris.proto.iris.overlay import Delivery, Fault, Outcome, Reply, Tunnel
 from iris.proto.wire.clusters import Header, Op
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId
-from iris.runtime.timer import Deadline
+from iris.runtime.timer import TimerEntry
 from tests.support.applications import Application
 from tests.support.fake_scribe import FakeNetwork
 
@@ -146,7 +146,7 @@ def test_what_is_asked_while_another_thread_closes_leaves_nothing(
     connections = [network[1].connect("", Application()) for _ in range(2)]
     after, closing = network.timer.after, list(connections)
 
-    def closing_first(delay: float, action: Callable[[], None]) -> Deadline:
+    def closing_first(delay: float, action: Callable[[], None]) -> TimerEntry:
         closing.pop(0).close()
         return after(delay, action)
 

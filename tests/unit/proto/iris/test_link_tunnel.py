@@ -12,7 +12,8 @@ import pytest
 from iris.proto.iris.tunnel_link import LinkTunnel
 from iris.proto.wire.clusters import DataHeader
 from iris.proto.wire.message import Message, Payload
-from iris.runtime.send_buffer import Batch, SendBuffer
+from iris.runtime.batch import Batch
+from iris.runtime.send_buffer import SendBuffer
 from tests.support import tunnels
 from tests.support.applications import TunnelEnd
 from tests.support.tunnels import CONFIG, WINDOW, Site, live, wait_until_down
@@ -73,11 +74,11 @@ def test_slow_consumer_throttles_the_sender_and_loses_nothing(site: Site) -> Non
 def test_waiting_for_a_slow_consumer_holds_back_nothing_that_was_passed_on(site: Site) -> None:
     first, second = site.tunnels()
     far, near = socket.socketpair()
-    outbox = SendBuffer(near, name="client", limit=1 << 20)
+    buffer = SendBuffer(near, name="client", limit=1 << 20)
 
     class Client(TunnelEnd):
         def handle_chunk(self, size: int, chunk: bytes) -> None:
-            outbox.write(chunk)  # gathers in the reading thread's batch
+            buffer.write(chunk)  # gathers in the reading thread's batch
             super().handle_chunk(size, chunk)
 
     a, b = TunnelEnd(first), Client(second, slow=True)

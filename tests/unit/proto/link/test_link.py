@@ -25,7 +25,7 @@ from iris.proto.link.link import Link
 from iris.proto.wire.link import ClosePacket
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.ring import Header
-from iris.runtime.send_buffer import BATCH, Batch
+from iris.runtime.batch import BATCH, Batch
 from tests.support.sockets import tcp_pair
 
 CONFIG, LIMITS = SessionConfig(), Limits()
@@ -176,7 +176,7 @@ def test_answers_to_what_one_read_brought_leave_in_batches(pair: Pair) -> None:
 
     def answer(message: Message) -> None:
         link.send(message)
-        sizes.append(link.outbox.size)
+        sizes.append(link.send_buffer.size)
 
     Receiver(link, answer)
     assert len(pair.read(codec, 2 * BATCH + 2)) == 2 * BATCH + 2
@@ -246,7 +246,7 @@ def test_what_is_queued_and_the_close_packet_leave_before_a_close_is_over(pair: 
     Receiver(link)
     for count in range(40):
         link.send(number(count, bytes(200_000)))  # more than the kernel buffers
-    assert link.outbox.size > 0
+    assert link.send_buffer.size > 0
     closing = threading.Thread(target=link.close, args=(PATIENCE,))
     closing.start()
     messages = pair.read(codec, 41)
@@ -422,14 +422,14 @@ def test_nothing_can_be_sent_after_a_close(pair: Pair) -> None:
         link.send(number(1))
 
 
-def test_a_full_outbox_refuses_and_the_link_goes_on(pair: Pair) -> None:
-    link, codec = pair.link(limits=replace(LIMITS, peer_outbox=1_000_000)), pair.codec()
+def test_a_full_send_buffer_refuses_and_the_link_goes_on(pair: Pair) -> None:
+    link, codec = pair.link(limits=replace(LIMITS, peer_send_buffer=1_000_000)), pair.codec()
     taken = 0
     with pytest.raises(LimitReached):  # noqa: PT012
         for count in range(1_000):
             link.send(number(count, bytes(100_000)))
             taken += 1
-    assert link.outbox.size <= 1_000_000
+    assert link.send_buffer.size <= 1_000_000
     assert [message.meta for message in pair.read(codec, taken)] == [
         Header(dest=count) for count in range(taken)
     ]

@@ -358,7 +358,7 @@ def test_who_never_hangs_up_is_cut_after_the_drain_timeout() -> None:
 
 
 def test_slow_listeners_miss_events_and_stay() -> None:
-    with running(relay_config(limits={"client_outbox": 200_000})) as relay:
+    with running(relay_config(limits={"client_send_buffer": 200_000})) as relay:
         slow, client = attach(relay, "c"), Client(relay.port)
         while not relay.counters.dropped:
             client.broadcast("c", bytes(50_000))
@@ -371,7 +371,7 @@ def test_slow_listeners_miss_events_and_stay() -> None:
 
 def test_a_service_that_takes_nothing_is_closed_and_its_callers_know() -> None:
     with running(
-        relay_config(limits={"client_outbox": 200_000}, drain_timeout=0.2, stall_timeout=0.2)
+        relay_config(limits={"client_send_buffer": 200_000}, drain_timeout=0.2, stall_timeout=0.2)
     ) as relay:
         service, client = attach(relay, "c"), Client(relay.port)
         answers = []
@@ -446,12 +446,12 @@ class Uphill(Keeping):
     def __init__(self, peers: int) -> None:
         super().__init__()
         self.pairs = [socket.socketpair() for _ in range(peers)]
-        self.outboxes = [SendBuffer(near, name="peer", limit=1 << 30) for near, _ in self.pairs]
+        self.buffers = [SendBuffer(near, name="peer", limit=1 << 30) for near, _ in self.pairs]
         self.changed = threading.Condition()
 
     def broadcast(self, cluster: str, data: bytes) -> None:
-        for outbox in self.outboxes:
-            outbox.write(data)
+        for buffer in self.buffers:
+            buffer.write(data)
         with self.changed:
             self.kept.append(data)
             self.changed.notify_all()
@@ -475,8 +475,8 @@ def test_whose_traffic_fills_peers_is_not_read_from_until_they_take_some(peers: 
         for _, far in network.pairs:
             far.close()
         raw.close()
-    for outbox in network.outboxes:
-        outbox.close()
+    for buffer in network.buffers:
+        buffer.close()
 
 
 def test_pending_requests_cost_no_thread() -> None:

@@ -223,22 +223,25 @@ def test_too_many_topics_are_refused_in_words() -> None:
 def test_a_slow_client_misses_broadcasts_and_events_which_is_said_once_in_a_while(
     network: FakeNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = with_limits(client_outbox=1_000)
+    config = with_limits(client_send_buffer=1_000)
     client, sender = Attached(network, "c", config=config), Attached(network)
     client.do(Op.SUBSCRIBE, "t")
-    client.outbox.size = 665  # two thirds are for what may be dropped
+    client.send_buffer.size = 665  # two thirds are for what may be dropped
     with caplog.at_level(logging.WARNING):
         for _ in range(100):
             sender.do(Op.BROADCAST, "c", b"abc")
             sender.do(Op.PUBLISH, "t", b"abc")
     assert (client.got(), client.counters.dropped, len(caplog.records)) == ([], 200, 1)
-    client.outbox.drain()
+    client.send_buffer.drain()
     sender.do(Op.BROADCAST, "c", b"abc")
     assert client.got() == [(Op.BROADCAST, b"abc")]
 
 
-def test_a_message_larger_than_the_limit_passes_an_empty_outbox(network: FakeNetwork) -> None:
-    client, sender = Attached(network, "c", config=with_limits(client_outbox=10)), Attached(network)
+def test_a_message_larger_than_the_limit_passes_an_empty_send_buffer(network: FakeNetwork) -> None:
+    client, sender = (
+        Attached(network, "c", config=with_limits(client_send_buffer=10)),
+        Attached(network),
+    )
     sender.do(Op.BROADCAST, "c", bytes(100))
     assert client.got() == [(Op.BROADCAST, bytes(100))]
 
@@ -247,11 +250,11 @@ def test_a_client_that_lets_what_cannot_be_dropped_pile_up_is_closed_with_a_reas
     network: FakeNetwork,
 ) -> None:
     service, client = (
-        Attached(network, "c", config=with_limits(client_outbox=1_000)),
+        Attached(network, "c", config=with_limits(client_send_buffer=1_000)),
         Attached(network),
     )
     client.do(Op.REQUEST, 0, "c", b"first", 1_000)
-    service.outbox.size = 999
+    service.send_buffer.size = 999
     service.do(Op.REQUEST, 1, "nobody", b"", 0)
     network.run(0)
     assert [packet for packet in service.got() if packet[0] != Op.REQUEST] == [
@@ -262,7 +265,7 @@ def test_a_client_that_lets_what_cannot_be_dropped_pile_up_is_closed_with_a_reas
 
 
 def full(service: Attached) -> None:
-    service.outbox.size = 990
+    service.send_buffer.size = 990
 
 
 FULL = "the service takes too little of what it is asked"
@@ -272,7 +275,7 @@ def test_requests_and_tunnels_for_which_a_service_has_no_room_are_refused_and_it
     network: FakeNetwork,
 ) -> None:
     service, client = (
-        Attached(network, "c", config=with_limits(client_outbox=1_000)),
+        Attached(network, "c", config=with_limits(client_send_buffer=1_000)),
         Attached(network),
     )
     full(service)
@@ -283,7 +286,7 @@ def test_requests_and_tunnels_for_which_a_service_has_no_room_are_refused_and_it
         [],
         2,
     )
-    service.outbox.drain()
+    service.send_buffer.drain()
     client.do(Op.REQUEST, 1, "c", b"again", 1_000)
     answer(service, True, b"ok")
     assert client.got() == [(Op.REPLY, 1, False, True, b"ok")]
@@ -294,7 +297,7 @@ def test_a_service_that_has_no_room_for_long_is_closed_so_that_others_are_asked(
     network: FakeNetwork,
 ) -> None:
     service, client = (
-        Attached(network, "c", config=with_limits(client_outbox=1_000)),
+        Attached(network, "c", config=with_limits(client_send_buffer=1_000)),
         Attached(network),
     )
     full(service)
@@ -308,10 +311,10 @@ def test_a_service_that_has_no_room_for_long_is_closed_so_that_others_are_asked(
 def test_a_reply_for_which_its_caller_has_no_room_becomes_a_fault(network: FakeNetwork) -> None:
     service, client = (
         Attached(network, "c"),
-        Attached(network, config=with_limits(client_outbox=1_000)),
+        Attached(network, config=with_limits(client_send_buffer=1_000)),
     )
     client.do(Op.REQUEST, 0, "c", b"", 1_000)
-    client.outbox.size = 900
+    client.send_buffer.size = 900
     answer(service, True, bytes(200))
     assert client.got() == [
         (
