@@ -14,7 +14,7 @@ from construct import ConstructError
 
 from iris.relay_protocol.schema import DEFAULT, Op
 from tools.bench import asking, events
-from tools.bench.board import Board
+from tools.bench.shared_counters import SharedCounters
 from tools.bench.tally import BLOCK, Stream
 from tools.bench.wire import CLOSE, CLOSED, WELCOME, Failure, init, payload
 
@@ -48,8 +48,8 @@ def send(
     it delivers.
     """
     monkeypatch.setattr(events, "_GIVE_UP", 0.3)
-    fd, (ack, told) = Board.new(), os.pipe()
-    board = Board(fd)
+    fd, (ack, told) = SharedCounters.new(), os.pipe()
+    board = SharedCounters(fd)
 
     def talk(sock: socket.socket) -> None:
         data, blocks = bytearray(), 0
@@ -141,6 +141,6 @@ def test_an_answer_that_comes_twice_is_a_failure() -> None:
 
 
 def test_an_answer_that_never_comes_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.bench.line.STALL", 1.0)
+    monkeypatch.setattr("tools.bench.raw_connection.STALL", 1.0)
     with pytest.raises(Failure, match="nothing came"):
         ask(lambda count, number: b"" if count >= 30 else reply(number))

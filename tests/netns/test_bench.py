@@ -72,7 +72,7 @@ def test_two_checkouts_compared(lab: Lab, tmp_path: Path) -> None:
         "1",
         *drawn,
     )
-    assert found["subjects"] == ["ours", ROOT.name]
+    assert found["candidates"] == ["ours", ROOT.name]
     assert {(each["figure"], each["metric"]) for each in found["ratios"]} >= {
         ("request-64x64B", "per_second"),
         ("start", "join"),

@@ -3,6 +3,6 @@
 `tools/bench`, see docs/performance.md.
 
 `figures.py` says what is measured. For each figure the controller (`run.py`) starts two light
-processes (`driver.py`), which talk to nodes in network namespaces (`lab.py`, `field.py`);
+processes (`driver.py`), which talk to nodes in network namespaces (`lab.py`, `testbed.py`);
 `stats.py` and `table.py` make sense of what they report.
 """

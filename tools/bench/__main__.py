@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.support import lab
-from tools.bench import clients, costs, field, figures, growth, plot, soak
+from tools.bench import clients, costs, figures, growth, plot, soak, testbed
 from tools.bench.results import ratios
 from tools.bench.run import run
 from tools.bench.table import table
@@ -130,12 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         axes = growth.choose(args.only if args.growth else "")
         chosen = figures.choose("" if args.growth else args.only)
-        subjects = [field.ours(args.node)]
+        candidates = [testbed.ours(args.node)]
         if args.against is not None:
-            subjects.append(field.subject(args.against))
+            candidates.append(testbed.candidate(args.against))
     except ValueError as exc:
         parser.exit(2, f"bench: {exc}\n")
-    comparing = args.clients or len(subjects) > 1
+    comparing = args.clients or len(candidates) > 1
     alone = args.growth or args.soak is not None
     if args.plot is not None and not comparing and not alone:
         parser.exit(2, "bench: --plot draws ratios, and needs --against or --clients\n")
@@ -154,18 +154,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     layouts = figures.LAYOUTS if args.layout == "both" else (args.layout,)
     began = time.monotonic()
 
-    def say(text: str) -> None:
+    def report(text: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {text}", file=sys.stderr, flush=True)
 
     try:
         if args.growth:
             points = growth.run(
-                subjects[0],
+                candidates[0],
                 axes,
                 up_to=args.up_to,
                 rounds=args.pairs or 1,
                 seconds=seconds,
-                say=say,
+                report=report,
             )
             return _finish(
                 args,
@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 lambda path: plot.growth(points, path),
             )
         if args.soak is not None:
-            found = soak.run(subjects[0], seconds=60 * args.soak, say=say)
+            found = soak.run(candidates[0], seconds=60 * args.soak, report=report)
             return _finish(
                 args,
                 soak.document(found),
@@ -185,9 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         if args.clients:
             chosen = list(clients.FIGURES)
-            results = clients.run(subjects[0], **times, say=say)
+            results = clients.run(candidates[0], **times, report=report)
         else:
-            results = run(subjects, chosen, layouts, **times, say=say)
+            results = run(candidates, chosen, layouts, **times, report=report)
     except KeyboardInterrupt:
         parser.exit(130, "bench: interrupted\n")
     except Failure as exc:

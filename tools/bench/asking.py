@@ -2,11 +2,11 @@
 
 import time
 
-from tools.bench.line import Line, Window
+from tools.bench.raw_connection import RawConnection, Window
 from tools.bench.stats import latencies
 from tools.bench.wire import FIRST_ID, Asker, Echo, Failure, payload, request, varint
 
-# ms for a request: less than a Line's patience, so that the node is heard saying that time is up
+# ms for a request; below a RawConnection's own timeout, so that the node's answer comes first
 TIMEOUT = 8_000
 _PROBE = 200  # ms for one that finds out whether the service can be reached yet
 _PATIENCE = 20.0  # seconds until it must
@@ -16,7 +16,7 @@ def serve(port: int, cluster: str, size: int) -> dict[str, object]:
     """Answer all requests; never returns."""
     data = payload(size)
     echo = Echo(data)
-    with Line(port, cluster, room=(1 << 18) + 2 * size, patient=True) as line:
+    with RawConnection(port, cluster, room=(1 << 18) + 2 * size, patient=True) as line:
         print("ready", flush=True)
         while True:
             line.pull()
@@ -28,7 +28,7 @@ def serve(port: int, cluster: str, size: int) -> dict[str, object]:
 
 def reach(port: int, cluster: str, size: int) -> dict[str, object]:
     """Ask until the service answers. Returns: when that was, on the machine's monotonic clock."""
-    with Line(port, room=2 * size + 1_024) as line:
+    with RawConnection(port, room=2 * size + 1_024) as line:
         reach_service(line, cluster, payload(size), probe=50, in_a_row=1)
         return {"at": time.monotonic()}
 
@@ -46,7 +46,7 @@ def ask(
     data = payload(size)
     asker = Asker(cluster, data, in_flight, TIMEOUT)
     stride, clock = asker.stride, time.perf_counter_ns
-    with Line(port, room=(1 << 18) + 2 * stride) as line:
+    with RawConnection(port, room=(1 << 18) + 2 * stride) as line:
         reach_service(line, cluster, data)
         window = Window(warm_up, seconds, pids)
         line.push(asker.ask(clock()))
@@ -83,7 +83,7 @@ def ask(
 
 
 def reach_service(
-    line: Line, cluster: str, data: bytes, probe: int = _PROBE, in_a_row: int = 20
+    line: RawConnection, cluster: str, data: bytes, probe: int = _PROBE, in_a_row: int = 20
 ) -> None:
     """Ask one by one until so many are answered in a row.
 

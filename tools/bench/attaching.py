@@ -3,7 +3,7 @@
 import resource
 import time
 
-from tools.bench.line import Line, Window
+from tools.bench.raw_connection import RawConnection, Window
 
 _ROOM = 256  # bytes: these hear hardly anything
 
@@ -16,7 +16,7 @@ def attach(
     for until, then in ((window.opens, window.begin), (window.closes, window.end)):
         count = 0
         while time.perf_counter_ns() < until:
-            with Line(port, room=_ROOM) as line:
+            with RawConnection(port, room=_ROOM) as line:
                 line.leave()
             count += 1
         then()
@@ -37,7 +37,7 @@ def allow_many() -> None:
 def crowd(port: int, clients: int) -> dict[str, object]:
     """Attach so many, and stay; never returns."""
     allow_many()
-    lines = [Line(port, room=_ROOM, patient=True) for _ in range(clients)]
+    lines = [RawConnection(port, room=_ROOM, patient=True) for _ in range(clients)]
     print("ready", flush=True)
     lines[0].pull()
     raise RuntimeError("something came for a client that asked for nothing")

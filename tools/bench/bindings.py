@@ -20,7 +20,7 @@ from typing import Any
 import iris
 import iris.aio
 from tools.bench.driver import Facts
-from tools.bench.line import Window
+from tools.bench.raw_connection import Window
 from tools.bench.stats import latencies
 from tools.bench.wire import Failure, payload
 

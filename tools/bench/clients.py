@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tests.support.lab import Host, wait_for
-from tools.bench.field import Field, Subject
 from tools.bench.figures import TWO, Figure, Metric
 from tools.bench.results import START, Results
-from tools.bench.run import Say, network_key
+from tools.bench.run import Report, network_key
 from tools.bench.table import number
+from tools.bench.testbed import NodeUnderTest, Testbed
 from tools.bench.wire import Failure
 
 NATS_PORT = 4222
@@ -62,46 +62,48 @@ def unavailable() -> str | None:
     return None
 
 
-def run(ours: Subject, *, pairs: int, seconds: float, warm_up: float, say: Say) -> Results:
+def run(
+    ours: NodeUnderTest, *, pairs: int, seconds: float, warm_up: float, report: Report
+) -> Results:
     """Measure both, figure by figure in turn."""
     results = Results([ours.name, "NATS"])
     with tempfile.TemporaryDirectory(prefix="irisbench") as name, contextlib.ExitStack() as stack:
         directory = Path(name)
-        say("nodes and nats-server start")
-        field = stack.enter_context(Field(ours, TWO, network_key(directory)))
-        results.add(TWO, START.name, ours.name, field.start)
-        server = field.hosts[-1]
+        report("nodes and nats-server start")
+        testbed = stack.enter_context(Testbed(ours, TWO, network_key(directory)))
+        results.add(TWO, START.name, ours.name, testbed.start)
+        server = testbed.hosts[-1]
         options = _nats_server(server, directory)
         for pair in range(1, pairs + 1):
-            results.machine.append({"layout": TWO, **field.machine(seconds)})
+            results.machine.append({"layout": TWO, **testbed.machine(seconds)})
             for figure in FIGURES:
-                said = []
-                for subject in results.subjects:
+                parts = []
+                for candidate in results.candidates:
                     try:
                         facts = _measure(
-                            field,
+                            testbed,
                             figure,
-                            None if subject == ours.name else options,
+                            None if candidate == ours.name else options,
                             seconds,
                             warm_up,
                         )
                     except Failure as exc:
-                        results.fail(TWO, figure.name, subject, str(exc))
-                        said.append(f"{subject} FAILED: {exc}")
+                        results.fail(TWO, figure.name, candidate, str(exc))
+                        parts.append(f"{candidate} FAILED: {exc}")
                         continue
-                    results.add(TWO, figure.name, subject, facts)
+                    results.add(TWO, figure.name, candidate, facts)
                     first = figure.metrics[0]
-                    said.append(f"{subject} {number(facts[first.key])} {first.unit}")
-                say(f"{pair}/{pairs} {figure.name:16} {', '.join(said)}")
+                    parts.append(f"{candidate} {number(facts[first.key])} {first.unit}")
+                report(f"{pair}/{pairs} {figure.name:16} {', '.join(parts)}")
     return results
 
 
 def _measure(
-    field: Field, figure: Figure, nats: Mapping[str, Any] | None, seconds: float, warm_up: float
+    testbed: Testbed, figure: Figure, nats: Mapping[str, Any] | None, seconds: float, warm_up: float
 ) -> dict[str, Any]:
     """One run: of our binding, or with the same method of NATS's."""
     if nats is None:
-        return field.measure(figure, seconds, warm_up, module="tools.bench.bindings")
+        return testbed.measure(figure, seconds, warm_up, module="tools.bench.bindings")
     chain = figure.caller == "ask-threads" and figure.caller_options["in_flight"] > 1
     other = Figure(
         figure.name,
@@ -112,7 +114,7 @@ def _measure(
         {**figure.caller_options, "chain": chain},
     )
     pids = {"server": nats["pid"]}
-    return field.measure(
+    return testbed.measure(
         other, seconds, warm_up, module="tools.bench.bindings", at=nats["at"], pids=pids
     )
 

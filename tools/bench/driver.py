@@ -2,7 +2,7 @@
 
 Loads nothing but the standard library.
 
-It says "ready" in a line when it's attached, and what it found in another one, as JSON. Roles that
+It prints "ready" in a line when it's attached, and its results in another, as JSON. Roles that
 serve go on until they're killed.
 """
 

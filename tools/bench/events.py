@@ -9,8 +9,8 @@ import os
 import select
 import time
 
-from tools.bench.board import Board
-from tools.bench.line import Line, Window
+from tools.bench.raw_connection import RawConnection, Window
+from tools.bench.shared_counters import SharedCounters
 from tools.bench.tally import BLOCK, Progress, Stream, Tally
 from tools.bench.wire import Failure
 
@@ -24,12 +24,12 @@ def receive(
     port: int, cluster: str, size: int, kind: str, receivers: int, board: int, ack: int
 ) -> dict[str, object]:
     """Receive events, several connections at once; never returns."""
-    stream, counts = Stream(kind, cluster, size), Board(board)
+    stream, counts = Stream(kind, cluster, size), SharedCounters(board)
     with contextlib.ExitStack() as stack:
         poll = select.epoll()
-        lines: dict[int, tuple[int, Line, Tally]] = {}
+        lines: dict[int, tuple[int, RawConnection, Tally]] = {}
         for i in range(receivers):
-            line = stack.enter_context(Line(port, stream.cluster, patient=True))
+            line = stack.enter_context(RawConnection(port, stream.cluster, patient=True))
             line.push(stream.subscribe)
             lines[line.sock.fileno()] = (i, line, Tally(stream))
             poll.register(line.sock, select.EPOLLIN)
@@ -62,9 +62,9 @@ def send(
     pids: dict[str, int],
 ) -> dict[str, object]:
     """Send blocks of events, a window ahead of the slowest receiver."""
-    stream, counts = Stream(kind, cluster, size), Board(board)
+    stream, counts = Stream(kind, cluster, size), SharedCounters(board)
     os.set_blocking(ack, False)
-    with Line(port, room=1_024) as line:
+    with RawConnection(port, room=1_024) as line:
         _reach(line, stream, counts, receivers)
         progress, sent = Progress(counts, receivers), 0
         window = Window(warm_up, seconds, pids)
@@ -105,7 +105,7 @@ def await_counts(progress: Progress, count: int, ack: int) -> bool:
     return True
 
 
-def _reach(line: Line, stream: Stream, board: Board, receivers: int) -> None:
+def _reach(line: RawConnection, stream: Stream, board: SharedCounters, receivers: int) -> None:
     """Send blocks until two in a row have come to everybody, and nothing else.
 
     Subscriptions may lag. Raises: Failure.

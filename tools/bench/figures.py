@@ -121,6 +121,7 @@ def choose(names: str) -> list[Figure]:
     for name in wanted:
         if not any(figure.name.startswith(name) for figure in FIGURES):
             raise ValueError(
-                f"no figure's name begins with '{name}'; there are {', '.join(figure.name for figure in FIGURES)}"
+                f"no figure's name begins with '{name}'; there are "
+                + ", ".join(figure.name for figure in FIGURES)
             )
     return [figure for figure in FIGURES if any(figure.name.startswith(name) for name in wanted)]

@@ -18,9 +18,9 @@ from typing import Any
 
 import psutil
 
-from tools.bench.field import Field, Subject
 from tools.bench.figures import ONE, TWO, Figure
-from tools.bench.run import Say, network_key
+from tools.bench.run import Report, network_key
+from tools.bench.testbed import NodeUnderTest, Testbed
 from tools.bench.wire import Failure
 
 _SIZE, _IN_FLIGHT = 64, 64
@@ -121,7 +121,7 @@ def choose(names: str) -> list[Axis]:
     for name in wanted:
         if name not in (axis.name for axis in AXES):
             raise ValueError(
-                f"nothing that grows is called '{name}'; there are {', '.join(axis.name for axis in AXES)}"
+                f"no axis is called '{name}'; there are {', '.join(axis.name for axis in AXES)}"
             )
     return [axis for axis in AXES if axis.name in wanted]
 
@@ -160,7 +160,13 @@ def point(
 
 
 def run(
-    subject: Subject, axes: Sequence[Axis], *, up_to: int, rounds: int, seconds: float, say: Say
+    candidate: NodeUnderTest,
+    axes: Sequence[Axis],
+    *,
+    up_to: int,
+    rounds: int,
+    seconds: float,
+    report: Report,
 ) -> list[Point]:
     """Measure; a size that can't be had is told, and the larger ones of its axis are left out."""
     points = []
@@ -170,39 +176,44 @@ def run(
             for axis in axes:
                 for size in (size for size in axis.sizes if size <= up_to):
                     try:
-                        found = _measure(subject, axis, size, key, seconds)
-                        said = f"{found.cost:.4f} CPU s/1000, {found.net:.4f} without idling, {found.idle:.1f} % idle, {found.lost} lost"
+                        found = _measure(candidate, axis, size, key, seconds)
+                        parts = (
+                            f"{found.cost:.4f} CPU s/1000, {found.net:.4f} without idling, "
+                            f"{found.idle:.1f} % idle, {found.lost} lost"
+                        )
                     except Failure as exc:
                         found = Point(axis.name, size, why=str(exc))
-                        said = f"gave up: {exc}"
+                        parts = f"gave up: {exc}"
                     points.append(found)
-                    say(f"{turn}/{rounds} {size:6,} {axis.title}: {said}")
+                    report(f"{turn}/{rounds} {size:6,} {axis.title}: {parts}")
                     if found.why:
                         break
     return points
 
 
-def _measure(subject: Subject, axis: Axis, size: int, key: Path, seconds: float) -> Point:
+def _measure(candidate: NodeUnderTest, axis: Axis, size: int, key: Path, seconds: float) -> Point:
     """One run of one size, on nodes of its own. Raises: Failure."""
-    with Field(subject, ONE if axis.nodes(size) == 1 else TWO, key, axis.nodes(size)) as field:
+    with Testbed(
+        candidate, ONE if axis.nodes(size) == 1 else TWO, key, axis.nodes(size)
+    ) as testbed:
         figure, idle_for = axis.figure(size), IDLE if seconds > 1 else seconds
         options = {**figure.caller_options, "idle_for": idle_for}
         figure = Figure(
             figure.name, figure.caller, (), figure.callee, figure.options, options, figure.shared
         )
-        before, began = field.received(), time.monotonic()
-        facts = field.measure(figure, seconds, min(1.0, seconds))
+        before, began = testbed.received(), time.monotonic()
+        facts = testbed.measure(figure, seconds, min(1.0, seconds))
         wire = math.nan
         if "total" in facts and axis.nodes(size) > 1:
-            after, ended = field.received(), time.monotonic()
+            after, ended = testbed.received(), time.monotonic()
             time.sleep(idle_for)
-            anyhow = (field.received() - after) / (time.monotonic() - ended)  # bytes a second
+            anyhow = (testbed.received() - after) / (time.monotonic() - ended)  # bytes a second
             wire = (after - before - anyhow * (ended - began)) / facts["total"]
         memory = statistics.mean(
-            psutil.Process(node.pid).memory_info().rss for node in field.nodes
+            psutil.Process(node.pid).memory_info().rss for node in testbed.nodes
         ) / (1 << 20)
         return point(
-            axis.name, size, facts, list(field.pids), field.start["converge"], memory, wire
+            axis.name, size, facts, list(testbed.pids), testbed.start["converge"], memory, wire
         )
 
 

@@ -1,4 +1,4 @@
-"""Many clients, many topics, and load without an end: the roles of `--growth` and `--soak`. Shell."""
+"""Many clients, many topics, endless load: the roles of `--growth` and `--soak`. Shell."""
 
 import contextlib
 import itertools
@@ -8,9 +8,9 @@ import time
 
 from tools.bench.asking import TIMEOUT, reach_service
 from tools.bench.attaching import allow_many
-from tools.bench.board import Board
 from tools.bench.events import WINDOW, await_counts
-from tools.bench.line import Line, Window, idle
+from tools.bench.raw_connection import RawConnection, Window, idle
+from tools.bench.shared_counters import SharedCounters
 from tools.bench.tally import BLOCK, Progress, Topics
 from tools.bench.wire import Asker, Failure, payload
 
@@ -41,7 +41,7 @@ def ask_in_turn(
     clock, whole, count, total = time.perf_counter_ns, in_flight * asker.stride, 0, 0
     with contextlib.ExitStack() as stack:
         lines = [
-            stack.enter_context(Line(port, room=whole + 1_024 if i < active else 256))
+            stack.enter_context(RawConnection(port, room=whole + 1_024 if i < active else 256))
             for i in range(clients)
         ]
         reach_service(lines[0], cluster, payload(size))
@@ -77,9 +77,9 @@ def ask_on(
     port: int, cluster: str, size: int, in_flight: int, seconds: float, board: int
 ) -> dict[str, object]:
     """Keep so many requests in flight; how many were answered, is on the board."""
-    data, clock, counts = payload(size), time.monotonic, Board(board)
+    data, clock, counts = payload(size), time.monotonic, SharedCounters(board)
     asker, count = Asker(cluster, data, in_flight, TIMEOUT), 0
-    with Line(port, room=(1 << 18) + 2 * asker.stride) as line:
+    with RawConnection(port, room=(1 << 18) + 2 * asker.stride) as line:
         reach_service(line, cluster, data)
         until = clock() + seconds
         line.push(asker.ask(0))
@@ -102,11 +102,11 @@ def receive_topics(
     port: int, cluster: str, size: int, topics: int, board: int, ack: int
 ) -> dict[str, object]:
     """Subscribe to all topics, over a few connections, and receive; never returns."""
-    several, counts = Topics(cluster, size, topics), Board(board)
+    several, counts = Topics(cluster, size, topics), SharedCounters(board)
     with contextlib.ExitStack() as stack:
-        poll, lines = select.epoll(), dict[int, Line]()
+        poll, lines = select.epoll(), dict[int, RawConnection]()
         for part in range(_CONNECTIONS):
-            line = stack.enter_context(Line(port, patient=True))
+            line = stack.enter_context(RawConnection(port, patient=True))
             line.sock.sendall(several.subscribe(part, _CONNECTIONS))
             lines[line.sock.fileno()] = line
             poll.register(line.sock, select.EPOLLIN)
@@ -139,9 +139,9 @@ def send_topics(
     pids: dict[str, int],
 ) -> dict[str, object]:
     """Send blocks of events to topics by chance, a window ahead of the receivers."""
-    several, counts = Topics(cluster, size, topics), Board(board)
+    several, counts = Topics(cluster, size, topics), SharedCounters(board)
     os.set_blocking(ack, False)
-    with Line(port, room=1_024) as line:
+    with RawConnection(port, room=1_024) as line:
         _reach_topics(line, several, counts, topics)
         time.sleep(_SETTLE)
         idling = idle(pids, idle_for)
@@ -171,7 +171,7 @@ def send_topics(
     }
 
 
-def _reach_topics(line: Line, several: Topics, board: Board, topics: int) -> None:
+def _reach_topics(line: RawConnection, several: Topics, board: SharedCounters, topics: int) -> None:
     """Send each topic an event until all come, twice in a row. Raises.
 
     Failure when that takes too long.

@@ -74,7 +74,7 @@ def plot(results: Results, figures: Sequence[Figure], path: Path) -> None:
         each.invert_yaxis()
         each.grid(axis="x", which="both", alpha=0.3)
         each.set_title(
-            f"{TITLES[layout]}: {' to '.join(results.subjects)}, above 1 is better for ours",
+            f"{TITLES[layout]}: {' to '.join(results.candidates)}, above 1 is better for ours",
             fontsize=9,
         )
     picture.tight_layout()
@@ -83,7 +83,7 @@ def plot(results: Results, figures: Sequence[Figure], path: Path) -> None:
 
 
 def growth(points: Sequence[Point], path: Path) -> None:
-    """Write a picture: what a message costs, against the number of clients, of topics and of nodes."""
+    """Plot the cost of a message over the number of clients, of topics and of nodes."""
     pyplot = _pyplot()
     picture, axes = pyplot.subplots(1, len(_PANELS), figsize=(12, 3.6), layout="constrained")
     for (name, series), panel in zip(_PANELS.items(), axes, strict=True):

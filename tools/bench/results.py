@@ -8,37 +8,38 @@ from tools.bench.figures import Figure, Metric
 from tools.bench.stats import Ratio, ratio
 
 Facts = dict[str, Any]
+# Every run begins with it: seconds from the start of the nodes until clients can attach, and until
+# a request is answered.
 START = Figure("start", "", (Metric("join", "s"), Metric("converge", "s")))
-"""Every run begins with it: seconds from the start of the nodes until clients can attach, and until a request is answered."""
 
 
 @dataclass
 class Results:
-    """Facts by layout, figure and subject, an entry per pair; and what went wrong."""
+    """Facts by layout, figure and candidate, an entry per pair; and what went wrong."""
 
-    subjects: list[str]  # ours first
+    candidates: list[str]  # ours first
     targeted: bool = True  # whether the second one is what the targets are about
     facts: dict[str, dict[str, dict[str, list[Facts]]]] = field(default_factory=dict)
     # what it could do, before each layout of each pair
     machine: list[Facts] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
-    def add(self, layout: str, figure: str, subject: str, facts: Facts) -> None:
+    def add(self, layout: str, figure: str, candidate: str, facts: Facts) -> None:
         """One run of one figure; an empty one failed."""
-        self.facts.setdefault(layout, {}).setdefault(figure, {}).setdefault(subject, []).append(
+        self.facts.setdefault(layout, {}).setdefault(figure, {}).setdefault(candidate, []).append(
             facts
         )
         if facts.get("lost"):
-            self.failures.append(f"{layout}, {figure}, {subject}: {facts['lost']} messages lost")
+            self.failures.append(f"{layout}, {figure}, {candidate}: {facts['lost']} messages lost")
 
-    def fail(self, layout: str, figure: str, subject: str, why: str) -> None:
+    def fail(self, layout: str, figure: str, candidate: str, why: str) -> None:
         """One run that gave no figure."""
-        self.add(layout, figure, subject, {})
-        self.failures.append(f"{layout}, {figure}, {subject}: {why}")
+        self.add(layout, figure, candidate, {})
+        self.failures.append(f"{layout}, {figure}, {candidate}: {why}")
 
-    def values(self, layout: str, figure: str, metric: Metric, subject: str) -> list[float]:
+    def values(self, layout: str, figure: str, metric: Metric, candidate: str) -> list[float]:
         """A metric's value in each run that has it."""
-        runs = self.facts.get(layout, {}).get(figure, {}).get(subject, [])
+        runs = self.facts.get(layout, {}).get(figure, {}).get(candidate, [])
         return [facts[metric.key] for facts in runs if metric.key in facts]
 
     def target(self, layout: str, metric: Metric) -> float | None:
@@ -46,15 +47,15 @@ class Results:
         return metric.targets.get(layout) if self.targeted else None
 
     def ratio(self, layout: str, figure: str, metric: Metric) -> Ratio | None:
-        """How ours compares with the second subject, of the pairs in which both were measured.
+        """How ours compares with the second candidate, of the pairs in which both were measured.
 
         None when there's nothing to compare.
         """
-        if len(self.subjects) < 2:
+        if len(self.candidates) < 2:
             return None
         runs = [
-            self.facts.get(layout, {}).get(figure, {}).get(subject, [])
-            for subject in self.subjects[:2]
+            self.facts.get(layout, {}).get(figure, {}).get(candidate, [])
+            for candidate in self.candidates[:2]
         ]
         pairs = [
             (a[metric.key], b[metric.key])

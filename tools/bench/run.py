@@ -1,6 +1,6 @@
-"""A whole run: subjects in turn, figure by figure, pair by pair. Shell.
+"""A whole run: candidates in turn, figure by figure, pair by pair. Shell.
 
-The nodes of all subjects are there at the same time, but one is measured at a time: what else the
+The nodes of all candidates run at the same time, but one is measured at a time: what else the
 machine does, hits all alike.
 """
 
@@ -12,27 +12,29 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tools.bench.field import Field, Subject
 from tools.bench.figures import Figure
 from tools.bench.results import START, Results
 from tools.bench.table import number
+from tools.bench.testbed import NodeUnderTest, Testbed
 from tools.bench.wire import Failure
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def run(
-    subjects: Sequence[Subject],
+    candidates: Sequence[NodeUnderTest],
     figures: Sequence[Figure],
     layouts: Sequence[str],
     *,
     pairs: int,
     seconds: float,
     warm_up: float,
-    say: Say,
+    report: Report,
 ) -> Results:
-    """Measure everything; `say` is told how it goes."""
-    results = Results([subject.name for subject in subjects], targeted=not subjects[-1].checkout)
+    """Measure everything; `report` gets a line of text per step."""
+    results = Results(
+        [candidate.name for candidate in candidates], targeted=not candidates[-1].checkout
+    )
     with tempfile.TemporaryDirectory(prefix="irisbench") as directory:
         key = network_key(Path(directory))
         for pair in range(1, pairs + 1):
@@ -40,62 +42,62 @@ def run(
                 wanted = [figure for figure in figures if layout in figure.layouts]
                 _layout(
                     results,
-                    subjects,
+                    candidates,
                     wanted,
                     layout,
                     key,
                     seconds,
                     warm_up,
-                    lambda text, pair=pair: say(f"{pair}/{pairs} {text}"),  # type: ignore[misc]
+                    lambda text, pair=pair: report(f"{pair}/{pairs} {text}"),  # type: ignore[misc]
                 )
     return results
 
 
 def _layout(
     results: Results,
-    subjects: Sequence[Subject],
+    candidates: Sequence[NodeUnderTest],
     figures: Sequence[Figure],
     layout: str,
     key: Path,
     seconds: float,
     warm_up: float,
-    say: Say,
+    report: Report,
 ) -> None:
     """One pair in one layout."""
     with contextlib.ExitStack() as stack:
         fields = []
-        for subject in subjects:
-            say(f"{layout}: {subject.name} starts")
-            each = Field(subject, layout, key)
+        for candidate in candidates:
+            report(f"{layout}: {candidate.name} starts")
+            each = Testbed(candidate, layout, key)
             try:
                 stack.enter_context(each)
             except Failure as exc:
-                say(f"{layout}: {subject.name} FAILED: {exc}")
+                report(f"{layout}: {candidate.name} FAILED: {exc}")
                 for figure in (START, *figures):
                     results.fail(
                         layout,
                         figure.name,
-                        subject.name,
+                        candidate.name,
                         f"no nodes: {exc}" if figure is START else "no nodes",
                     )
                 continue
             fields.append(each)
-            results.add(layout, START.name, subject.name, each.start)
+            results.add(layout, START.name, candidate.name, each.start)
         if fields:
             results.machine.append({"layout": layout, **fields[0].machine(seconds)})
         for figure in figures:
-            said = []
+            parts = []
             for each in fields:
                 try:
                     facts = each.measure(figure, seconds, warm_up)
                 except Failure as exc:
-                    results.fail(layout, figure.name, each.subject.name, str(exc))
-                    said.append(f"{each.subject.name} FAILED: {exc}")
+                    results.fail(layout, figure.name, each.candidate.name, str(exc))
+                    parts.append(f"{each.candidate.name} FAILED: {exc}")
                     continue
-                results.add(layout, figure.name, each.subject.name, facts)
+                results.add(layout, figure.name, each.candidate.name, facts)
                 first = figure.metrics[0]
-                said.append(f"{each.subject.name} {number(facts[first.key])} {first.unit}")
-            say(f"{layout}: {figure.name:20} {', '.join(said)}")
+                parts.append(f"{each.candidate.name} {number(facts[first.key])} {first.unit}")
+            report(f"{layout}: {figure.name:20} {', '.join(parts)}")
 
 
 def network_key(directory: Path) -> Path:

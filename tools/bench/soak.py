@@ -15,10 +15,10 @@ from typing import Any
 
 import psutil
 
-from tools.bench.board import Board
-from tools.bench.field import Field, Subject, shared
 from tools.bench.figures import TWO
-from tools.bench.run import Say, network_key
+from tools.bench.run import Report, network_key
+from tools.bench.shared_counters import SharedCounters
+from tools.bench.testbed import NodeUnderTest, Testbed, shared
 
 _WARM_UP = 0.1  # of the time
 _TOLERANCE = 0.05  # that the last third may differ from the first
@@ -77,34 +77,37 @@ class Soak:
     cpu: dict[str, float]  # cores that each node used
 
 
-def run(subject: Subject, *, seconds: float, say: Say) -> Soak:
+def run(candidate: NodeUnderTest, *, seconds: float, report: Report) -> Soak:
     """Load two nodes for so long. Raises: Failure."""
     every = min(5.0, seconds / 20)
     with (
         tempfile.TemporaryDirectory(prefix="irisbench") as directory,
         contextlib.ExitStack() as stack,
     ):
-        field = stack.enter_context(Field(subject, TWO, network_key(Path(directory))))
+        testbed = stack.enter_context(Testbed(candidate, TWO, network_key(Path(directory))))
         at_sender, at_receiver = stack.enter_context(shared(("board", "ack")))
         at_asker, _ = stack.enter_context(shared(("board",)))
         events = {"port": 55555, "cluster": "soak", "size": 64, "kind": "publish", "receivers": 1}
         serves = {"port": 55555, "cluster": "soak", "size": 64}
         receiver = stack.enter_context(
-            field.callee("receive", {**events, **at_receiver}, tuple(at_receiver.values()))
+            testbed.callee("receive", {**events, **at_receiver}, tuple(at_receiver.values()))
         )
-        server = stack.enter_context(field.callee("serve", serves))
+        server = stack.enter_context(testbed.callee("serve", serves))
         times = {"warm_up": 0.0, "seconds": seconds, "pids": {}}
         sender = stack.enter_context(
-            field.driver(
-                field.hosts[0], "send", {**events, **times, **at_sender}, tuple(at_sender.values())
+            testbed.driver(
+                testbed.hosts[0],
+                "send",
+                {**events, **times, **at_sender},
+                tuple(at_sender.values()),
             )
         )
         asks = {**serves, "in_flight": 256, "seconds": seconds, **at_asker}
         asker = stack.enter_context(
-            field.driver(field.hosts[0], "ask-on", asks, tuple(at_asker.values()))
+            testbed.driver(testbed.hosts[0], "ask-on", asks, tuple(at_asker.values()))
         )
-        answered, began = Board(at_asker["board"]), time.monotonic()
-        processes = {name: psutil.Process(pid) for name, pid in field.pids.items()}
+        answered, began = SharedCounters(at_asker["board"]), time.monotonic()
+        processes = {name: psutil.Process(pid) for name, pid in testbed.pids.items()}
         found = Soak(seconds, {name: [] for name in processes}, [], {}, 0, {})
         due = began
         while (at := time.monotonic() - began) < seconds:
@@ -115,8 +118,8 @@ def run(subject: Subject, *, seconds: float, say: Say) -> Soak:
                 sizes = ", ".join(
                     f"{name} {taken[-1][1]:.1f} MiB" for name, taken in found.samples.items()
                 )
-                say(f"{answered[0]:,} requests answered; {sizes}")
-            field.check_nodes()
+                report(f"{answered[0]:,} requests answered; {sizes}")
+            testbed.check_nodes()
             for driver in (receiver, server):
                 driver.check()
             due += every
@@ -136,13 +139,15 @@ def report(soak: Soak) -> str:
     )
     lines = [f"{soak.seconds / 60:g} minutes at full load: {rates}, {soak.lost} lost", ""]
     lines.append(
-        f"{'RSS in MiB':12}  {'start':>8}  {'end':>8}  {'max':>8}  {'1st third':>9}  {'last third':>10}  {'growth':>7}  {'cores':>5}"
+        f"{'RSS in MiB':12}  {'start':>8}  {'end':>8}  {'max':>8}  {'1st third':>9}  "
+        f"{'last third':>10}  {'growth':>7}  {'cores':>5}"
     )
     for name, samples in soak.samples.items():
         each = judge(samples)
         lines.append(
-            f"{name:12}  {each.start:8.1f}  {each.end:8.1f}  {each.most:8.1f}  {each.first_third:9.1f}  {each.last_third:10.1f}"
-            f"  {each.growth:7.1%}  {soak.cpu[name]:5.2f}  {'flat' if each.flat else 'GROWS'}"
+            f"{name:12}  {each.start:8.1f}  {each.end:8.1f}  {each.most:8.1f}  "
+            f"{each.first_third:9.1f}  {each.last_third:10.1f}  {each.growth:7.1%}  "
+            f"{soak.cpu[name]:5.2f}  {'flat' if each.flat else 'GROWS'}"
         )
     return "\n".join(lines) + "\n"
 

@@ -5,7 +5,7 @@ import time
 import psutil
 
 from tests.support.lab import Process
-from tools.bench.line import cpu_times
+from tools.bench.raw_connection import cpu_times
 
 _SETTLE = 1.0  # seconds after which a change is over
 

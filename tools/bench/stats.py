@@ -1,4 +1,4 @@
-"""What numbers say: percentiles of one run, ratios of pairs of runs. Core."""
+"""Statistics: percentiles of one run, ratios of pairs of runs. Core."""
 
 import statistics
 from collections.abc import Sequence

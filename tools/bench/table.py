@@ -11,10 +11,9 @@ _PROCESSES = ("node", "node a", "node b", "server", "caller", "callee")
 
 
 def table(results: Results, figures: Sequence[Figure]) -> str:
-    """Medians.
+    """Lay out the medians, and the CPU time of each process.
 
-    With two subjects also ratios (above 1 is better for ours), their spread, and targets; CPU time
-    of each process.
+    With two candidates also ratios (above 1 is better for ours), their spread, and targets.
     """
     lines = []
     for layout, by_figure in results.facts.items():
@@ -23,14 +22,14 @@ def table(results: Results, figures: Sequence[Figure]) -> str:
             for name in _PROCESSES
             if any(name in facts.get("cpu", {}) for facts in _all(by_figure))
         ]
-        rows = [_heading(results.subjects, names)]
+        rows = [_heading(results.candidates, names)]
         for figure in (START, *figures):
             if figure.name in by_figure:
                 rows += [_row(results, layout, figure, metric, names) for metric in figure.metrics]
         lines += [TITLES[layout], *_aligned(rows), ""]
     if processes := _processes(results):
         lines.append(f"CPU s/1000: CPU seconds of {processes} per 1,000 messages.")
-    if len(results.subjects) > 1:
+    if len(results.candidates) > 1:
         lines.append("Ratios: medians of pairs; above 1 is better for ours, whatever the figure.")
     if results.machine:
         lines.append(f"The machine: {_machine(results.machine)}.")
@@ -50,9 +49,15 @@ def _all(by_figure: dict[str, dict[str, list[Facts]]]) -> list[Facts]:
     ]
 
 
-def _heading(subjects: Sequence[str], names: Sequence[str]) -> list[str]:
-    versus = ["ratio", "spread", "target", ""] if len(subjects) > 1 else []
-    return ["", "", *subjects, *versus, *(f"CPU s/1000 {subject}" for subject in subjects if names)]
+def _heading(candidates: Sequence[str], names: Sequence[str]) -> list[str]:
+    versus = ["ratio", "spread", "target", ""] if len(candidates) > 1 else []
+    return [
+        "",
+        "",
+        *candidates,
+        *versus,
+        *(f"CPU s/1000 {candidate}" for candidate in candidates if names),
+    ]
 
 
 def _row(
@@ -63,10 +68,10 @@ def _row(
         figure.name if first else "",
         f"{metric.key.replace('_', ' ')} {metric.unit}".replace("per second /s", "/s").strip(),
     ]
-    for subject in results.subjects:
-        values = results.values(layout, figure.name, metric, subject)
+    for candidate in results.candidates:
+        values = results.values(layout, figure.name, metric, candidate)
         row.append(number(median(values)) if values else "-")
-    if len(results.subjects) > 1:
+    if len(results.candidates) > 1:
         found, target = results.ratio(layout, figure.name, metric), results.target(layout, metric)
         row += (
             [f"{found.median:.2f}", f"{found.least:.2f}..{found.greatest:.2f}"]
@@ -79,7 +84,10 @@ def _row(
         ]
     if names:
         runs = results.facts[layout][figure.name]
-        row += [_cpu(runs.get(subject, []), names) if first else "" for subject in results.subjects]
+        row += [
+            _cpu(runs.get(candidate, []), names) if first else ""
+            for candidate in results.candidates
+        ]
     return row
 
 

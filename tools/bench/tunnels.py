@@ -4,8 +4,8 @@ import re
 import select
 import time
 
-from tools.bench.board import Board
-from tools.bench.line import STALL, Line, Window
+from tools.bench.raw_connection import STALL, RawConnection, Window
+from tools.bench.shared_counters import SharedCounters
 from tools.bench.stats import latencies
 from tools.bench.tunnel import GRANT, Tunnel
 from tools.bench.wire import VARINT, Failure, binary, payload, varint
@@ -16,7 +16,7 @@ _OFFER = re.compile(rb"\x09(%b)(%b)" % (VARINT, VARINT))
 _BUILT = re.compile(rb"\x0a(%b)(?:(\x01)|\x00(%b))" % (VARINT, VARINT))
 
 
-def _build(line: Line, cluster: str, data: bytes) -> Tunnel:
+def _build(line: RawConnection, cluster: str, data: bytes) -> Tunnel:
     """Build a tunnel. Raises: Failure."""
     for number in range(_ATTEMPTS):
         line.push(b"\x09" + varint(number) + binary(cluster.encode()) + varint(_TIMEOUT))
@@ -32,7 +32,7 @@ def _build(line: Line, cluster: str, data: bytes) -> Tunnel:
     raise Failure("no tunnel can be built")
 
 
-def _accept(line: Line, data: bytes) -> Tunnel:
+def _accept(line: RawConnection, data: bytes) -> Tunnel:
     """Wait for a tunnel. Raises: Failure."""
     while not (offer := _OFFER.match(line.data)):
         line.pull()
@@ -42,13 +42,13 @@ def _accept(line: Line, data: bytes) -> Tunnel:
     return _started(line, 0, data)
 
 
-def _started(line: Line, number: int, data: bytes) -> Tunnel:
+def _started(line: RawConnection, number: int, data: bytes) -> Tunnel:
     tunnel = Tunnel(number, data)
     line.drop(tunnel.take(line.data))  # what came right behind
     return tunnel
 
 
-def _turn(line: Line, tunnel: Tunnel) -> None:
+def _turn(line: RawConnection, tunnel: Tunnel) -> None:
     """Wait for something, and take it in."""
     line.pull()
     line.drop(tunnel.take(line.data))
@@ -58,7 +58,7 @@ def _turn(line: Line, tunnel: Tunnel) -> None:
 
 def answer(port: int, cluster: str, size: int) -> dict[str, object]:
     """Accept a tunnel, and send back each message, until it's closed."""
-    with Line(port, cluster, room=1 << 18, patient=True) as line:
+    with RawConnection(port, cluster, room=1 << 18, patient=True) as line:
         print("ready", flush=True)
         tunnel = _accept(line, payload(size))
         answered = 0
@@ -77,7 +77,7 @@ def echo(
 ) -> dict[str, object]:
     """Send a message, wait for it to come back, and so on."""
     clock = time.perf_counter_ns
-    with Line(port, room=1 << 18) as line:
+    with RawConnection(port, room=1 << 18) as line:
         tunnel = _build(line, cluster, payload(size))
         window = Window(warm_up, seconds, pids)
         for until, then in ((window.opens, window.begin), (window.closes, window.end)):
@@ -108,8 +108,8 @@ def drain(port: int, cluster: str, size: int, both: bool, board: int) -> dict[st
 
     In turn send as much as goes, if both ends shall.
     """
-    counts = Board(board)
-    with Line(port, cluster, room=1 << 19, patient=True) as line:
+    counts = SharedCounters(board)
+    with RawConnection(port, cluster, room=1 << 19, patient=True) as line:
         print("ready", flush=True)
         tunnel = _accept(line, payload(size))
         while tunnel.closed is None:
@@ -131,8 +131,8 @@ def pour(
     pids: dict[str, int],
 ) -> dict[str, object]:
     """Send as much as goes; take in what comes, if both ends send."""
-    counts = Board(board)
-    with Line(port, room=1 << 19) as line:
+    counts = SharedCounters(board)
+    with RawConnection(port, room=1 << 19) as line:
         tunnel = _build(line, cluster, payload(size))
         window = Window(warm_up, seconds, pids)
         sent, marks = 0, []
@@ -162,8 +162,8 @@ def pour(
     }
 
 
-def _fill(line: Line, tunnel: Tunnel) -> int:
-    """Send messages as long as the socket takes them, and the allowance lasts. Returns: how many."""
+def _fill(line: RawConnection, tunnel: Tunnel) -> int:
+    """Send messages while the socket takes them and credit is left. Returns: how many."""
     count = 0
     while not line.unsent and tunnel.spend():
         line.push(tunnel.packet)
@@ -171,7 +171,7 @@ def _fill(line: Line, tunnel: Tunnel) -> int:
     return count
 
 
-def _close(line: Line, tunnel: Tunnel) -> None:
+def _close(line: RawConnection, tunnel: Tunnel) -> None:
     """Close the tunnel, and see that it's confirmed. The connection is left without a word.
 
     A Go node may send chunks even after that.

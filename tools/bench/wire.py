@@ -1,4 +1,4 @@
-"""What the drivers say to a node, and how they take in what comes.
+"""The packets that drivers exchange with a node: prepared ones to send, a fast reader.
 
 Whole batches at a time, so that little time is theirs. Core.
 
@@ -87,14 +87,14 @@ class Echo:
         return b"\x05" + self._glue.join(ids) + self._glue[:-1], len(data) - rest
 
     def _check(self, tail: bytes) -> None:
-        """See whether this can be the front of a request, in case no more comes. Raises: Failure."""
+        """Check that this can be the front of a request, in case no more comes. Raises: Failure."""
         front = _FRONT.match(tail)
         body, size = tail[front.end() :] if front else b"", len(self._body)
         if not front or not (
             self._body.startswith(body[:size]) and _UNFINISHED.fullmatch(body[size:])
         ):
             raise Failure(
-                f"the service got something that is no request of {len(self._payload)} bytes: {tail[:16].hex(' ')}"
+                f"the service got no request of {len(self._payload)} bytes: {tail[:16].hex(' ')}"
             )
 
 
@@ -130,14 +130,15 @@ class Asker:
         for op, key, result in self._reply.iter_unpack(replies):
             if op != 0x05 or result != expected or key not in sent:
                 raise Failure(
-                    f"not an answer to a pending request: {bytes((op, *key.to_bytes(2, 'little'), *result[:13])).hex(' ')}"
+                    "not an answer to a pending request: "
+                    + bytes((op, *key.to_bytes(2, "little"), *result[:13])).hex(" ")
                 )
             latencies.append(now - sent.pop(key))
             keys.append(key)
         self._keys = keys
 
     def check(self, part: Buffer) -> None:
-        """See whether this can be the front of an answer, in case no more comes. Raises: Failure."""
+        """Check that this can be the front of an answer, in case no more comes. Raises: Failure."""
         if part and (part[0] != 0x05 or not self._expected.startswith(bytes(part[3:]))):
             raise Failure(f"not an answer: {bytes(part[:16]).hex(' ')}")
 

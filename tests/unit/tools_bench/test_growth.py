@@ -78,5 +78,5 @@ def test_the_document_is_json_without_numbers_that_are_none() -> None:
 def test_axes_are_chosen_by_name() -> None:
     assert growth.choose("") == list(AXES)
     assert [axis.name for axis in growth.choose("nodes,clients")] == ["clients", "nodes"]
-    with pytest.raises(ValueError, match="nothing that grows"):
+    with pytest.raises(ValueError, match="no axis is called"):
         growth.choose("nonsense")

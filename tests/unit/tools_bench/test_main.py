@@ -8,7 +8,7 @@ import pytest
 from tests.support import lab
 from tests.support.lab import OURS, ROOT
 from tools.bench import __main__ as command
-from tools.bench import clients, field, plot
+from tools.bench import clients, plot, testbed
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from tools.bench import clients, field, plot
         (["--plot", "ratios.png"], "needs --against"),
         (["--seconds", "0"], "--seconds"),
         (["--pairs", "0"], "--pairs"),
-        (["--growth", "--only", "request"], "nothing that grows is called 'request'"),
+        (["--growth", "--only", "request"], "no axis is called 'request'"),
         (["--soak", "0"], "--soak"),
         (["--layout", "three"], "--layout"),
     ],
@@ -54,13 +54,13 @@ def test_what_is_missing_is_told_in_a_line(
 
 
 def test_our_node_is_this_one_unless_told_otherwise() -> None:
-    assert field.ours(None).command == OURS
-    assert field.ours("env LANG=C iris").command == ("env", "LANG=C", "iris")
-    assert field.ours("env LANG=C iris").name == "ours"
+    assert testbed.ours(None).command == OURS
+    assert testbed.ours("env LANG=C iris").command == ("env", "LANG=C", "iris")
+    assert testbed.ours("env LANG=C iris").name == "ours"
 
 
 def test_a_directory_is_a_checkout_and_runs_its_own_code() -> None:
-    found = field.subject(str(ROOT))
+    found = testbed.candidate(str(ROOT))
     assert found.checkout
     assert found.command[1:] == ("-m", "iris")
     assert found.cwd == ROOT
@@ -68,12 +68,12 @@ def test_a_directory_is_a_checkout_and_runs_its_own_code() -> None:
 
 def test_a_directory_without_our_package_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no checkout"):
-        field.subject(str(tmp_path))
+        testbed.candidate(str(tmp_path))
 
 
 def test_a_binary_is_named_with_its_directory() -> None:
     binary = Path(sys.executable)
     assert (
-        field.subject(sys.executable).name
+        testbed.candidate(sys.executable).name
         == f"{binary.resolve().parent.name}/{binary.resolve().name}"
     )

@@ -7,7 +7,7 @@ import pytest
 
 from iris.relay_protocol.schema import DEFAULT, Op
 from tests.unit.tools_bench.test_wire import feed
-from tools.bench.board import Board
+from tools.bench.shared_counters import SharedCounters
 from tools.bench.tally import BLOCK, Progress, Stream, Tally, Topics
 from tools.bench.wire import Failure
 
@@ -75,16 +75,16 @@ def test_subscribing_is_for_topics_only() -> None:
 
 
 @pytest.fixture
-def board() -> Board:
-    fd = Board.new()
-    made = Board(fd)
+def board() -> SharedCounters:
+    fd = SharedCounters.new()
+    made = SharedCounters(fd)
     os.close(fd)
     return made
 
 
 def test_what_two_boards_of_one_memory_show_is_the_same() -> None:
-    fd = Board.new()
-    one, other = Board(fd), Board(fd)
+    fd = SharedCounters.new()
+    one, other = SharedCounters(fd), SharedCounters(fd)
     os.close(fd)
     one[511] = 1 << 63
     assert (other[511], other[0]) == (1 << 63, 0)
@@ -102,7 +102,7 @@ def test_what_two_boards_of_one_memory_show_is_the_same() -> None:
     ],
 )
 def test_what_is_missing_and_what_came_twice_is_found(
-    board: Board, came: list[tuple[int, int]], expected: tuple[int, int]
+    board: SharedCounters, came: list[tuple[int, int]], expected: tuple[int, int]
 ) -> None:
     board[0], board[1], board[2] = 7, 9, 1  # from before
     progress = Progress(board, 2)

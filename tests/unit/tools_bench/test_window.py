@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tools.bench.line import Window, cpu_times
+from tools.bench.raw_connection import Window, cpu_times
 
 
 def test_cpu_time_of_a_process_is_that_of_all_its_threads() -> None:
@@ -17,7 +17,10 @@ def test_cpu_time_of_a_process_is_that_of_all_its_threads() -> None:
 
 
 def test_cpu_time_of_another_process_can_be_read() -> None:
-    busy = "import time\nwhile time.process_time() < 0.05: pass\nprint(time.process_time_ns(), flush=True)\ninput()"
+    busy = (
+        "import time\nwhile time.process_time() < 0.05: pass\n"
+        "print(time.process_time_ns(), flush=True)\ninput()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

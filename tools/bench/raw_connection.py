@@ -15,7 +15,7 @@ from tools.bench.wire import CLOSE, CLOSED, WELCOME, Failure, init
 STALL = 10.0  # seconds without a byte from the node, where one must come
 
 
-class Line:
+class RawConnection:
     """Attached to the node on this host. What was received and isn't used yet is in `data`."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Line:
             raise Failure(f"the node doesn't welcome us: {bytes(self.data[:200])!r}")
         self.drop(len(WELCOME))
 
-    def __enter__(self) -> "Line":
+    def __enter__(self) -> "RawConnection":
         return self
 
     def __exit__(
@@ -115,7 +115,7 @@ class Line:
             return 0
 
     def leave(self) -> None:
-        """Close in order. Raises: Failure when the node says anything else than that it's closed."""
+        """Close gracefully. Raises: Failure when the node answers with anything but its close."""
         self.push(CLOSE)
         while len(self.data) < len(CLOSED):
             self.pull()

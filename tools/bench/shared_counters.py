@@ -6,7 +6,7 @@ import os
 _SIZE = 4_096
 
 
-class Board:
+class SharedCounters:
     """512 unsigned numbers of 64 bits, all zero at first.
 
     Each is written by one process and read by any.

@@ -1,6 +1,6 @@
 """The nodes that are measured.
 
-A subject's nodes on one or two hosts of a lab, with the drivers beside them. Shell.
+A candidate's nodes on one or two hosts of a lab, with the drivers beside them. Shell.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from typing import Any
 
 from tests.support.lab import OURS, ROOT, Host, Lab, Process, await_node
 from tools.bench import asking, standing
-from tools.bench.board import Board
 from tools.bench.figures import CROWDS, ONE, Figure
+from tools.bench.shared_counters import SharedCounters
 from tools.bench.wire import Failure
 
 PORT = 55555
@@ -32,7 +32,7 @@ _PROBE = {"port": PORT, "cluster": "reach", "size": 64}
 
 
 @dataclass(frozen=True)
-class Subject:
+class NodeUnderTest:
     """A node program: its command, and where and with what it is run."""
 
     name: str
@@ -42,7 +42,7 @@ class Subject:
     checkout: bool = False  # of ours
 
 
-def subject(text: str, name: str = "") -> Subject:
+def candidate(text: str, name: str = "") -> NodeUnderTest:
     """What a user names.
 
     A checkout of ours (a directory), or a command, which may be a binary alone. Raises: ValueError.
@@ -50,7 +50,7 @@ def subject(text: str, name: str = "") -> Subject:
     path = Path(text).resolve()
     if text and path.is_dir():
         python = path / ".venv" / "bin" / "python"
-        found = Subject(
+        found = NodeUnderTest(
             name or path.name,
             (str(python) if python.exists() else sys.executable, "-m", "iris"),
             path,
@@ -78,13 +78,13 @@ def subject(text: str, name: str = "") -> Subject:
     ):
         raise ValueError(f"{text!r} is neither a directory nor a command")
     if len(command) == 1 and path.is_file():
-        return Subject(name or f"{path.parent.name}/{path.name}", (str(path),))
-    return Subject(name or Path(command[0]).name, tuple(command))
+        return NodeUnderTest(name or f"{path.parent.name}/{path.name}", (str(path),))
+    return NodeUnderTest(name or Path(command[0]).name, tuple(command))
 
 
-def ours(command: str | None) -> Subject:
+def ours(command: str | None) -> NodeUnderTest:
     """Our node: this one, unless the user names another."""
-    return Subject("ours", OURS) if command is None else subject(command, "ours")
+    return NodeUnderTest("ours", OURS) if command is None else candidate(command, "ours")
 
 
 class Driver:
@@ -117,7 +117,7 @@ class Driver:
         """What it says next. Raises: Failure when it doesn't, or failed."""
         assert self._popen.stdout is not None
         if not select.select([self._popen.stdout], [], [], timeout)[0]:
-            raise Failure(f"the driver for {self._role} said nothing for {timeout:.0f} s")
+            raise Failure(f"the driver for {self._role} reported nothing for {timeout:.0f} s")
         text = self._popen.stdout.readline()
         if not text:
             raise Failure(f"the driver for {self._role} ended:\n{self._log.read_text()}")
@@ -147,15 +147,17 @@ class Driver:
             self._popen.stdout.close()
 
 
-class Field:
-    """Nodes of one subject, running in a lab of their own, as long as it's entered."""
+class Testbed:
+    """Nodes of one candidate, running in a lab of their own, as long as it's entered."""
 
-    def __init__(self, subject: Subject, layout: str, key: Path, count: int | None = None) -> None:
+    def __init__(
+        self, candidate: NodeUnderTest, layout: str, key: Path, count: int | None = None
+    ) -> None:
         """count: nodes, if the layout doesn't tell.
 
         The first one has the caller, and the last one the callee.
         """
-        self.subject, self.layout = subject, layout
+        self.candidate, self.layout = candidate, layout
         self._count = count or (1 if layout == ONE else 2)
         self._key, self._lab = key, Lab()
         self.hosts: list[Host] = []
@@ -163,7 +165,7 @@ class Field:
         # seconds: until clients can attach, and until a request is answered
         self.start: dict[str, float] = {}
 
-    def __enter__(self) -> "Field":
+    def __enter__(self) -> "Testbed":
         self._lab.__enter__()
         try:
             self._start()
@@ -185,11 +187,11 @@ class Field:
         began = time.monotonic()
         self.nodes = [
             host.popen(
-                *self.subject.command,
+                *self.candidate.command,
                 *flags,
                 log="node",
-                env=self.subject.env,
-                cwd=self.subject.cwd,
+                env=self.candidate.env,
+                cwd=self.candidate.cwd,
             )
             for host in self.hosts
         ]
@@ -246,7 +248,7 @@ class Field:
     ) -> dict[str, Any]:
         """One run of a figure. Raises: Failure.
 
-        module: what plays the roles; at: options that say where they attach, if that isn't a node;
+        module: what plays the roles; at: options with the port to attach to (default: a node's);
         pids: then, whose CPU time counts.
         """
         if figure.caller == "idle":
@@ -312,7 +314,7 @@ class Field:
         pass_fds: Sequence[int] = (),
         module: str = DRIVER,
     ) -> Iterator[Driver]:
-        """A driver at the last node, once it's ready. Raises: Failure when it doesn't get so far."""
+        """Run a driver at the last node; yield once it is ready. Raises: Failure if it isn't."""
         with self.driver(self.hosts[-1], role, options, pass_fds, module) as driver:
             if driver.line(_MARGIN) != "ready\n":
                 raise Failure(f"the driver for {role} isn't ready")
@@ -347,7 +349,7 @@ def shared(what: Sequence[str]) -> Iterator[tuple[dict[str, int], dict[str, int]
     callee: dict[str, int] = {}
     try:
         if "board" in what:
-            caller["board"] = callee["board"] = Board.new()
+            caller["board"] = callee["board"] = SharedCounters.new()
         if "ack" in what:
             caller["ack"], callee["ack"] = os.pipe()
         yield caller, callee
