@@ -169,8 +169,8 @@ class Metrics:
         self.peers_lost = self._declare(
             Counter,
             "iris_peers_lost",
-            "Sessions with peers that ended, by cause.",
-            cause=("left", "connection lost", "silent", "protocol violation", "replaced"),
+            "Nodes that this one has no session with any more, by cause.",
+            cause=("left", "connection lost", "silent", "protocol violation", "not needed"),
         )
 
         # proto/session
@@ -199,8 +199,8 @@ class Metrics:
         self.discovery_received = self._declare(
             Counter,
             "iris_discovery_received",
-            "Datagrams received by the subnet search, by outcome.",
-            outcome=("accepted", "ignored", "error"),
+            "Datagrams received by the subnet search, by kind.",
+            kind=("request", "response", "ignored", "error"),
         )
 
     def _declare(

@@ -1,10 +1,8 @@
-"""The node put together.
+"""The node put together: the only place that chooses implementations.
 
-Layers made bottom up, started so that applications are served at once, stopped so that nothing is
-lost.
-
-Answers to the second half of Go's main.go. Unlike there, nobody waits for the ring: the relay opens
-first.
+Counterpart of the second half of Go's main.go. Layers are made bottom up, started so that
+applications are served at once (unlike there, the relay doesn't wait for the ring), and stopped so
+that no request is lost.
 """
 
 import logging
@@ -17,28 +15,31 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from iris.config import Config
 from iris.errors import IrisError
+from iris.metrics import Metrics
+from iris.proto.bootstrap.base import Source
+from iris.proto.bootstrap.subnet import SubnetSearch
 from iris.proto.iris.overlay import Overlay as Iris
 from iris.proto.pastry.overlay import Overlay as Pastry
 from iris.proto.scribe.overlay import Overlay as Scribe
+from iris.proto.session.session import KeyMismatchReporter, Listener, Session, dial
 from iris.proto.wire.message import Entropy
+from iris.proto.wire.node_id import NodeId
 from iris.runtime.deadline import time_left
 from iris.runtime.interfaces import Interface
 from iris.runtime.system import CpuMeter
+from iris.runtime.tcp import Address
 from iris.runtime.timer import Timer
 from iris.service.relay.server import RelayServer
 
 _log = logging.getLogger(__name__)
 
-# of a stop's time goes to requests in hand at most; the rest is for taking leave
+# of a stop's time, for requests in flight at most; the rest is for leaving
 _DRAIN_SHARE = 0.5
 _TUNNEL_SHARE = 0.3  # of what is left then goes to what tunnels hold
 
 
 class Node:
-    """One node of a network. `start` returns within a moment.
-
-    `stop` takes as long as it is given, at most.
-    """
+    """One node of a network."""
 
     def __init__(
         self,
@@ -51,13 +52,16 @@ class Node:
         entropy: Entropy = os.urandom,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Arguments: interfaces to join on.
+        """Make all layers; nothing happens before `start`.
 
-        Rng for choices that needn't be secret, entropy for keys and ids.
+        Args:
+            interfaces: to join on.
+            rng, entropy: for choices that needn't be secret; for keys and ids.
         """
         self._config = config or Config()
         self._network, self._interfaces, self._clock = network, interfaces, clock
         rng = rng or random.Random()
+        self.metrics = Metrics()
         self._timer = Timer(clock)
         self._iris = Iris(
             config=self._config, timer=self._timer, rng=rng, entropy=entropy, clock=clock
@@ -70,14 +74,44 @@ class Node:
             rng=rng,
             cpu_usage=CpuMeter(),
         )
+        mismatches = KeyMismatchReporter(network)
+
+        def listen(interface: Interface, on_session: Callable[[Session], None]) -> Listener:
+            return Listener(
+                (str(interface.address), 0),
+                key,
+                on_session,
+                session=self._config.session,
+                limits=self._config.limits,
+                strangers=mismatches,
+                entropy=entropy,
+            )
+
+        def connect(address: Address) -> Session:
+            session, limits = self._config.session, self._config.limits
+            return dial(address, key, session=session, limits=limits, strangers=mismatches)
+
+        def search_subnet(interface: Interface, node_id: NodeId, port: int) -> Source:
+            return SubnetSearch(
+                interface,
+                network,
+                node_id,
+                port,
+                config=self._config.bootstrap,
+                rng=rng,
+                metrics=self.metrics,
+            )
+
         self._pastry = Pastry(
-            network,
-            key,
             interfaces,
             self._scribe,
+            listen=listen,
+            connect=connect,
+            searches=[search_subnet],  # discovery: a source for every interface
+            sources=[],  # and those of the whole node
             config=self._config,
             timer=self._timer,
-            rng=rng,
+            metrics=self.metrics,
             entropy=entropy,
         )
         self._scribe.attach(self._pastry)
@@ -90,9 +124,9 @@ class Node:
         return self._relay.port
 
     def start(self) -> None:
-        """Serve applications, and look for other nodes. Raises.
+        """Serve applications, and look for other nodes.
 
-        ConfigError, having undone all, when a port can't be had.
+        Raises: ConfigError, with everything stopped again, when a port isn't available.
         """
         self._timer.start()
         try:
@@ -100,10 +134,8 @@ class Node:
             _log.info("node %010x of network '%s'", self._pastry.node_id, self._network)
             _log.info("applications attach at 127.0.0.1:%d", self._relay.port)
             self._iris.start_tunnels(self._interfaces)
-            _log.info(
-                "tunnels of other nodes come in at %s",
-                ", ".join(self._iris.tunnel_addresses) or "no address",
-            )
+            addresses = ", ".join(self._iris.tunnel_addresses) or "no address"
+            _log.info("accepting tunnels on %s", addresses)
             self._scribe.start()
             self._pastry.boot()
         except BaseException:
@@ -111,25 +143,21 @@ class Node:
             raise
 
     def stop(self, timeout: float) -> None:
-        """Leave the clusters, finish requests in hand, close the applications, leave the ring.
+        """Leave the clusters, finish requests in flight, close the applications, leave the ring.
 
-        `timeout` seconds at most. Idempotent.
+        Takes `timeout` seconds at most. Idempotent.
         """
         deadline = self._clock() + timeout
-
-        def left() -> float:
-            return time_left(deadline, self._clock)
-
         steps: tuple[Callable[[], None], ...] = (
             lambda: self._relay.close(timeout=timeout * _DRAIN_SHARE),
-            lambda: self._iris.close(left() * _TUNNEL_SHARE),
+            lambda: self._iris.close(time_left(deadline, self._clock) * _TUNNEL_SHARE),
             self._scribe.leave,
-            lambda: self._pastry.close(left()),
+            lambda: self._pastry.close(time_left(deadline, self._clock)),
             self._scribe.close,
             self._timer.close,
         )
         for step in steps:
             try:
                 step()
-            except IrisError as exc:  # the others are left all the same
-                _log.warning("while stopping: %s", exc)
+            except IrisError as exc:  # the next steps are taken all the same
+                _log.warning("shutting down: %s", exc)

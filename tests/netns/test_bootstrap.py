@@ -12,47 +12,59 @@ from pathlib import Path
 import pytest
 
 from iris.config import BootstrapConfig
+from iris.metrics import Metrics
 from iris.proto.bootstrap.greeting import Greeting
-from iris.proto.bootstrap.subnet import Bootstrapper
+from iris.proto.bootstrap.subnet import SubnetSearch
+from iris.proto.wire.node_id import NodeId
 from iris.runtime.interfaces import Interface
+from iris.runtime.tcp import Address
 from tests.support.cluster import start_reference
 from tests.support.lab import Host, Lab, wait_for
 
 pytestmark = pytest.mark.netns
 
-Found = tuple[int, tuple[str, int], bool]
+Found = tuple[Address, NodeId | None]
 
 
 class Node:
-    """A bootstrapper on a host, with what it found."""
+    """A subnet search on a host, with what it found."""
 
     def __init__(
         self, host: Host, node_id: int, config: BootstrapConfig, interface: Interface | None = None
     ) -> None:
         self.found: queue.SimpleQueue[Found] = queue.SimpleQueue()
         self.node_id = node_id
+        self.metrics = Metrics()
         with host.inside():
-            self.boot = Bootstrapper(
+            self.boot = SubnetSearch(
                 interface or host.interfaces[0],
                 "demo",
-                node_id,
+                NodeId(node_id),
                 1_000 + node_id,
-                lambda *what: self.found.put(what),
                 config=config,
                 rng=random.Random(node_id),
+                metrics=self.metrics,
             )
-            self.boot.start()
+            self.boot.start(lambda address, node=None: self.found.put((address, node)))
 
-    def finds(self, other: "Node", timeout: float, is_response: bool = True) -> float:
+    def finds(self, other: "Node", timeout: float) -> float:
         """Wait for it; seconds that it took. Raises: TimeoutError."""
         start = time.monotonic()
-        wanted = (other.node_id, (other.boot.address[0], 1_000 + other.node_id), is_response)
+        wanted = ((other.boot.address[0], 1_000 + other.node_id), other.node_id)
         wait_for(
             lambda: not self.found.empty() and self.found.get() == wanted,
             timeout,
             f"that {self.node_id} finds {other.node_id}",
         )
         return time.monotonic() - start
+
+    def asked(self) -> bool:
+        """Whether another node has searched this one."""
+        return self.metrics.discovery_received["request"].value > 0
+
+    def sent(self, outcome: str, kind: str = "request") -> int:
+        """Datagrams sent, or tried to."""
+        return self.metrics.discovery_sent[kind, outcome].value
 
 
 class Nodes:
@@ -85,8 +97,10 @@ def test_hosts_at_both_ends_of_a_class_c_network_meet_within_a_second(nodes: Nod
 def test_a_request_to_a_late_node_makes_both_report_each_other(nodes: Nodes) -> None:
     alice = nodes.start(nodes.lab.host("alice", "10.77.0.1/27"))
     bob = nodes.start(nodes.lab.host("bob", "10.77.0.2/27"))
-    alice.finds(bob, timeout=5.0, is_response=False)
-    bob.finds(alice, timeout=5.0, is_response=True)
+    alice.finds(bob, timeout=5.0)
+    bob.finds(alice, timeout=5.0)
+    assert alice.asked()
+    assert bob.asked()
 
 
 def test_all_of_several_nodes_on_several_hosts_meet(nodes: Nodes) -> None:
@@ -95,12 +109,12 @@ def test_all_of_several_nodes_on_several_hosts_meet(nodes: Nodes) -> None:
     expected = {
         (node.node_id, other.node_id) for node in several for other in several if node is not other
     }
-    found: set[tuple[int, int]] = set()
+    found: set[tuple[int, int | None]] = set()
 
     def all_found() -> bool:
         for node in several:
             while not node.found.empty():
-                found.add((node.node_id, node.found.get()[0]))
+                found.add((node.node_id, node.found.get()[1]))
         return found == expected
 
     wait_for(all_found, 5.0, "that all find all")
@@ -127,7 +141,7 @@ def test_a_network_that_goes_away_and_comes_back_harms_nobody(nodes: Nodes) -> N
     host = nodes.lab.host("alice", "10.77.0.1/27")
     alice = nodes.start(host, BootstrapConfig(fast_probe=0.02))
     host.run("ip", "link", "set", "e0", "down")
-    wait_for(lambda: alice.boot.counts.unsent_requests > 100, 5.0, "requests without a network")
+    wait_for(lambda: alice.sent("failed") > 100, 5.0, "requests without a network")
     host.run("ip", "link", "set", "e0", "up")
     bob = nodes.start(nodes.lab.host("bob", "10.77.0.2/27"))
     alice.finds(bob, timeout=5.0)
@@ -142,9 +156,9 @@ def test_close_is_prompt_while_the_search_waits_for_silent_hosts(nodes: Nodes) -
 
 
 def stalled(node: Node) -> bool:
-    before = node.boot.counts.asked
+    before = node.sent("sent")
     time.sleep(0.1)
-    return 200 < node.boot.counts.asked == before
+    return 200 < node.sent("sent") == before
 
 
 def test_requests_are_answered_while_the_search_waits_for_silent_hosts(nodes: Nodes) -> None:
@@ -157,7 +171,7 @@ def test_requests_are_answered_while_the_search_waits_for_silent_hosts(nodes: No
         sock.settimeout(2.0)  # ARP takes 3 to give up
         sock.sendto(greeting.request, alice.boot.address)
         assert greeting.read(sock.recv(2_048)) is not None
-    assert alice.boot.counts.unsent_responses == 0
+    assert alice.sent("failed", "response") == 0
 
 
 @pytest.mark.parametrize(
@@ -189,16 +203,17 @@ def test_a_node_and_the_go_node_hear_of_each_other(nodes: Nodes, key_file: Path)
     go = nodes.lab.host("gopher", "10.77.0.9/27")
     ours = nodes.start(nodes.lab.host("alice", "10.77.0.10/27"))
     process = start_reference(nodes.lab, key_file, go).process
-    seen: set[bool] = set()
 
     def both() -> bool:
         while not ours.found.empty():
-            node_id, (ip, port), is_response = ours.found.get()
+            (ip, port), node_id = ours.found.get()
             assert ip == go.address
+            assert node_id is not None
             assert 0 <= node_id < 1 << 40
             assert go.listens(port, go.address)
-            seen.add(is_response)
-        return seen == {True, False}
+            found.add(node_id)
+        return bool(found) and ours.asked()
 
+    found: set[NodeId] = set()
     wait_for(both, 60.0, "a request and a response of the Go node")
     process.stop()

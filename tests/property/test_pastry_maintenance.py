@@ -28,11 +28,15 @@ class Chaos:
             for _ in range(30)
         ]
         self.sessions: list[Peer] = []
-        self.dials: list[NodeId] = []
+        self.dials: list[Dial] = []
         self.up: set[NodeId] = set()
+        self.residents: dict[str, NodeId] = {}  # which node answered last, by host
 
-    def peer(self, node: NodeId) -> Peer:
-        host, dialled = f"10.0.0.{self.rng.randrange(2, 5)}", self.rng.random() < 0.5
+    def peer(self, node: NodeId, dial: Dial | None = None) -> Peer:
+        host, dialled = f"10.0.0.{self.rng.randrange(2, 5)}", dial is not None
+        if dial is not None:
+            host = self.rng.choice(dial.addresses)[0]
+            self.residents[host] = node
         ends = (
             (f"10.0.0.1:{self.rng.randrange(1, 65_536)}", f"{host}:500")
             if dialled
@@ -65,12 +69,14 @@ class Chaos:
         peer = rng.choice(self.sessions) if self.sessions else self.peer(node)
         match rng.randrange(12):
             case 0:
-                return core.found(node, rng.choice(("10.0.0.2:500", HOME, "junk")))
+                host = rng.choice(("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "junk"))
+                return core.found((host, 500), rng.choice((node, None)))
             case 1 | 2:
                 return core.connected(self.peer(node))
             case 3 | 4 if self.dials:
-                asked = self.dials.pop(rng.randrange(len(self.dials)))
-                return core.connected(self.peer(rng.choice((asked, asked, node))), asked)
+                dial = self.dials.pop(rng.randrange(len(self.dials)))
+                asked = node if dial.node_id is None else dial.node_id
+                return core.connected(self.peer(rng.choice((asked, asked, node)), dial), dial)
             case 5 if self.dials:
                 return core.failed(self.dials.pop(rng.randrange(len(self.dials))))
             case 6:
@@ -94,6 +100,9 @@ class Chaos:
         for action in actions:
             if isinstance(action, Dial):
                 assert action.node_id != OWN
+                if action.node_id is None:
+                    ((host, _),) = action.addresses
+                    assert self.residents.get(host) not in {OWN, *core.links}
                 assert action.addresses
                 assert set(action.addresses) <= {
                     ("10.0.0.2", 500),
@@ -101,14 +110,14 @@ class Chaos:
                     ("10.0.0.3", 500),
                     ("10.0.0.4", 500),
                 }
-                self.dials.append(action.node_id)
+                self.dials.append(action)
             elif isinstance(action, PeerFound):
                 assert action.peer.node_id not in self.up
                 self.up.add(action.peer.node_id)
             elif isinstance(action, PeerGone):
                 self.up.remove(action.peer.node_id)
         assert self.up == core.links.keys()
-        assert len(set(self.dials)) == len(self.dials)
+        assert len({dial.key for dial in self.dials}) == len(self.dials)
         assert core.table.active <= core.links.keys()
         assert OWN not in core.links
         known = [node for node, peer in core.links.items() if peer.known]

@@ -144,6 +144,69 @@ def test_two_rings_become_one_when_a_node_finds_the_other() -> None:
     assert seconds_until(ring, lambda: whole(ring), 60.0) < 15.0
 
 
+def seeded(count: int, seed: int) -> tuple[VirtualRing, list[VirtualNode]]:
+    """A ring whose nodes know the addresses of three of them, and nothing else."""
+    ring = VirtualRing(seed)
+    seeds = [ring.add() for _ in range(3)]
+    for _ in range(count - len(seeds)):
+        ring.add()
+        ring.run(0.02)
+        repeat_seeds(ring, seeds)
+    for _ in range(10):
+        repeat_seeds(ring, seeds)
+        ring.run(1.0)
+    return ring, seeds
+
+
+def repeat_seeds(ring: VirtualRing, seeds: list[VirtualNode]) -> None:
+    """What a source does from time to time: name the same addresses again, the own one as well."""
+    for node in ring.live():
+        for seed in seeds:
+            node.find_address(seed)
+
+
+def test_a_ring_grows_from_the_addresses_of_a_few_nodes() -> None:
+    ring, seeds = seeded(100, 14)
+    assert whole(ring)
+    dials = ring.dials
+    for _ in range(60):
+        repeat_seeds(ring, seeds)
+        ring.run(1.0)
+    assert ring.dials == dials, "known addresses are dialled again"
+    for node in ring.live():
+        assert len(node.core._candidates._residents) < 100
+
+
+def test_a_seed_that_starts_anew_at_its_address_is_found_by_all() -> None:
+    ring, seeds = seeded(40, 15)
+    seeds[0].kill()
+    ring.run(DETECTION + REPAIR)
+    anew = ring.add(address=seeds[0].address)
+    for _ in range(10):
+        repeat_seeds(ring, [anew])
+        ring.run(1.0)
+    assert anew.joined
+    assert whole(ring)
+
+
+def test_two_rings_become_one_through_addresses() -> None:
+    ring = VirtualRing(16)
+    halves: tuple[list[VirtualNode], list[VirtualNode]] = ([], [])
+    for half in halves:
+        for _ in range(60):
+            node = ring.add()
+            if half:
+                node.find_address(half[0])
+            half.append(node)
+            ring.run(0.02)
+    ring.run(5)
+    assert not whole(ring)
+    for _ in range(10):
+        repeat_seeds(ring, halves[1][:3])
+        ring.run(1.0)
+    assert whole(ring)
+
+
 @pytest.mark.parametrize("count", [*range(2, 13), 16])
 def test_small_rings_route_every_key(count: int) -> None:
     for seed in range(5):
@@ -174,8 +237,8 @@ def test_constant_coming_and_going_wears_nothing_out() -> None:
     for node in ring.live():
         assert node.joined
         assert node.core.links.keys() <= alive
-        assert not node.core._dialling
-        assert not node.core._absent
+        assert not node.core._candidates.dialling
+        assert not node.core._candidates.absent
 
 
 @dataclass

@@ -26,12 +26,13 @@ from iris.errors import ProtocolError
 from iris.proto.pastry.actions import (
     Abort,
     Action,
+    Cause,
     Close,
     Converged,
     Dial,
     PeerGone,
+    RestartQuietTimer,
     Send,
-    Settle,
     TableChanged,
     Wake,
 )
@@ -41,7 +42,7 @@ from iris.proto.pastry.routing import Application, Router
 from iris.proto.wire.message import Message
 from iris.proto.wire.node_id import NodeId, distance
 from iris.proto.wire.ring import Header
-from iris.runtime.tcp import format_address
+from iris.runtime.tcp import Address, format_address
 
 HANDSHAKES = 8  # dials of one node at a time
 DIAL_TIMEOUT = 1.0  # seconds
@@ -112,7 +113,12 @@ class VirtualNode:
         self.router = Router(self.core, app, self._transmit)
         self._dials: deque[Dial] = deque()
         self._dialling = 0
-        self._settles = 0
+        self._restarts = 0
+
+    @property
+    def listener(self) -> Address:
+        host, _, port = self.address.partition(":")
+        return host, int(port)
 
     @property
     def joined(self) -> bool:
@@ -132,8 +138,12 @@ class VirtualNode:
             self.ring.clock.after(self.ring.config.beat_period, self._beat)
 
     def find(self, other: "VirtualNode") -> None:
-        """Bootstrap has found another node."""
-        self.do(self.core.found(other.node_id, other.address))
+        """Discovery has found another node, by its id and address."""
+        self.do(self.core.found(other.listener, other.node_id))
+
+    def find_address(self, other: "VirtualNode") -> None:
+        """Discovery has found another node, by its address alone."""
+        self.do(self.core.found(other.listener))
 
     def do(self, actions: list[Action]) -> None:
         ring, after = self.ring, self.ring.clock.after
@@ -146,21 +156,21 @@ class VirtualNode:
                 self._dials.append(action)
                 self._next_dial()
             elif isinstance(action, Close):
-                after(action.lull, self._close, action.peer.session, "")
+                after(action.delay, self._close, action.peer.session, "")
             elif isinstance(action, Abort):
                 self._close(action.peer.session, "broken")
             elif isinstance(action, PeerGone):
-                if action.lost:
+                if action.cause is not Cause.UNUSED:
                     self.app.peer_lost(action.peer.node_id)
             elif isinstance(action, TableChanged):
                 ring.last_change = ring.clock.now
                 self.app.table_changed()
             elif isinstance(action, Wake):
                 after(action.seconds, self._event, self.core.wake)
-            elif isinstance(action, Settle):
+            elif isinstance(action, RestartQuietTimer):
                 self.converged = False
-                self._settles += 1
-                after(action.seconds, self._settled, self._settles)
+                self._restarts += 1
+                after(action.seconds, self._quiet, self._restarts)
             elif isinstance(action, Converged):
                 self.converged = True
 
@@ -168,9 +178,9 @@ class VirtualNode:
         if self.up:
             self.do(event())
 
-    def _settled(self, count: int) -> None:
-        if self.up and count == self._settles:
-            self.do(self.core.settled())
+    def _quiet(self, count: int) -> None:
+        if self.up and count == self._restarts:
+            self.do(self.core.quiet())
 
     def _next_dial(self) -> None:
         while self._dials and self._dialling < HANDSHAKES:
@@ -188,20 +198,20 @@ class VirtualNode:
     def _dial_failed(self, dial: Dial) -> None:
         self._dialling -= 1
         if self.up:
-            self.do(self.core.failed(dial.node_id))
+            self.do(self.core.failed(dial))
             self._next_dial()
 
-    def connected(self, connection: Connection, peer: Peer, asked: NodeId | None) -> None:
-        if asked is not None:
+    def connected(self, connection: Connection, peer: Peer, dial: Dial | None) -> None:
+        if dial is not None:
             self._dialling -= 1
         if not self.up:
             return
         connection.peer, peer.session = peer, connection
-        self.do(self.core.connected(peer, asked))
+        self.do(self.core.connected(peer, dial))
         early, connection.early = connection.early, None
         for packet in early or ():
             self.receive(connection, packet)
-        if asked is not None:
+        if dial is not None:
             self._next_dial()
 
     def _put(self, connection: Connection, packet: Message | Header) -> None:
@@ -281,17 +291,16 @@ class VirtualRing:
         self.last_change = 0.0
 
     def add(
-        self, node_id: NodeId | None = None, app: Callable[[], Application] = Counting
+        self,
+        node_id: NodeId | None = None,
+        app: Callable[[], Application] = Counting,
+        address: str | None = None,
     ) -> VirtualNode:
-        """Make and start a node, which knows nobody yet."""
+        """Make and start a node, which knows nobody yet; by default at an address of its own."""
         number = len(self.nodes) + 1
         node_id = NodeId(self.rng.getrandbits(40)) if node_id is None else node_id
-        node = VirtualNode(
-            self,
-            node_id,
-            f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:{20_000 + number % 40_000}",
-            app(),
-        )
+        host = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+        node = VirtualNode(self, node_id, address or f"{host}:{20_000 + number % 40_000}", app())
         self.nodes.append(node)
         self.by_id[node.node_id] = node
         self.listening[node.address] = node
@@ -308,7 +317,7 @@ class VirtualRing:
         at_client = Peer(server.node_id, (server.address,), local, server.address, True)
         at_server = Peer(client.node_id, (client.address,), server.address, local, False)
         self.clock.after(
-            6 * latency + self.rng.uniform(0, 0.01), client.connected, near, at_client, dial.node_id
+            6 * latency + self.rng.uniform(0, 0.01), client.connected, near, at_client, dial
         )
         self.clock.after(
             5 * latency + self.rng.uniform(0, 0.03), server.connected, far, at_server, None

@@ -208,8 +208,8 @@ def test_a_start_is_told_in_a_few_lines(start: Start) -> None:
     patterns = [
         r"node [0-9a-f]{10} of network 'dev-[0-9a-f]{16}'",
         rf"applications attach at 127\.0\.0\.1:{port}",
-        r"tunnels of other nodes come in at 127\.0\.0\.1:\d+",
-        r"meeting other nodes on lo \(127\.0\.0\.1, ports TCP \d+ and UDP \d+\)",
+        r"accepting tunnels on 127\.0\.0\.1:\d+",
+        r"listening for peers on lo \(127\.0\.0\.1:\d+, subnet search on UDP port \d+\)",
         r"stopping; again to stop at once",
         r"stopped",
     ]

@@ -1,6 +1,6 @@
-"""Finding other nodes in an interface's subnet over UDP.
+"""The search of an interface's subnet for other nodes, over UDP.
 
-Answers to the shell of Go's proto/bootstrap/bootstrap.go.
+Counterpart of the sockets of Go's proto/bootstrap/bootstrap.go. Shell.
 
 A datagram to a host that isn't there stays in the kernel for 3 s, until ARP gives up, and counts
 against the socket's send buffer all the while; some 250 fill the default one. So requests are sent
@@ -17,13 +17,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from iris.config import KIB, BootstrapConfig
 from iris.errors import CloseTimeout, ConfigError
+from iris.metrics import Metrics
+from iris.proto.bootstrap.base import OnFound
 from iris.proto.bootstrap.greeting import MAX_SIZE, Greeting
-from iris.proto.bootstrap.schedule import Schedule, Target, obstacle
+from iris.proto.bootstrap.schedule import Schedule, obstacle
+from iris.proto.wire.node_id import NodeId
 from iris.runtime.interfaces import Interface
+from iris.runtime.tcp import Address
 
 _log = logging.getLogger(__name__)
 
@@ -32,73 +35,61 @@ _log = logging.getLogger(__name__)
 _SEND_BUFFER = 256 * KIB
 _RETRY = 0.1  # seconds, after an error while receiving
 
-OnFound = Callable[[int, tuple[str, int], bool], None]
 
+class SubnetSearch:
+    """A source: owns one UDP socket and the threads `boot-rx-…` and `boot-tx-…`.
 
-@dataclass(slots=True)
-class Counts:
-    """What happened so far, in datagrams. Each count belongs to one thread."""
-
-    asked: int = 0
-    unsent_requests: int = 0
-    heard: int = 0
-    ignored: int = 0  # of those heard: not of this network, or not understood
-    unsent_responses: int = 0
-    receive_errors: int = 0
-
-
-class Bootstrapper:
-    """Owns one UDP socket and the threads `boot-rx-…` and `boot-tx-…`; its maker closes it.
-
-    Lock order: nothing is called with the schedule's lock held.
+    Answers the searches of other nodes as well. Lock order: nothing is called with the schedule's
+    lock held.
     """
 
     def __init__(
         self,
         interface: Interface,
         network: str,
-        node_id: int,
+        node_id: NodeId,
         overlay_port: int,
-        on_found: OnFound,
         *,
         config: BootstrapConfig,
         rng: random.Random,
+        metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Listen on the first free boot port of `interface`, for the node with this id and TCP port
-        for peers.
+        """Bind the first free boot port of `interface`.
 
-        `on_found(node_id, (ip, overlay_port), is_response)` is told on boot-rx of each datagram of
-        another node. It must not wait.
+        Args:
+            node_id, overlay_port: what other nodes are told: this node's id, and its TCP port for
+                peers.
         Raises: ConfigError when no boot port is free.
         """
         self._greeting = Greeting(network, node_id, overlay_port)
         self._sock = _bind(interface, config.ports)
-        self._on_found, self._clock = on_found, clock
-        self.address: Target = self._sock.getsockname()
-        self.counts = Counts()
+        self._clock = clock
+        self.address: Address = self._sock.getsockname()
+        metrics = metrics or Metrics()
+        self._sent, self._received = metrics.discovery_sent, metrics.discovery_received
         self._lock = threading.Lock()
         self._schedule = Schedule(interface, self.address[1], config=config, rng=rng)
         if (reason := obstacle(interface, config)) is not None:
             level = logging.DEBUG if interface.address.is_loopback else logging.WARNING
-            _log.log(
-                level,
-                "%s (%s) isn't searched for other nodes: %s",
-                interface.name,
-                interface.address,
-                reason,
-            )
+            name, address = interface.name, interface.address
+            _log.log(level, "not searching %s (%s) for other nodes: %s", name, address, reason)
         self._stop = threading.Event()
         self._writable = select.poll()
         self._writable.register(self._sock, select.POLLOUT)
-        self._threads = [
-            threading.Thread(target=target, name=f"boot-{name}-{self.address[0]}", daemon=True)
-            for name, target in (("rx", self._receive), ("tx", self._search))
-        ]
+        self._threads: list[threading.Thread] = []
 
-    def start(self) -> None:
-        """Answer and search."""
-        for thread in self._threads:
+    def __str__(self) -> str:
+        return f"subnet search on UDP port {self.address[1]}"
+
+    def start(self, on_found: OnFound) -> None:
+        """Search, and answer other nodes; report those that answer, on `boot-rx-…`."""
+        self._on_found = on_found
+        for name, target in (("rx", self._receive), ("tx", self._search)):
+            thread = threading.Thread(
+                target=target, name=f"boot-{name}-{self.address[0]}", daemon=True
+            )
+            self._threads.append(thread)
             thread.start()
 
     def slow(self) -> None:
@@ -107,17 +98,16 @@ class Bootstrapper:
             self._schedule.slow()
 
     def close(self, timeout: float = 3.0) -> None:
-        """Stop both; idempotent, from any thread but boot-rx. Raises.
+        """Stop both threads; idempotent, from any thread but `boot-rx-…`.
 
-        CloseTimeout when `on_found` takes longer than this, in seconds.
+        Raises: CloseTimeout when `on_found` takes longer than `timeout` seconds.
         """
         self._stop.set()
         # ENOTCONN, always; it wakes recvfrom and poll all the same
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(timeout)
+            thread.join(timeout)
         self._sock.close()
         if any(thread.is_alive() for thread in self._threads):
             raise CloseTimeout(f"{self._threads[0].name} alive after {timeout} s")
@@ -130,58 +120,57 @@ class Bootstrapper:
                 self._writable.poll()
                 if self._stop.is_set():
                     return
-                self.counts.asked += 1
-                if not self._send(self._greeting.request, target):
-                    self.counts.unsent_requests += 1
+                self._send("request", self._greeting.request, target)
             self._stop.wait(again_at - self._clock())
 
     def _receive(self) -> None:
         while not self._stop.is_set():
             try:
                 data, source = self._sock.recvfrom(MAX_SIZE + 1)
-            # nobody listens where we asked; unconnected sockets aren't told so by Linux
-            except ConnectionRefusedError:
-                self.counts.receive_errors += 1
+            except ConnectionRefusedError:  # a request met a closed port; Linux seldom reports it
+                self._received["error"].inc()
             except OSError as exc:
-                self.counts.receive_errors += 1
-                _log.debug("%s:%d: %s", *self.address, exc)
+                self._received["error"].inc()
+                _log.debug("%s:%d: receiving failed: %s", *self.address, exc)
                 self._stop.wait(_RETRY)
             else:
                 if not self._stop.is_set():
                     self._handle(data, source)
 
-    def _handle(self, data: bytes, source: Target) -> None:
-        self.counts.heard += 1
+    def _handle(self, data: bytes, source: Address) -> None:
         message = self._greeting.read(data)
         if message is None:
-            self.counts.ignored += 1
+            self._received["ignored"].inc()
             return
-        assert message.node_id is not None
-        if message.request and not self._send(self._greeting.response, source):
-            self.counts.unsent_responses += 1
         with self._lock:
             self._schedule.remember(source)
+        if message.request:  # its sender dials us when we answer
+            self._received["request"].inc()
+            self._send("response", self._greeting.response, source)
+            return
+        self._received["response"].inc()
+        assert message.node_id is not None
         try:
-            self._on_found(message.node_id, (source[0], message.overlay), not message.request)
+            self._on_found((source[0], message.overlay), NodeId(message.node_id))
         except Exception:
-            # our bug; further nodes can be found nevertheless
-            _log.exception("what bootstrap found wasn't taken")
+            _log.exception("discovery callback failed")  # our bug; further nodes can be found
 
-    def _send(self, data: bytes, target: Target) -> bool:
-        """Whether it went out.
+    def _send(self, kind: str, data: bytes, target: Address) -> None:
+        """Send a datagram; count it as failed where that isn't possible right now.
 
-        Unreachable hosts, missing routes, firewalls and full buffers are everyday life; others will
-        be asked.
+        Unreachable hosts, missing routes, firewalls and full buffers are everyday life; others are
+        asked.
         """
         try:
             self._sock.sendto(data, socket.MSG_DONTWAIT, target)
         except OSError:
-            return False
-        return True
+            self._sent[kind, "failed"].inc()
+        else:
+            self._sent[kind, "sent"].inc()
 
 
 def _bind(interface: Interface, ports: tuple[int, ...]) -> socket.socket:
-    """Open a UDP socket on the first free of `ports`. Raises: ConfigError when there is none."""
+    """Open a UDP socket on the first free of `ports`. Raises: ConfigError when none is free."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     reason: OSError | None = None
@@ -193,5 +182,5 @@ def _bind(interface: Interface, ports: tuple[int, ...]) -> socket.socket:
         else:
             return sock
     sock.close()
-    text = f"no boot port is free on {interface.name} ({interface.address}), UDP {', '.join(map(str, ports))}: {reason and reason.strerror}"
-    raise ConfigError(text) from reason
+    where = f"{interface.name} ({interface.address}), UDP {', '.join(map(str, ports))}"
+    raise ConfigError(f"no boot port is free on {where}: {reason and reason.strerror}") from reason

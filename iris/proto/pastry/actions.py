@@ -1,9 +1,10 @@
-"""What the ring's core wants done: what `Maintenance` answers to each event, in this order.
+"""Actions: what the shell does after an event, as `Maintenance` decided, in this order.
 
 No counterpart in Go.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
 from iris.proto.pastry.peer import Peer
 from iris.proto.wire.node_id import NodeId
@@ -21,23 +22,31 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Connect to a node, and report `connected` or `failed`."""
+    """Connect to a node at the first of its addresses that answers.
 
-    node_id: NodeId
+    Report `connected` or `failed`, with this. The id is None where only the address is known.
+    """
+
+    node_id: NodeId | None
     addresses: tuple[Address, ...]
+
+    @property
+    def key(self) -> NodeId | Address:
+        """What tells apart the dials that are under way at a time."""
+        return self.addresses[0] if self.node_id is None else self.node_id
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close a session gracefully after `lull` seconds; what still comes over it is routed."""
+    """Close a session gracefully after `delay` seconds; what still comes over it is routed."""
 
     peer: Peer
-    lull: float = 0.0
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Cut a session to a silent node."""
+    """Cut a session."""
 
     peer: Peer
 
@@ -49,13 +58,23 @@ class PeerFound:
     peer: Peer
 
 
+class Cause(Enum):
+    """Why a node isn't connected any more; the values are those of `Metrics.peers_lost`."""
+
+    LEFT = "left"
+    BROKEN = "connection lost"
+    SILENT = "silent"
+    VIOLATION = "protocol violation"
+    UNUSED = "not needed"  # by either side: not lost
+
+
 @dataclass(frozen=True, slots=True)
 class PeerGone:
-    """A node isn't connected any more. Not lost: both sides have no use for the session."""
+    """A node isn't connected any more. `details` say more than the cause, or nothing."""
 
     peer: Peer
-    why: str
-    lost: bool
+    cause: Cause
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +88,8 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
-    """Call `settled` when so many seconds have passed without another Settle."""
+class RestartQuietTimer:
+    """Call `quiet` in so many seconds, unless another of these comes before."""
 
     seconds: float
 
@@ -96,7 +115,7 @@ Action = (
     | PeerGone
     | TableChanged
     | Joined
-    | Settle
+    | RestartQuietTimer
     | Wake
     | Converged
 )

@@ -1,12 +1,10 @@
-"""Sessions of a node with its peers, from the dial to the hang-up.
+"""Sessions of a node with its peers, from the dial to the close.
 
-Who is at the other end is told and asked here.
-
-Shell; answers to Go's proto/pastry/handshake.go, but for the duplicate filter. Dials run on at most
-`Limits.peer_handshakes` threads `pastry-dial`, each of which lives as long as there is something to
-dial; accepted sessions introduce themselves on the thread that the listener brings them on. A
-graceful close waits for the other side, on a thread `pastry-close` of its own: there is one per
-session at most.
+Counterpart of Go's proto/pastry/handshake.go, but for the duplicate filter. Shell: both sides of a
+new session introduce themselves here. Dials run on at most `Limits.peer_handshakes` threads
+`pastry-dial-…`, each of which lives as long as there is something to dial; accepted sessions
+introduce themselves on the thread that the listener brings them on. A graceful close waits for the
+other side, on a thread `pastry-close-…` of its own: there is one per session at most.
 
 Lock order: none is taken with this one held; nothing is called back or waited for with it.
 """
@@ -28,9 +26,8 @@ from iris.proto.wire.message import Message
 from iris.proto.wire.node_id import NodeId, valid_id
 from iris.proto.wire.ring import InitPacket
 from iris.runtime.deadline import time_left
+from iris.runtime.rate_limited_log import RateLimitedLogger
 from iris.runtime.tcp import Address, format_address
-
-_SAY_AGAIN = 60.0  # seconds between two lines about the same absent node
 
 _log = logging.getLogger(__name__)
 
@@ -66,43 +63,40 @@ class Sessions:
     def __init__(
         self,
         node_id: NodeId,
+        addresses: list[str],
         connect: Connect,
         *,
         config: Config,
         linked: Callable[[NodeId], bool],
-        on_peer: Callable[[Peer, NodeId | None], None],
-        on_failed: Callable[[NodeId], None],
+        on_peer: Callable[[Peer, Dial | None], None],
+        on_failed: Callable[[Dial], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`connect` dials.
+        """Introduce this node by its id and addresses; the list may be filled later.
 
-        `linked` tells whether there is a session already, which makes a dial that waited for its
-        turn pointless.
-
-        A peer that has introduced itself is reported with on_peer(peer, whom we dialled or None),
-        its session not started yet; a dial that came to nothing with on_failed; both from any
-        thread.
+        Args:
+            linked: whether there is a session with a node, which makes a dial pointless.
+            on_peer: takes a peer that has introduced itself, and the dial that led to it, if any;
+                its session isn't started yet. From any thread, like on_failed.
+            on_failed: takes a dial that no node has answered.
         """
-        self._node_id, self._connect, self._config, self._clock = node_id, connect, config, clock
+        self._node_id, self._addresses, self._connect = node_id, addresses, connect
+        self._config, self._clock = config, clock
         self._linked, self._on_peer, self._on_failed = linked, on_peer, on_failed
-        self.addresses: list[str] = []  # this node's own listeners
+        self.unreachable = RateLimitedLogger(_log, clock=clock)  # by id, or address without an id
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._sessions: set[Session] = set()
-        self._strangers: set[Session] = set()  # those of them that haven't introduced themselves
-        self._closing: set[Session] = set()  # those of them that a thread is closing
+        self._unidentified: set[Session] = set()  # those whose peer hasn't introduced itself
+        self._closing: set[Session] = set()  # those that a thread is closing
         self._dials: deque[Dial] = deque()
         self._threads: set[threading.Thread] = set()
-        self._said: dict[NodeId, float] = {}  # who is known to be absent, and since when
         self._dialling = 0  # threads of those that dial
 
     # Dialling and accepting
 
     def dial(self, dial: Dial) -> None:
-        """Connect to a node, as soon as it's its turn.
-
-        The queue is as long as the core lets it become.
-        """
+        """Connect to a node, as soon as it's its turn. The core bounds the queue."""
         with self._lock:
             if self._stop.is_set():
                 return
@@ -114,11 +108,11 @@ class Sessions:
             with self._lock:
                 self._dialling -= 1
                 waiting = []
-                if not self._dialling:  # nobody is left who would get to them
+                if not self._dialling:  # no thread is left that would get to them
                     waiting = list(self._dials)
                     self._dials.clear()
             for unserved in waiting:
-                self._on_failed(unserved.node_id)
+                self._on_failed(unserved)
 
     def _dial_all(self) -> None:
         while True:
@@ -129,78 +123,62 @@ class Sessions:
                 dial = self._dials.popleft()
             peer = None
             try:
-                if not self._linked(dial.node_id):
+                if dial.node_id is None or not self._linked(dial.node_id):
                     peer = self._dial_one(dial)
             except Exception:
-                # our bug; the core must hear of it all the same
-                _log.exception("dialling %010x failed", dial.node_id)
+                _log.exception(
+                    "dialling %s failed", dial
+                )  # our bug; the core must know all the same
             if peer is not None:
-                self._on_peer(peer, dial.node_id)
+                self._on_peer(peer, dial)
             else:
-                self._on_failed(dial.node_id)
+                self._on_failed(dial)
 
     def _dial_one(self, dial: Dial) -> Peer | None:
-        """Try its addresses one after the other."""
+        """Try the addresses of a dial one after the other."""
+        name = "a node" if dial.node_id is None else f"node {dial.node_id:010x}"
         for address in dial.addresses:
             try:
                 return self._introduce(self._connect(address), dialled=True)
             except (IrisError, OSError) as exc:
-                level = logging.INFO if self.said(dial.node_id) else logging.DEBUG
+                text = "can't reach %s at %s: %s"
                 where = format_address(address)
-                _log.log(level, "node %010x can't be reached at %s: %s", dial.node_id, where, exc)
+                self.unreachable.log(logging.INFO, dial.key, text, name, where, exc)
             if self._stop.is_set():
                 break
         return None
 
-    def said(self, node: NodeId) -> bool:
-        """Note that something is said about its absence. Returns.
-
-        Whether that is news, as nothing was for a while.
-        """
-        now = self._clock()
-        with self._lock:
-            self._said = {other: at for other, at in self._said.items() if now - at < _SAY_AGAIN}
-            news = node not in self._said
-            self._said.setdefault(node, now)
-        return news
-
     def accept(self, session: Session) -> None:
-        """Take a session that a listener brings.
-
-        Returns when the peer has introduced itself, or was dropped.
-        """
+        """Take a session from a listener. Return once the peer has introduced itself, or is dropped."""
         try:
             peer = self._introduce(session, dialled=False)
         except IrisError as exc:
-            _log.info("%s is dropped: %s", session.remote, exc)
+            _log.info("dropping the session with %s: %s", session.remote, exc)
         else:
             self._on_peer(peer, None)
 
     def _introduce(self, session: Session, *, dialled: bool) -> Peer:
-        """Tell the other side who we are, and learn who it is. Raises.
-
-        IrisError, and the session is gone.
-        """
+        """Exchange init packets. Raises: IrisError, with the session aborted."""
         with self._lock:
             self._sessions.add(session)
-            self._strangers.add(session)
+            self._unidentified.add(session)
             stopped = self._stop.is_set()
         try:
             if stopped:
                 raise LinkClosed("this node is shutting down")
             deadline = self._clock() + self._config.pastry.init_timeout
             session.control.send_direct(
-                Message(InitPacket(self._node_id, self.addresses)), deadline
+                Message(InitPacket(self._node_id, self._addresses)), deadline
             )
             init = session.control.recv_direct(deadline).meta
             if not isinstance(init, InitPacket) or not valid_id(init.id):
-                raise ProtocolError("it didn't introduce itself")
+                raise ProtocolError("no valid init packet")
         except BaseException:
             self.abort(session)
             raise
         finally:
             with self._lock:
-                self._strangers.discard(session)
+                self._unidentified.discard(session)
         assert init.id is not None
         addresses = tuple(
             text for text in init.addrs[:MAX_ADDRESSES] if parse_address(text) is not None
@@ -210,22 +188,22 @@ class Sessions:
     # The end
 
     def abort(self, session: Session) -> None:
-        """Cut a session. Never waits; from any thread."""
+        """Cut a session; never waits, from any thread."""
         with self._lock:
             self._sessions.discard(session)
         session.abort()
 
-    def close(self, session: Session, lull: float = 0.0) -> None:
-        """Close a session gracefully after `lull` seconds. Never waits."""
+    def close(self, session: Session, delay: float = 0.0) -> None:
+        """Close a session gracefully after `delay` seconds; never waits."""
         with self._lock:
             if session not in self._sessions or session in self._closing:
                 return
             self._closing.add(session)
-        if not self._spawn(lambda: self._close(session, lull), f"pastry-close-{session.remote}"):
+        if not self._spawn(lambda: self._close(session, delay), f"pastry-close-{session.remote}"):
             self.abort(session)
 
-    def _close(self, session: Session, lull: float) -> None:
-        self._stop.wait(lull)
+    def _close(self, session: Session, delay: float) -> None:
+        self._stop.wait(delay)
         try:
             session.close()
         finally:
@@ -234,7 +212,7 @@ class Sessions:
                 self._closing.discard(session)
 
     def _spawn(self, target: Callable[[], None], name: str) -> bool:
-        """Run something on a thread of its own; False when there is none to be had."""
+        """Run something on a thread of its own; False when the system has none left."""
 
         def run() -> None:
             try:
@@ -245,9 +223,7 @@ class Sessions:
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         try:
-            # so that nobody joins it before it has started, and it doesn't end before it's in the
-            # set
-            with self._lock:
+            with self._lock:  # it can't be joined before its start, nor end before it's in the set
                 thread.start()
                 self._threads.add(thread)
         except RuntimeError as exc:
@@ -256,17 +232,18 @@ class Sessions:
         return True
 
     def stop(self) -> None:
-        """Dial and accept no more, and cut what hasn't introduced itself. Idempotent."""
+        """Dial and accept no more, and abort sessions that aren't identified. Idempotent."""
         with self._lock:
             self._stop.set()
             self._dials.clear()
-            strangers = list(self._strangers)
-        for session in strangers:
+            unidentified = list(self._unidentified)
+        for session in unidentified:
             session.abort()
 
     def close_all(self, timeout: float) -> None:
-        """Close what is left gracefully, as far as it takes less than `timeout` seconds, and cut
-        the rest. Not from own threads.
+        """Close what is left gracefully within `timeout` seconds, then abort it.
+
+        Not from own threads.
         """
         self.stop()
         with self._lock:
@@ -278,7 +255,7 @@ class Sessions:
             sessions = list(self._sessions)
         for session in sessions:
             self.abort(session)
-        # a dial may be in the middle of a handshake: it ends by itself, and drops what it got
+        # a dial may be in the middle of a handshake: it ends by itself, and aborts its session
         self._join(timeout)
 
     def _join(self, timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""Bootstrappers on loopback.
+"""Subnet searches on loopback.
 
 Each test has an address and a network of its own, as other test runs use the same boot ports.
 """
@@ -18,9 +18,12 @@ import pytest
 
 from iris.config import BootstrapConfig
 from iris.errors import CloseTimeout, ConfigError
+from iris.metrics import Metrics
 from iris.proto.bootstrap.greeting import Greeting
-from iris.proto.bootstrap.subnet import Bootstrapper
+from iris.proto.bootstrap.subnet import SubnetSearch
+from iris.proto.wire.node_id import NodeId
 from iris.runtime.interfaces import Interface
+from iris.runtime.tcp import Address
 
 CONFIG = BootstrapConfig(fast_probe=0.02)
 WAIT = 10.0  # seconds; how long something may take that takes milliseconds
@@ -35,7 +38,8 @@ class Room:
     interface: Interface
     network: str
     stack: ExitStack
-    found: "dict[int, queue.SimpleQueue[tuple[int, tuple[str, int], bool]]]" = field(
+    metrics: dict[int, Metrics] = field(default_factory=dict)
+    found: "dict[int, queue.SimpleQueue[tuple[Address, NodeId | None]]]" = field(
         default_factory=dict
     )
 
@@ -46,37 +50,41 @@ class Room:
         start: bool = True,
         network: str = "",
         config: BootstrapConfig = CONFIG,
-    ) -> Bootstrapper:
+    ) -> SubnetSearch:
         found = self.found[node_id] = queue.SimpleQueue()
+        self.metrics[node_id] = Metrics()
 
-        def on_found(*what: object) -> None:
-            found.put(what)  # type: ignore[arg-type]
+        def on_found(address: Address, node: NodeId | None = None) -> None:
+            found.put((address, node))
 
-        made = Bootstrapper(
+        made = SubnetSearch(
             self.interface,
             network or self.network,
-            node_id,
+            NodeId(node_id),
             1_000 + node_id,
-            on_found,
             config=config,
             rng=random.Random(node_id),
+            metrics=self.metrics[node_id],
         )
         self.stack.callback(made.close)
         if start:
-            made.start()
+            made.start(on_found)
         return made
 
-    def finds(self, finder: int, wanted: int, is_response: bool = True) -> bool:
+    def finds(self, finder: int, wanted: int) -> bool:
         """Wait until the one has found the other."""
-        while self.found[finder].get(timeout=WAIT) != (
-            wanted,
-            (str(self.interface.address), 1_000 + wanted),
-            is_response,
-        ):
+        address = str(self.interface.address), 1_000 + wanted
+        while self.found[finder].get(timeout=WAIT) != (address, wanted):
             continue
         return True
 
-    def stranger(self) -> socket.socket:
+    def received(self, node_id: int, kind: str) -> int:
+        return self.metrics[node_id].discovery_received[kind].value
+
+    def failed(self, node_id: int, kind: str) -> int:
+        return self.metrics[node_id].discovery_sent[kind, "failed"].value
+
+    def foreign_socket(self) -> socket.socket:
         sock = self.stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         sock.bind((str(self.interface.address), 0))
         sock.settimeout(WAIT)
@@ -98,8 +106,8 @@ def test_two_nodes_on_one_address_find_each_other(room: Room) -> None:
     room.node(2)
     assert room.finds(1, 2)
     assert room.finds(2, 1)
-    assert room.finds(1, 2, is_response=False)
-    assert room.finds(2, 1, is_response=False)
+    assert room.received(1, "request")
+    assert room.received(2, "request")
 
 
 def test_a_node_that_comes_late_is_found(room: Room) -> None:
@@ -114,12 +122,12 @@ def test_a_node_that_comes_late_is_found(room: Room) -> None:
 
 def test_networks_side_by_side_dont_see_each_other(room: Room) -> None:
     room.node(1)
-    other = room.node(2, network="other")
+    room.node(2, network="other")
     room.node(3)
     assert room.finds(1, 3)
     assert room.finds(3, 1)
     assert room.found[2].empty()
-    assert other.counts.heard == other.counts.ignored
+    assert room.received(2, "request") == room.received(2, "response") == 0
 
 
 def test_the_first_free_boot_port_is_taken(room: Room) -> None:
@@ -146,30 +154,31 @@ def test_an_address_that_is_gone_is_refused(room: Room) -> None:
 
 
 def test_a_request_is_answered_to_where_it_came_from(room: Room) -> None:
-    node, stranger = room.node(1), room.stranger()
+    node, foreign = room.node(1), room.foreign_socket()
     theirs = Greeting(room.network, 2, 1_002)
-    stranger.sendto(theirs.request, node.address)
-    answer, source = stranger.recvfrom(2_048)
+    foreign.sendto(theirs.request, node.address)
+    answer, source = foreign.recvfrom(2_048)
     message = theirs.read(answer)
     assert source == node.address
     assert message is not None
     assert (message.node_id, message.overlay, message.request) == (1, 1_001, False)
-    assert room.finds(1, 2, is_response=False)
+    assert room.received(1, "request") == 1
+    assert room.found[1].empty()  # it will dial us, now that it knows
 
 
 def test_a_response_is_reported_and_not_answered(room: Room) -> None:
-    node, stranger = room.node(1), room.stranger()
-    stranger.sendto(Greeting(room.network, 2, 1_002).response, node.address)
+    node, foreign = room.node(1), room.foreign_socket()
+    foreign.sendto(Greeting(room.network, 2, 1_002).response, node.address)
     assert room.finds(1, 2)
-    stranger.sendto(Greeting(room.network, 3, 1_003).request, node.address)
-    assert Greeting(room.network, 2, 0).read(stranger.recv(2_048)) is not None  # to the request
-    stranger.setblocking(False)
+    foreign.sendto(Greeting(room.network, 3, 1_003).request, node.address)
+    assert Greeting(room.network, 2, 0).read(foreign.recv(2_048)) is not None  # to the request
+    foreign.setblocking(False)
     with pytest.raises(BlockingIOError):
-        stranger.recv(2_048)
+        foreign.recv(2_048)
 
 
 def test_junk_is_counted_and_otherwise_ignored(room: Room) -> None:
-    node, stranger = room.node(1), room.stranger()
+    node, foreign = room.node(1), room.foreign_socket()
     junk = [
         b"",
         b"x",
@@ -179,43 +188,44 @@ def test_junk_is_counted_and_otherwise_ignored(room: Room) -> None:
         Greeting(room.network, 1, 9).request,
     ]
     for data in junk:
-        stranger.sendto(data, node.address)
-    stranger.sendto(Greeting(room.network, 2, 1_002).response, node.address)
+        foreign.sendto(data, node.address)
+    foreign.sendto(Greeting(room.network, 2, 1_002).response, node.address)
     assert room.finds(1, 2)
     assert room.found[1].empty()
-    assert node.counts.ignored == len(junk)
+    assert room.received(1, "ignored") == len(junk)
 
 
 def test_ports_where_nobody_listens_are_no_problem(room: Room) -> None:
     node = room.node(1, start=False)
     # have Linux report what it keeps from unconnected sockets
     node._sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-    node.start()
+    node.start(lambda address, node_id=None: room.found[1].put((address, node_id)))
     room.node(2)
     room.node(3)
     assert room.finds(1, 2)
     assert room.finds(1, 3)
     assert room.finds(2, 1)
-    assert node.counts.receive_errors + node.counts.unsent_requests > 0
+    assert room.received(1, "error") + room.failed(1, "request") > 0
 
 
-def test_an_error_of_who_is_told_is_logged_and_survived(
+def test_an_error_of_the_callback_is_logged_and_survived(
     room: Room, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = threading.Semaphore(0)
 
-    def on_found(*what: object) -> None:
+    def on_found(address: Address, node_id: NodeId | None = None) -> None:
         told.release()
         raise RuntimeError("taken aback")
 
-    node = Bootstrapper(
-        room.interface, room.network, 1, 1, on_found, config=CONFIG, rng=random.Random(1)
+    node = SubnetSearch(
+        room.interface, room.network, NodeId(1), 1, config=CONFIG, rng=random.Random(1)
     )
     room.stack.callback(node.close)
-    node.start()
+    node.start(on_found)
     room.node(2)
     for _ in range(3):
         assert told.acquire(timeout=WAIT)
+    assert "discovery callback failed" in caplog.text
     assert "taken aback" in caplog.text
 
 
@@ -224,7 +234,7 @@ def test_loopback_isnt_warned_of(room: Room, caplog: pytest.LogCaptureFixture) -
     assert not caplog.records
 
 
-def threads_of(node: Bootstrapper) -> list[str]:
+def threads_of(node: SubnetSearch) -> list[str]:
     names = [thread.name for thread in threading.enumerate()]
     return [
         name
@@ -246,18 +256,18 @@ def test_close_without_start_is_fine(room: Room) -> None:
     room.node(1, start=False).close()
 
 
-def test_close_tells_when_who_is_told_of_nodes_doesnt_return(room: Room) -> None:
+def test_close_times_out_when_the_callback_doesnt_return(room: Room) -> None:
     entered, leave = threading.Event(), threading.Event()
 
-    def on_found(*what: object) -> None:
+    def on_found(address: Address, node_id: NodeId | None = None) -> None:
         entered.set()
         leave.wait(WAIT)
 
-    node = Bootstrapper(
-        room.interface, room.network, 1, 1, on_found, config=CONFIG, rng=random.Random(1)
+    node = SubnetSearch(
+        room.interface, room.network, NodeId(1), 1, config=CONFIG, rng=random.Random(1)
     )
-    node.start()
-    room.stranger().sendto(Greeting(room.network, 2, 1_002).request, node.address)
+    node.start(on_found)
+    room.foreign_socket().sendto(Greeting(room.network, 2, 1_002).response, node.address)
     assert entered.wait(WAIT)
     with pytest.raises(CloseTimeout, match="boot-rx"):
         node.close(timeout=0.01)

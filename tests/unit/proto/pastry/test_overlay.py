@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -17,13 +17,18 @@ from sortedcontainers import SortedList
 from iris.config import BootstrapConfig, Config, PastryConfig
 from iris.crypto.keys import generate_key
 from iris.errors import ConfigError, ProtocolError
+from iris.metrics import Metrics
+from iris.proto.bootstrap.base import OnFound, Source
+from iris.proto.bootstrap.subnet import SubnetSearch
+from iris.proto.pastry.actions import Dial
 from iris.proto.pastry.overlay import Overlay
-from iris.proto.session.session import Session, dial
+from iris.proto.session.session import Listener, Session, dial
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId
 from iris.proto.wire.ring import Header, InitPacket, Op
 from iris.proto.wire.trees import Header as Meta
 from iris.runtime.interfaces import Interface
+from iris.runtime.tcp import Address
 from iris.runtime.timer import Timer
 from tests.support.virtual_ring import closest
 
@@ -82,19 +87,41 @@ class Lab:
             sock.close()
         self.config = Config(bootstrap=BootstrapConfig(ports=ports))
         self.nodes: list[tuple[Overlay, App]] = []
+        self.metrics = Metrics()  # of all nodes
 
     def node(
-        self, *, key: RSAPrivateKey | None = None, config: Config | None = None
+        self,
+        *,
+        key: RSAPrivateKey | None = None,
+        config: Config | None = None,
+        sources: Sequence[Source] = (),
     ) -> tuple[Overlay, App]:
-        app = App()
+        """Make a node that finds others through `sources`, or by default by the subnet search."""
+        app, rng = App(), random.Random(len(self.nodes))
+        session, limits = self.config.session, self.config.limits
+
+        def listen(interface: Interface, on_session: Callable[[Session], None]) -> Listener:
+            address = str(interface.address), 0
+            return Listener(address, key or self.key, on_session, session=session, limits=limits)
+
+        def connect(address: Address) -> Session:
+            return dial(address, key or self.key, session=session, limits=limits)
+
+        def search(interface: Interface, node_id: NodeId, port: int) -> SubnetSearch:
+            return SubnetSearch(
+                interface, "lab", node_id, port, config=self.config.bootstrap, rng=rng
+            )
+
         overlay = Overlay(
-            "lab",
-            key or self.key,
             [LOOPBACK],
             app,
+            listen=listen,
+            connect=connect,
+            searches=[] if sources else [search],
+            sources=sources,
             config=config or self.config,
             timer=self.timer,
-            rng=random.Random(len(self.nodes)),
+            metrics=self.metrics,
         )
         self.nodes.append((overlay, app))
         return overlay, app
@@ -146,7 +173,7 @@ def lab(timer: Timer, key: RSAPrivateKey) -> Iterator[Lab]:
 def crash(overlay: Overlay) -> None:
     """Go without a word, as when the process is killed."""
     overlay._sessions.stop()
-    overlay._close_doors()
+    overlay._stop_listening()
     with overlay._wake:
         overlay._stopping = True
         overlay._wake.notify()
@@ -223,6 +250,69 @@ def test_nodes_find_each_other_route_and_repair(lab: Lab) -> None:
     leaver.close()
 
 
+class Static:
+    """The least source: reports addresses once, without ids."""
+
+    def __init__(self) -> None:
+        self.addresses: list[str] = []
+        self.on_found: OnFound | None = None
+        self.slowed, self.closed = threading.Event(), threading.Event()
+
+    def start(self, on_found: OnFound) -> None:
+        self.on_found = on_found
+        for text in self.addresses:
+            host, _, port = text.partition(":")
+            on_found((host, int(port)))
+
+    def slow(self) -> None:
+        self.slowed.set()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_nodes_meet_through_a_source_that_knows_addresses_alone(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, other_source = Static(), Static()
+    lab.config = replace(lab.config, pastry=PastryConfig(converged_quiet=0.2))
+    with caplog.at_level(logging.INFO):
+        (seed, _), (joiner, _) = lab.node(sources=[other_source]), lab.node(sources=[source])
+        seed.boot()
+        source.addresses = ["127.0.0.1:1", *seed.addresses]
+        joiner.boot()
+        lab.wait_meshed(lab.nodes)
+        assert source.slowed.wait(PATIENCE)
+        # its own address leads to itself, once, and the seed's to nobody new
+        assert source.on_found is not None
+        dials: list[Dial] = []
+        handled = threading.Event()
+        joiner._sessions.dial = dials.append  # type: ignore[method-assign]
+        for _ in range(3):
+            for text in (*joiner.addresses, *seed.addresses):
+                host, _, port = text.partition(":")
+                source.on_found((host, int(port)))
+        joiner._post(lambda: handled.set() or [])  # type: ignore[func-returns-value]
+        assert handled.wait(PATIENCE)
+        assert dials == []
+        assert joiner._core.links.keys() == {seed.node_id}
+        joiner.close()
+    assert source.closed.is_set()
+    assert "can't reach a node at 127.0.0.1:1: " in caplog.text
+
+
+def test_peers_are_counted(lab: Lab) -> None:
+    overlay, app = lab.node()
+    overlay.boot()
+    session = join_raw(lab, overlay, NodeId(7))
+    wait_linked(overlay, 7)
+    assert lab.metrics.peers.value == 1
+    session.abort()
+    wait_for(lambda: app.lost == [7])
+    assert lab.metrics.peers.value == 0
+    assert lab.metrics.peers_lost["connection lost"].value == 1
+
+
 def test_every_arrival_departure_and_loss_is_told_in_one_line(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -231,7 +321,7 @@ def test_every_arrival_departure_and_loss_is_told_in_one_line(
         overlay.boot()
         assert len(told(caplog)) == 1
         assert re.fullmatch(
-            r"meeting other nodes on lo \(127\.0\.0\.1, ports TCP \d+ and UDP \d+\)",
+            r"listening for peers on lo \(127\.0\.0\.1:\d+, subnet search on UDP port \d+\)",
             told(caplog)[0],
         )
         leaver, crasher = join_raw(lab, overlay, NodeId(7)), join_raw(lab, overlay, NodeId(8))
@@ -257,7 +347,7 @@ def test_every_arrival_departure_and_loss_is_told_in_one_line(
         "\n".join(lines),
     )
     # it is lost, which was said
-    assert not [line for line in told(caplog) if "can't be reached" in line]
+    assert not [line for line in told(caplog) if "can't reach" in line]
 
 
 def test_convergence_is_told_once(
@@ -418,7 +508,7 @@ def test_what_datagrams_bring_waits_in_a_bounded_queue(lab: Lab) -> None:
     overlay, _ = lab.node()
     # anybody can send so many; the thread that would take them hasn't come to it
     for number in range(1_000):
-        overlay._found(number, ("127.0.0.1", 9), True)
+        overlay._found(("127.0.0.1", 9), NodeId(number))
     assert len(overlay._events) < 100
 
 
