@@ -1,5 +1,4 @@
-"""Discovery: sources of other nodes' addresses (`base`), and the search of a subnet over UDP.
+"""Discovery: sources of other nodes' addresses (`base`), the first of which searches a subnet.
 
-subnet   the source: one socket, two threads
-schedule which host is asked when      greeting   what the datagrams say
+Cores: `schedule` (which host is asked when), `greeting` (what datagrams say). Shell: `subnet`.
 """

@@ -1,6 +1,5 @@
-"""The ring (Pastry): routing by id, sessions with the nodes that routing needs, their upkeep.
+"""The ring (Pastry): routing by id, the sessions that it needs, and their upkeep.
 
-    maintenance  which nodes are in the ring: core      candidates  which nodes are dialled
-    table, routing  where a message goes next: core     peer, actions  records
-    sessions     dials, introductions, closes           overlay     the shell: threads, boot, leave
+Cores: `maintenance` (which nodes are in the ring), `candidates` (which are dialled), `table` and
+`routing` (where a message goes next). Shells: `sessions` (dials, introductions, closes), `overlay`.
 """
