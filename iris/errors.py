@@ -1,19 +1,29 @@
 """Everything Iris raises on purpose: one class per reaction that a caller can have.
 
-No text carries a key, a MAC, a token or a payload.
+The class says whose fault it is, as h11's local and remote protocol errors do:
+
+* `ProtocolError`: the remote side's. Close its connection, keep the node.
+* `StateError`: the local caller's. A bug; mend the calling code.
+* `LimitReached`: nobody's. A bound is reached; reject this one operation, keep everything else.
+* `ConfigError`: the user's, in one line.
+* `LinkClosed`, `HandshakeTimeout`: the network's, or the remote host's.
+
+A layer that acts for a peer translates: the relay turns the Iris layer's StateError ("already
+subscribed") into a ProtocolError of the application that asked for it. No text carries a key, a
+MAC, a token or a payload.
 """
 
 
 class IrisError(Exception):
-    """Everything we raise on purpose."""
+    """Base of everything that is raised on purpose."""
 
 
 class StateError(IrisError):
-    """Our side broke the rules: a bug in the caller."""
+    """The local caller broke the rules: an operation that this object's state doesn't allow."""
 
 
 class ConfigError(IrisError):
-    """What the user asked for can't be done; the text is one line that says why and what to do."""
+    """A setting can't be used; the text is one line that says why and what to do."""
 
 
 class LinkClosed(IrisError):
@@ -25,19 +35,19 @@ class CloseTimeout(IrisError, TimeoutError):
 
 
 class HandshakeTimeout(IrisError, TimeoutError):
-    """The other side didn't finish the handshake in time."""
+    """The remote side didn't finish the handshake in time."""
 
 
 class ProtocolError(IrisError):
-    """The other side broke the rules: drop its connection, keep the node."""
+    """The remote side broke the rules of the protocol."""
 
 
 class AuthenticationError(ProtocolError):
-    """The other side couldn't prove that it holds the network's key."""
+    """The remote side couldn't prove that it holds the key."""
 
 
 class MessageTooBig(ProtocolError):
-    """A length beyond what is allowed at that point was announced. Nothing was allocated for it."""
+    """A length beyond the limit was announced; nothing was allocated for it."""
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(f"message of {size} bytes, limit {limit}")
@@ -45,4 +55,4 @@ class MessageTooBig(ProtocolError):
 
 
 class LimitReached(IrisError):
-    """A bound of `iris.config.Limits` is reached: refused in words to the one who asked."""
+    """A bound is reached, mostly one of `iris.config.Limits`: the operation was rejected."""

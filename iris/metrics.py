@@ -146,6 +146,22 @@ class Metrics:
             pattern=("broadcast", "event"),
         )
 
+        # proto/iris
+        self.requests_timed_out = self._single(
+            Counter, "iris_requests_timed_out", "Requests of applications here without a reply."
+        )
+        self.replies_late = self._single(
+            Counter, "iris_replies_late", "Replies dropped because their request was over."
+        )
+        self.tunnels = self._single(Gauge, "iris_tunnels", "Tunnels to other nodes.")
+        self.tunnel_handshakes = self._declare(
+            Counter,
+            "iris_tunnel_handshakes",
+            "Handshakes of tunnels to other nodes, by side and outcome.",
+            side=("dialled", "accepted"),
+            outcome=("established", "failed", "rejected"),
+        )
+
         # proto/scribe
         self.undeliverable = self._declare(
             Counter,

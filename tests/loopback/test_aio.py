@@ -160,7 +160,7 @@ async def test_a_stream_that_is_cut_off_is_told_from_a_whole_one(port: int) -> N
             else:
                 client.abort()
                 assert (await asyncio.wait_for(ends.get(), PATIENCE)).startswith(
-                    "the other application has vanished"
+                    "the other application disconnected"
                 )
             await client.close()
 

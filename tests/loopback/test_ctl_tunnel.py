@@ -23,7 +23,7 @@ import pytest
 import iris
 from tests.support.node import ROOT, free_port, running_node, stop, wait_for_line
 
-CUT = b"irisctl: the tunnel was cut off: the other application has vanished\n"
+CUT = b"irisctl: the tunnel was cut off: the other application disconnected\n"
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 

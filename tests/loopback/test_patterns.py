@@ -186,7 +186,7 @@ def test_a_stream_that_is_cut_off_is_told_from_a_whole_one(port: int, *, whole: 
                 got.put(message)
             ends.put("")
         except iris.Closed as exc:
-            with pytest.raises(iris.Closed, match="vanished"), tunnel.makefile() as file:
+            with pytest.raises(iris.Closed, match="disconnected"), tunnel.makefile() as file:
                 file.read()
             ends.put(exc.reason)
 
@@ -199,7 +199,7 @@ def test_a_stream_that_is_cut_off_is_told_from_a_whole_one(port: int, *, whole: 
             assert ends.get(timeout=PATIENCE) == ""
         else:
             client.abort()
-            assert ends.get(timeout=PATIENCE).startswith("the other application has vanished")
+            assert ends.get(timeout=PATIENCE).startswith("the other application disconnected")
 
 
 def test_a_lost_node_is_told_to_everybody(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_file_that_is_cut_off_is_told_from_a_whole_one(
         nodes[1].process.kill()
     wait_for(lambda: "code 1" in receiver.text(), 10.0, "the end of the receiver")
     assert (
-        "irisctl: the tunnel was cut off: the other application has vanished, or its node"
+        "irisctl: the tunnel was cut off: the other application disconnected, or its node"
         in receiver.text()
     )
     assert target.read_bytes() == b"all of this\n"

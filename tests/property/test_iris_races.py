@@ -106,7 +106,7 @@ def test_closing_in_the_middle_leaves_nothing(seed: int) -> None:
     def ask() -> None:
         for number in range(600):
             caller.request("workers", b"", 60.0, outcomes.append)
-            caller.tunnel("workers", 60.0, outcomes.append)
+            caller.tunnels.request("workers", 60.0, outcomes.append)
             caller.subscribe(f"{number}")
 
     def close() -> None:
@@ -117,7 +117,7 @@ def test_closing_in_the_middle_leaves_nothing(seed: int) -> None:
 
     together(ask, close)
     assert not caller._pending
-    assert not caller._building
+    assert not caller.tunnels._requested
     with timer._wake:
         timer._sort_in()
         assert len(timer._deadlines) == 0

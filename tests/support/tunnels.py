@@ -49,12 +49,12 @@ class Site:
 
     @property
     def address(self) -> tuple[str, int]:
-        host, _, port = self.here._tunneler.addresses[0].rpartition(":")
+        host, _, port = self.here._tunnel_manager.addresses[0].rpartition(":")
         return host, int(port)
 
     def ask(self, timeout: float = 10.0) -> "SimpleQueue[Tunnel | None]":
         self.asked: SimpleQueue[Tunnel | None] = SimpleQueue()
-        self.caller.tunnel("workers", timeout, self.asked.put)
+        self.caller.tunnels.request("workers", timeout, self.asked.put)
         return self.asked
 
     def tunnels(self) -> tuple[Tunnel, Tunnel]:
@@ -89,13 +89,13 @@ class Site:
 
 
 def live(overlay: Overlay) -> int:
-    return len(overlay._tunneler._tunnels)
+    return len(overlay._tunnel_manager._tunnels)
 
 
 def wait_until_down(overlay: Overlay) -> None:
-    tunneler = overlay._tunneler
-    with tunneler._changed:
-        assert tunneler._changed.wait_for(lambda: not tunneler._tunnels, 10)
+    manager = overlay._tunnel_manager
+    with manager._changed:
+        assert manager._changed.wait_for(lambda: not manager._tunnels, 10)
 
 
 @contextmanager

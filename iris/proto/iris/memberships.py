@@ -1,9 +1,8 @@
-"""Who on this node is a member of which topic, and telling scribe of a topic's first member and of
-its last.
+"""Memberships: which connections of this node are members of which topic.
 
-Core; answers to the subscription tables of Go's proto/iris/overlay.go. Messages read `members`
-without a lock, for a topic's tuple is replaced as a whole. Scribe is told without a lock too: one
-thread at a time speaks for a topic, until scribe and the table agree.
+Core; counterpart of the subscription tables of Go's proto/iris/overlay.go. Message paths read
+`members` without a lock, since a topic's tuple is replaced as a whole. Scribe is called without a
+lock too: one thread per topic at a time, until scribe and the table agree.
 """
 
 import threading
@@ -14,7 +13,7 @@ M = TypeVar("M")
 
 
 class Memberships(Generic[M]):
-    """Topics of all members.
+    """Map topics to local members: subscribe on the first join, unsubscribe on the last leave.
 
     `subscribe` and `unsubscribe` are scribe's, called in turns for a topic, never twice in a row.
     """
@@ -24,50 +23,50 @@ class Memberships(Generic[M]):
     ) -> None:
         self._subscribe, self._unsubscribe = subscribe, unsubscribe
         self.members: dict[str, tuple[M, ...]] = {}
-        self._subscribed: set[str] = set()  # topics that scribe was told of
-        self._settling: set[str] = set()  # topics that a thread speaks to scribe about right now
+        self._subscribed: set[str] = set()  # topics, as far as scribe knows
+        self._syncing: set[str] = set()  # topics that a thread is calling scribe about
         # guards all of the above; held across no call
         self._changed = threading.Condition(threading.Lock())
 
     def join(self, topic: str, member: M) -> None:
-        """Add one that isn't a member yet. On return scribe knows the topic, whoever told it."""
+        """Add a member that isn't one yet. On return, scribe is subscribed to the topic."""
         with self._changed:
             self.members[topic] = (*self.members.get(topic, ()), member)
-        self._settle(topic, wait=True)
+        self._sync_subscription(topic, wait=True)
 
     def leave(self, topic: str, member: M) -> None:
-        """Remove one; nothing happens when it is no member."""
+        """Remove a member, if it is one."""
         with self._changed:
             rest = tuple(other for other in self.members.get(topic, ()) if other is not member)
             if rest:
                 self.members[topic] = rest
             else:
                 self.members.pop(topic, None)
-        self._settle(topic, wait=False)  # whoever is at it sees the change
+        self._sync_subscription(topic, wait=False)  # a thread that is syncing sees the change
 
-    def _settle(self, topic: str, *, wait: bool) -> None:
+    def _sync_subscription(self, topic: str, *, wait: bool) -> None:
         with self._changed:
-            if topic in self._settling:
-                # nobody joins from inside of a call by scribe, so the other thread gets on
+            if topic in self._syncing:
+                # no join comes from inside of a call of scribe, so the other thread gets on
                 if wait:
-                    self._changed.wait_for(lambda: topic not in self._settling)
+                    self._changed.wait_for(lambda: topic not in self._syncing)
                 return
-            self._settling.add(topic)
+            self._syncing.add(topic)
         try:
-            while (tell := self._difference(topic)) is not None:
-                tell(topic)
+            while (change := self._next_change(topic)) is not None:
+                change(topic)
         except BaseException:
             with self._changed:
-                self._settling.discard(topic)
+                self._syncing.discard(topic)
                 self._changed.notify_all()
             raise
 
-    def _difference(self, topic: str) -> Callable[[str], None] | None:
-        """What scribe must be told next; None when it knows, and the topic is settled."""
+    def _next_change(self, topic: str) -> Callable[[str], None] | None:
+        """Pick the next call to scribe; None, and the end of syncing, when there is none to make."""
         with self._changed:
             wanted = topic in self.members
             if wanted == (topic in self._subscribed):
-                self._settling.discard(topic)
+                self._syncing.discard(topic)
                 self._changed.notify_all()
                 return None
             if wanted:

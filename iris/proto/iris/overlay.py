@@ -1,7 +1,7 @@
-"""The node's side of clusters and topics: its connections, and what scribe brings them.
+"""The node's clusters and topics: its connections, and what scribe delivers to them.
 
 Counterpart of Go's proto/iris/overlay.go and the network's side of events.go. Messages run to
-completion in the thread that brings them and read only tables that are replaced as a whole, so
+completion in the thread that delivers them and read only tables that are replaced as a whole, so
 nothing here takes a lock for them.
 
 Lock order: overlay -> nothing; no lock is held across a call.
@@ -17,17 +17,13 @@ from typing import Final
 
 from iris.config import Config
 from iris.errors import ProtocolError, StateError
-from iris.proto.iris.connection import (
-    Connection,
-    Delivery,
-    Handler,
-    Scribe,
-    Shared,
-    TunnelOffer,
-)
+from iris.metrics import Metrics
+from iris.proto.iris.base import Delivery, Handler, Scribe
+from iris.proto.iris.connection import Connection
+from iris.proto.iris.connection_tunnels import ConnectionTunnels, Shared
 from iris.proto.iris.memberships import Memberships
 from iris.proto.iris.requests import TIMED_OUT, Call, Fault, Outcome, Reply, TimedOut, to_seconds
-from iris.proto.iris.tunnel import Tunnel, TunnelConsumer
+from iris.proto.iris.tunnel import Tunnel, TunnelConsumer, TunnelOffer
 from iris.proto.iris.tunnel_manager import TunnelManager
 from iris.proto.link.link import Link
 from iris.proto.wire.clusters import Header, Op
@@ -63,7 +59,7 @@ _log = logging.getLogger(__name__)
 
 
 class Overlay:
-    """Scribe's application. Owns the connections and, through the tunneler, the tunnels.
+    """Scribe's application. Owns the connections and, through the tunnel manager, the tunnels.
 
     Its maker closes it, before scribe.
     """
@@ -76,140 +72,158 @@ class Overlay:
         rng: random.Random,
         entropy: Entropy = os.urandom,
         clock: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
         """Arguments: rng picks among a cluster's local members; entropy makes tunnel keys."""
         self._config, self._timer, self._entropy, self._clock = config, timer, entropy, clock
+        self._metrics = metrics or Metrics()
         self._random = rng.random
-        self._tunneler = TunnelManager(config, timer, self._tunnel_key, self._handle_link, clock)
+        self._tunnel_manager = TunnelManager(
+            config, timer, self._tunnel_key, self._handle_link, clock, self._metrics
+        )
         self._connections: dict[int, Connection] = {}
+        self._tunnels: dict[int, ConnectionTunnels] = {}  # by connection id
         self._members: dict[str, tuple[Connection, ...]] = {}
-        self._ids = itertools.count(1)  # WIRE: 0 names nobody
+        self._ids = itertools.count(1)  # WIRE: 0 is no connection's
+        self._memberships: Memberships[Connection] | None = None
         self._shared: Shared | None = None
         self._closed = False
 
     def attach(self, scribe: Scribe) -> None:
-        """Say what carries the messages: once, before anything else."""
-        memberships: Memberships[Connection] = Memberships(scribe.subscribe, scribe.unsubscribe)
-        self._members = memberships.members
+        """Set the layer below: once, before anything else."""
+        self._memberships = Memberships(scribe.subscribe, scribe.unsubscribe)
+        self._members = self._memberships.members
         splits = range(self._config.iris.topic_splits)
         self._shared = Shared(
             scribe=scribe,
-            memberships=memberships,
-            connections=self._connections,
-            tunneler=self._tunneler,
+            tunnels=self._tunnels,
+            tunnel_manager=self._tunnel_manager,
             config=self._config,
             timer=self._timer,
             entropy=self._entropy,
             clock=self._clock,
+            metrics=self._metrics,
             clusters=tuple(f"c#{split}-" for split in splits),  # WIRE: Go's prefixes
             topics=tuple(f"t#{split}-" for split in splits),
         )
 
     def connect(self, cluster: str, handler: Handler) -> Connection:
-        """Attach an application.
+        """Attach an application: as a member of `cluster`, or with "" as a plain client.
 
-        As a member of `cluster`, effective on return, or with "" as a plain client. Close what you
-        get.
+        The membership is effective on return. The caller closes the connection.
+
+        Raises: StateError before `attach` and after `close`.
         """
-        if self._shared is None or self._closed:
+        if self._shared is None or self._memberships is None or self._closed:
             raise StateError("the overlay isn't attached, or closed")
-        connection = Connection(self._shared, next(self._ids), cluster, handler)
-        self._connections[connection.id] = connection
+        connection = Connection(
+            self._shared,
+            self._memberships,
+            self._connections,
+            next(self._ids),
+            cluster,
+            handler,
+        )
         connection.join()
         return connection
 
     def start_tunnels(self, interfaces: Iterable[Interface]) -> None:
-        """Listen for tunnels on these; without, tunnels stay on this node."""
-        self._tunneler.listen(interfaces)
+        """Listen for tunnels on these interfaces; without any, tunnels stay on this node."""
+        self._tunnel_manager.listen(interfaces)
 
     @property
     def tunnel_addresses(self) -> list[str]:
         """Where it listens for tunnels, as "ip:port"."""
-        return self._tunneler.addresses
+        return self._tunnel_manager.addresses
 
     def close(self, grace: float | None = None) -> None:
-        """Close all connections and tunnels.
+        """Close all connections and tunnels. Idempotent.
 
-        The latter get `grace` seconds, or the session's, to send what they hold. Idempotent.
+        Tunnels get `grace` seconds, or the session's, to send what is queued.
         """
         self._closed = True
         for connection in list(self._connections.values()):
             connection.close()
-        self._tunneler.close(grace)
+        self._tunnel_manager.close(grace)
 
     # Scribe's application
 
     def handle_publish(self, sender: NodeId, topic: str, message: Message) -> None:
         """Deliver a broadcast or an event to all members here."""
         operation = _header(message).op
-        members = self._members.get(topic, ())  # none, when the last one left a moment ago
+        members = self._members.get(topic, ())  # none when the last one left a moment ago
         delivery = Delivery(message.data())
         if operation == _BROADCAST:
             for member in members:
                 try:
                     member.handler.handle_broadcast(delivery)
                 except Exception:
-                    # our bug; the others still count
-                    _log.exception("connection %d couldn't take a broadcast", member.id)
+                    # our bug; the other members still get it
+                    _log.exception("connection %d failed to take a broadcast", member.id)
         elif operation == _PUBLISH:
             name = topic[topic.index("-") + 1 :]
             for member in members:
                 try:
                     member.handler.handle_event(name, delivery)
                 except Exception:
-                    _log.exception("connection %d couldn't take an event", member.id)
+                    _log.exception("connection %d failed to take an event", member.id)
         else:
             raise ProtocolError(f"operation {operation} was published")
 
     def handle_balance(self, sender: NodeId, topic: str, message: Message) -> bool:
-        """Give a request or tunnel to one of the members here, at random.
+        """Deliver a request, or offer a tunnel, to one of the members here, at random.
 
         False when there is none any more.
         """
         header = _header(message)
-        if header.op == _REQUEST:
-            take = Connection.handle_request
-        elif header.op == _TUNNEL:
-            take = Connection.handle_offer
-        else:
+        if header.op != _REQUEST and header.op != _TUNNEL:
             raise ProtocolError(f"operation {header.op} was balanced")
         members = self._members.get(topic, ())
         if not members:
             return False
-        if take(members[int(self._random() * len(members))], sender, header, message):
+        member = members[int(self._random() * len(members))]
+        if _deliver(member, sender, header, message):
             return True
-        # that one leaves right now
-        return any(take(member, sender, header, message) for member in members)
+        # that one is just leaving
+        return any(_deliver(member, sender, header, message) for member in members)
 
     def handle_direct(self, sender: NodeId, message: Message) -> None:
-        """Give a reply to the connection that waits for it, if it still does."""
+        """Deliver a reply to the connection that its request came from, if it is still there."""
         header = _header(message)
         if header.op != _REPLY:
             raise ProtocolError(f"operation {header.op} was sent directly")
         connection = self._connections.get(header.dest)
         if connection is not None:
             connection.handle_reply(header, message)
+        else:
+            self._metrics.replies_late.inc()
 
     def patience(self, meta: object) -> float:
-        """Seconds for which somebody waits for what comes of a balanced message."""
+        """Return the seconds for which a balanced message's caller waits for a reply."""
         return to_seconds(max(meta.req_time, meta.tun_time)) if isinstance(meta, Header) else 0.0
 
-    # The tunneler's side
+    # The tunnel manager's callbacks
 
     def _tunnel_key(self, connection_id: int, tunnel_id: int) -> bytes | None:
-        connection = self._connections.get(connection_id)
-        return None if connection is None else connection.tunnel_key(tunnel_id)
+        tunnels = self._tunnels.get(connection_id)
+        return None if tunnels is None else tunnels.key(tunnel_id)
 
     def _handle_link(self, connection_id: int, tunnel_id: int, link: Link) -> None:
-        connection = self._connections.get(connection_id)
-        if connection is None:
+        tunnels = self._tunnels.get(connection_id)
+        if tunnels is None:
             link.abort()  # closed meanwhile
         else:
-            connection.handle_link(tunnel_id, link)
+            tunnels.handle_link(tunnel_id, link)
+
+
+def _deliver(member: Connection, sender: NodeId, header: Header, message: Message) -> bool:
+    if header.op == _REQUEST:
+        return member.handle_request(sender, header, message)
+    return member.handle_offer(header)
 
 
 def _header(message: Message) -> Header:
     header = message.meta
     if not isinstance(header, Header):
-        raise ProtocolError("a message that is none of ours")
+        raise ProtocolError("a message without a header of the Iris layer")
     return header

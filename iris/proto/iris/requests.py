@@ -1,7 +1,8 @@
-"""Requests: what a caller gets in the end, and what a service has in hand.
+"""Requests: the outcome that a caller gets, and the call that a service answers.
 
-Core; answers to the request half of Go's proto/iris/connection.go and events.go. Who asks keeps a
-table entry and a deadline (`connection.py`), who serves a `Call`; neither holds a thread.
+Core; counterpart of the request half of Go's proto/iris/connection.go and events.go. The caller's
+side keeps a table entry and a deadline (`connection.py`), the service's a `Call`; neither holds a
+thread.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ _NANO: Final = 1_000_000_000
 
 
 class Reply:
-    """The service answered."""
+    """The service replied."""
 
     __slots__ = ("data",)
 
@@ -33,13 +34,13 @@ class Reply:
 
 
 class Fault(NamedTuple):
-    """The service, or its node, said why there is no answer."""
+    """The service failed, or its node rejected the request; the text says why."""
 
     text: str
 
 
 class TimedOut(NamedTuple):
-    """Nobody answered in time."""
+    """No reply came in time."""
 
 
 Outcome = Reply | Fault | TimedOut
@@ -48,19 +49,19 @@ TIMED_OUT: Final = TimedOut()
 
 
 def to_nanoseconds(timeout: float) -> int:
-    """Seconds as the wire has them; too long ones become the longest."""
+    """Convert seconds to the wire's nanoseconds, cut to MAX_TIMEOUT."""
     return int(min(timeout, MAX_TIMEOUT) * _NANO)
 
 
 def to_seconds(nanoseconds: int) -> float:
-    """What the wire says, as seconds that can be waited for: neither negative nor endless."""
+    """Convert the wire's nanoseconds to seconds, cut to 0..MAX_TIMEOUT."""
     return min(max(nanoseconds / _NANO, 0.0), MAX_TIMEOUT)
 
 
 class Call:
-    """A request in a service's hand. Who has it answers it, or drops it when the time is over.
+    """A request that a service has in flight: reply, fail, or drop it once it has timed out.
 
-    The caller's node keeps the time by itself.
+    The caller's node watches the deadline by itself.
 
     Attributes: data: the request; timeout: seconds that the caller granted, counted from now; id:
     unique on its connection.
@@ -83,18 +84,18 @@ class Call:
         open_calls[call_id] = self
 
     def reply(self, data: bytes) -> None:
-        """Answer; ignored when the call was answered, or failed, before."""
-        self._answer(data, failed=False)
+        """Complete with a reply; ignored when the call is complete already."""
+        self._complete(data, failed=False)
 
     def fail(self, text: str) -> None:
-        """Answer with a fault; ignored when the call was answered, or failed, before."""
-        self._answer(text.encode(errors="replace"), failed=True)
+        """Complete with a fault; ignored when the call is complete already."""
+        self._complete(text.encode(errors="replace"), failed=True)
 
     def drop(self) -> None:
-        """Leave it without an answer, for nobody waits any more."""
+        """Complete without any answer: its caller has timed out."""
         self._open.pop(self.id, None)
 
-    def _answer(self, data: bytes, *, failed: bool) -> None:
+    def _complete(self, data: bytes, *, failed: bool) -> None:
         if self._open.pop(self.id, None) is not None:  # atomic: the first one counts
             self._direct(
                 self._sender,
@@ -102,4 +103,4 @@ class Call:
             )
 
 
-OpenCalls = dict[int, Call]  # a connection's unanswered calls, by id
+OpenCalls = dict[int, Call]  # a connection's incomplete calls, by id

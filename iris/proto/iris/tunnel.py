@@ -1,9 +1,9 @@
 """Tunnels: what both ends look like, and the pair of ends of a tunnel that stays on this node.
 
-Core; answers to the data half of Go's proto/iris/tunnel.go. What Go's relay keeps in queues of its
-own, a tunnel does here: whoever sends is never kept waiting but gets credit for what left, whoever
-receives is handed no more than a window's worth that it hasn't consumed. Tunnels to other nodes are
-in `tunnel_link.py`.
+Core; counterpart of the data half of Go's proto/iris/tunnel.go. Flow control, which Go's relay does
+with queues of its own, is here: a sender never waits but gets credit for what has left, a receiver
+is handed no more than a window's worth that it hasn't consumed. Tunnels to other nodes are in
+`tunnel_link.py`.
 
 Lock order: none; no lock here is held across a call.
 """
@@ -14,28 +14,29 @@ from collections.abc import Callable
 from typing import Protocol
 
 from iris.errors import LimitReached
+from iris.runtime.credit_window import CreditWindow
 
-_CHUNK_COST = 100  # bytes that a waiting chunk takes beside its data
-_VANISHED = "the other application has vanished"
+_CHUNK_COST = 100  # bytes that a queued chunk takes beside its data
+_PEER_LOST = "the other application disconnected"
 
 
 class TunnelConsumer(Protocol):
-    """Who has one end of a tunnel. Called from any thread, chunks and close one after the other.
+    """The owner of one end of a tunnel.
 
-    Must never wait.
+    Called from any thread, for chunks and close by one at a time. Must never wait.
     """
 
     def handle_chunk(self, size: int, chunk: bytes) -> None:
-        """Data: size is the whole message's in its first chunk, 0 in the following ones.
+        """Take data; size is the whole message's in its first chunk, 0 in the following ones.
 
-        Owes `consumed`.
+        To be followed by `consumed`, once it has been processed.
         """
 
     def handle_credit(self, count: int) -> None:
-        """`count` payload bytes of those sent here have left the node, or have been consumed on it."""
+        """`count` payload bytes of those sent here left the node, or were consumed on it."""
 
     def handle_close(self, reason: str) -> None:
-        """After all data that came: closed by the other end (""), or what broke.
+        """The other end closed the tunnel (""), or it broke; called after all data that came.
 
         At most once, and not after an own close.
         """
@@ -44,20 +45,20 @@ class TunnelConsumer(Protocol):
 class Tunnel(Protocol):
     """One end of a tunnel.
 
-    After `close`, and after its consumer's `handle_close`, everything asked of it is ignored.
+    After `close`, and after its consumer's `handle_close`, all calls are ignored.
     """
 
     def start(self, consumer: TunnelConsumer) -> None:
-        """Hand out what comes. Once, before anything is sent; what came before waits."""
+        """Begin to deliver. Once, before anything is sent; what came before is queued."""
 
     def send(self, size: int, chunk: bytes) -> None:
-        """Send a chunk; never waits. An empty one is ignored. From one thread at a time.
+        """Send a chunk without waiting; an empty one is ignored. From one thread at a time.
 
-        Raises: LimitReached when more waits already than any allowance covers.
+        Raises: LimitReached when more is queued than any allowance covers.
         """
 
     def consumed(self, count: int) -> None:
-        """So many bytes of those handed out were passed on; more may come."""
+        """Grant credit for `count` of the bytes delivered."""
 
     def close(self) -> None:
         """End both directions, this one after all that was sent. Never waits; idempotent.
@@ -66,45 +67,75 @@ class Tunnel(Protocol):
         """
 
     def break_off(self) -> None:
-        """The same for who has vanished.
+        """Close on behalf of an application that disconnected.
 
-        The other end is told that, after all data, so that it doesn't take the data for all there
-        is.
+        The other end gets an error after all data, so that it doesn't take it for complete.
         """
 
 
-class _Pipe:
-    """One direction of a local tunnel. Whichever thread makes a chunk deliverable delivers it.
+class TunnelOffer:
+    """A tunnel that a caller asks the cluster for; timeout: seconds left, counted from now."""
 
-    Two never do at the same time.
+    __slots__ = ("_undecided", "timeout")
+
+    def __init__(
+        self, timeout: float, accept: Callable[[Callable[[Tunnel | None], None]], None]
+    ) -> None:
+        self.timeout = timeout
+        self._undecided = [accept]
+
+    def accept(self, done: Callable[[Tunnel | None], None]) -> None:
+        """Accept; `done` gets the tunnel, or None when it can't be built, maybe before this returns.
+
+        Ignored after a decision.
+        """
+        if (accept := self._decide()) is not None:
+            accept(done)
+
+    def refuse(self) -> None:
+        """Decline. The protocol has no reject packet, so the caller times out.
+
+        Ignored after a decision.
+        """
+        self._decide()
+
+    def _decide(self) -> Callable[[Callable[[Tunnel | None], None]], None] | None:
+        try:
+            return self._undecided.pop()  # atomic
+        except IndexError:
+            return None
+
+
+class _Pipe:
+    """One direction of a local tunnel.
+
+    The thread that makes a chunk deliverable delivers it, one thread at a time.
     """
 
     __slots__ = (
         "_consumer",
-        "_cost",
-        "_draining",
-        "_handed",
+        "_delivering",
         "_limit",
         "_lock",
         "_on_end",
+        "_queue",
+        "_queued",
         "_shut",
         "_source",
-        "_waiting",
         "_window",
         "reason",
     )
 
     def __init__(self, window: int, limit: int) -> None:
         self._lock = threading.Lock()
-        self._window, self._limit = window, limit
-        self._waiting: deque[tuple[int, bytes]] = deque()  # the end is an empty chunk
-        self._cost = 0  # bytes that it takes
-        self._handed = 0  # bytes handed out and not consumed
-        self._draining = self._shut = False
+        self._window, self._limit = CreditWindow(window), limit
+        self._queue: deque[tuple[int, bytes]] = deque()  # an empty chunk marks the end
+        self._queued = 0  # bytes that the queue takes
+        self._delivering = self._shut = False
         self._source: TunnelConsumer | None = None  # gets the credit
         self._consumer: TunnelConsumer | None = None
         self._on_end: Callable[[TunnelConsumer], None] | None = None
-        self.reason = ""  # of the end, to be set before it is put
+        self.reason = ""  # of the end, to be set before the end is put
 
     def set_source(self, source: TunnelConsumer | None) -> None:
         self._source = source
@@ -114,35 +145,38 @@ class _Pipe:
             if self._shut:
                 return
             self._consumer, self._on_end = consumer, on_end
-        self._drain()
+        self._deliver()
 
     def put(self, size: int, chunk: bytes) -> None:
         with self._lock:
             shut = self._shut
             if not shut:
-                if chunk and self._cost > self._limit:
-                    raise LimitReached(f"{len(self._waiting)} chunks wait in the tunnel")
-                self._waiting.append((size, chunk))
-                self._cost += len(chunk) + _CHUNK_COST
+                if chunk and self._queued > self._limit:
+                    raise LimitReached(
+                        f"tunnel queue full: {len(self._queue)} chunks, {self._queued} bytes"
+                    )
+                self._queue.append((size, chunk))
+                self._queued += len(chunk) + _CHUNK_COST
         if shut:
-            self._credit(len(chunk))  # nobody will consume it
+            self._credit(len(chunk))  # it will never be consumed
         else:
-            self._drain()
+            self._deliver()
 
     def consumed(self, count: int) -> None:
         with self._lock:
             if self._shut:
                 return
-            self._handed -= count
+            self._window.grant(count)
         self._credit(count)
-        self._drain()
+        self._deliver()
 
     def shut(self) -> None:
-        """The receiving end wants no more: what isn't consumed counts as if it were."""
+        """Discard everything, once: the receiving end closed. What wasn't consumed is credited."""
         with self._lock:
-            rest = self._handed + sum(len(chunk) for _, chunk in self._waiting)
-            self._shut, self._handed = True, 0
-            self._waiting.clear()
+            unconsumed = self._window.size - self._window.available
+            rest = unconsumed + sum(len(chunk) for _, chunk in self._queue)
+            self._shut = True
+            self._queue.clear()
             self._consumer = self._on_end = None
         self._credit(rest)
 
@@ -151,11 +185,11 @@ class _Pipe:
         if source is not None and count:
             source.handle_credit(count)
 
-    def _drain(self) -> None:
+    def _deliver(self) -> None:
         with self._lock:
-            if self._draining:
-                return  # whoever drains takes what was just added, or freed
-            self._draining = True
+            if self._delivering:
+                return  # the thread that delivers takes what was just added, or credited
+            self._delivering = True
         try:
             while (item := self._next()) is not None:
                 consumer, on_end, size, chunk = item
@@ -164,7 +198,7 @@ class _Pipe:
                 else:
                     on_end(consumer)
         except BaseException:
-            self._draining = False
+            self._delivering = False
             raise
 
     def _next(self) -> tuple[TunnelConsumer, Callable[[TunnelConsumer], None], int, bytes] | None:
@@ -172,21 +206,21 @@ class _Pipe:
             if (
                 self._consumer is None
                 or self._on_end is None
-                or not self._waiting
-                or self._handed > self._window
+                or not self._queue
+                or self._window.available < 0
             ):
-                self._draining = False
+                self._delivering = False
                 return None
-            size, chunk = self._waiting.popleft()
-            self._cost -= len(chunk) + _CHUNK_COST
-            self._handed += len(chunk)
+            size, chunk = self._queue.popleft()
+            self._queued -= len(chunk) + _CHUNK_COST
+            self._window.consume(len(chunk))
             return self._consumer, self._on_end, size, chunk
 
 
 class LocalTunnel:
     """A `Tunnel` whose other end is on this node.
 
-    No socket, nothing is encoded, credit comes when the other end consumed.
+    No socket and no encoding; credit comes when the other end has consumed.
     """
 
     def __init__(self, incoming: _Pipe, outgoing: _Pipe, on_gone: Callable[[Tunnel], None]) -> None:
@@ -210,13 +244,13 @@ class LocalTunnel:
 
     def close(self) -> None:
         """See `Tunnel`."""
-        self._leave("")
+        self._close("")
 
     def break_off(self) -> None:
         """See `Tunnel`."""
-        self._leave(_VANISHED)
+        self._close(_PEER_LOST)
 
-    def _leave(self, reason: str) -> None:
+    def _close(self, reason: str) -> None:
         if self._finish():
             self._outgoing.reason = reason
             self._outgoing.put(0, b"")
@@ -226,7 +260,7 @@ class LocalTunnel:
             consumer.handle_close(self._incoming.reason)
 
     def _finish(self) -> bool:
-        """Let go of everything. False when that has been done."""
+        """Release everything. Returns: False when that was done before."""
         with self._lock:
             first, self._live = self._live, False
         if first:
@@ -244,9 +278,10 @@ def local_pair(
 ) -> tuple[LocalTunnel, LocalTunnel]:
     """Make both ends of a tunnel that stays on this node.
 
-    Each is told to its owner when it is over.
-
-    Arguments, in bytes each way: window that is handed out and not consumed; limit of what waits.
+    Args:
+        window: bytes, each way, that are delivered and not consumed at most.
+        limit: bytes, each way, that are queued at most.
+        on_gone, on_other_gone: called with the first and the second end when it is over.
     """
     there, back = _Pipe(window, limit), _Pipe(window, limit)
     return LocalTunnel(back, there, on_gone), LocalTunnel(there, back, on_other_gone)

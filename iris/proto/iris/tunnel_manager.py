@@ -1,16 +1,14 @@
-"""Where tunnels to other nodes begin.
+"""Handshakes of tunnels to other nodes: accept those requested here, dial those offered to us.
 
-Listening for those asked for here, dialling back for those offered to us.
+Shell; counterpart of the handshake half of Go's proto/iris/tunnel.go. The node of the caller
+listens, that of the service dials:
 
-Shell; answers to the handshake half of Go's proto/iris/tunnel.go. Who asked for the tunnel listens,
-who accepts it dials:
-
-    dialler: InitPacket(connection and tunnel of who asked), in plain gob
+    dialler: InitPacket(the caller's connection, its tunnel), in plain gob
     from here on a link, under keys derived from the tunnel's, the listener as its server
     both:    AuthPacket(tunnel)
 
 A connection that hasn't proven the tunnel's key costs a few KiB and one of a bounded number of
-threads, for a second. Unlike there, a handshake that fails on one address goes on with the next
+threads, for a second. Unlike in Go, a handshake that fails on one address goes on with the next
 one: hosts often share addresses that lead nowhere, those of their bridges.
 
 Lock order: none; nothing is called with the lock held.
@@ -26,6 +24,7 @@ from functools import partial
 
 from iris.config import Config
 from iris.errors import AuthenticationError, HandshakeTimeout, IrisError, ProtocolError
+from iris.metrics import Metrics
 from iris.proto.addresses import dialable
 from iris.proto.iris.tunnel import Tunnel
 from iris.proto.iris.tunnel_link import LinkTunnel
@@ -35,6 +34,7 @@ from iris.proto.session.classic import Settings
 from iris.proto.wire.clusters import AuthPacket, Header, InitPacket
 from iris.proto.wire.message import Message
 from iris.runtime.interfaces import Interface
+from iris.runtime.rate_limited_log import RateLimitedLogger
 from iris.runtime.tcp import Address, Listener, connect, format_address
 from iris.runtime.timer import Timer
 from iris.runtime.worker_pool import WorkerPool
@@ -47,9 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class TunnelManager:
-    """Owns the tunnel listeners, the handshakes under way, and the links of all tunnels to other
-    nodes.
-    """
+    """Owns the tunnel listeners, the running handshakes, and the links of all tunnels."""
 
     def __init__(
         self,
@@ -58,12 +56,16 @@ class TunnelManager:
         find_key: Callable[[int, int], bytes | None],
         on_link: Callable[[int, int, Link], None],
         clock: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
-        """Arguments: find_key looks up a tunnel asked for here, by its connection and its own id.
+        """Listen nowhere yet.
 
-        On_link gets its link, once proven.
+        Args:
+            find_key: returns the key of a requested tunnel, by its connection's and its own id.
+            on_link: called with the same ids and the tunnel's link, once authenticated.
         """
         self._config, self._timer, self._clock = config.iris, timer, clock
+        self._metrics = metrics or Metrics()
         self._limit = config.limits.tunnels
         self._session = dataclasses.replace(config.session, send_timeout=_NO_STALL)
         self._settings = Settings(config=self._session, limits=config.limits, clock=clock)
@@ -74,23 +76,21 @@ class TunnelManager:
         self._accepting, self._dialling = pool("tunnel-accept"), pool("tunnel-dial")
         self._listeners: list[Listener] = []
         self.addresses: list[str] = []  # "ip:port" of every listener, sorted
+        self._rejections = RateLimitedLogger(_log, clock=clock)
         self._changed = threading.Condition(threading.Lock())  # guards what follows
         self._tunnels: set[LinkTunnel] = set()
         self._closed = False
 
-    # Asked for here
+    # Requested here
 
     def listen(self, interfaces: Iterable[Interface]) -> None:
-        """Listen on every one of these, at a port of its own.
-
-        One that can't be had is said and left out.
-        """
+        """Listen on each interface, at a port of its own; skip one where that fails."""
         for interface in interfaces:
             try:
                 listener = Listener((str(interface.address), 0), self._accept)
             except OSError as exc:
                 _log.warning(
-                    "no tunnels through %s (%s): %s",
+                    "cannot listen for tunnels on %s (%s): %s",
                     interface.name,
                     interface.address,
                     exc.strerror or exc,
@@ -104,23 +104,22 @@ class TunnelManager:
     def _accept(self, sock: socket.socket, remote: Address) -> None:
         arrived = self._clock()
         if self._full() or not self._accepting.submit(lambda: self._serve(sock, remote, arrived)):
-            _log.warning(
-                "a tunnel from %s is refused: too many are open, or being set up",
-                format_address(remote),
-            )
+            self._reject("accepted", f"from {format_address(remote)}")
             sock.close()
 
     def _serve(self, sock: socket.socket, remote: Address, arrived: float) -> None:
         try:
             if self._clock() - arrived > self._config.tunnel_accept_timeout:
-                raise HandshakeTimeout("nobody had time for it")
+                raise HandshakeTimeout("timed out in the accept queue")
             conn_id, tun_id, link = self._admit(
                 sock, self._clock() + self._config.tunnel_init_timeout
             )
         except (IrisError, OSError) as exc:
-            _log.debug("no tunnel from %s: %s", format_address(remote), exc)
+            self._metrics.tunnel_handshakes["accepted", "failed"].inc()
+            _log.debug("tunnel from %s failed: %s", format_address(remote), exc)
             sock.close()
         else:
+            self._metrics.tunnel_handshakes["accepted", "established"].inc()
             self._on_link(conn_id, tun_id, link)
 
     def _admit(self, sock: socket.socket, deadline: float) -> tuple[int, int, Link]:
@@ -128,25 +127,25 @@ class TunnelManager:
         init = stream.recv(InitPacket)
         key = self._find_key(init.conn_id, init.tun_id)
         if key is None:
-            raise ProtocolError("nobody asked for this tunnel")
+            raise ProtocolError("init packet for a tunnel that isn't requested")
         link = self._settings.link(stream, next(derive_links(key, server=True)), "tunnel")
-        self._prove(link, sock, init.tun_id, deadline)
+        self._authenticate(link, sock, init.tun_id, deadline)
         return init.conn_id, init.tun_id, link
 
     # Offered to us
 
     def dial(self, offer: Header, deadline: float, done: Callable[[Link | None], None]) -> None:
-        """Dial back to who asked for a tunnel.
+        """Dial the node of an offer's caller.
 
-        `done` gets the link, or None when there will be none, from a thread of the pool.
+        `done` gets the link, or None when that fails, mostly from a thread of the pool.
         """
         if self._full() or not self._dialling.submit(lambda: done(self._dial(offer, deadline))):
-            _log.warning("a tunnel is refused: too many are open, or being set up")
+            self._reject("dialled", "offered by another node")
             done(None)
 
     def _dial(self, offer: Header, deadline: float) -> Link | None:
         addresses = dialable(offer.tun_addrs, self.addresses)
-        reason: object = "it listens nowhere that we could dial"
+        reason: object = "none of its addresses can be dialled"
         for at, address in enumerate(addresses):
             last = at == len(addresses) - 1
             until = min(
@@ -157,20 +156,23 @@ class TunnelManager:
             if self._closed or until <= self._clock():
                 break
             try:
-                return self._call(offer, address, until)
+                link = self._dial_address(offer, address, until)
             except (IrisError, OSError) as exc:
                 reason = exc
-        # none: mostly somebody here, who has given up by now
-        level = logging.WARNING if addresses else logging.DEBUG
+            else:
+                self._metrics.tunnel_handshakes["dialled", "established"].inc()
+                return link
+        self._metrics.tunnel_handshakes["dialled", "failed"].inc()
+        # without addresses it was mostly a connection of this node, which has given up by now
         _log.log(
-            level,
-            "no tunnel to %s: %s",
+            logging.WARNING if addresses else logging.DEBUG,
+            "tunnel to %s failed: %s",
             ", ".join(map(format_address, addresses)) or "another node",
             reason,
         )
         return None
 
-    def _call(self, offer: Header, address: Address, deadline: float) -> Link:
+    def _dial_address(self, offer: Header, address: Address, deadline: float) -> Link:
         sock = connect(address, deadline - self._clock())
         try:
             stream = self._settings.stream(sock, deadline - self._clock())
@@ -178,7 +180,7 @@ class TunnelManager:
             link = self._settings.link(
                 stream, next(derive_links(offer.tun_key, server=False)), "tunnel"
             )
-            self._prove(link, sock, offer.tun_id, deadline)
+            self._authenticate(link, sock, offer.tun_id, deadline)
         except BaseException:
             sock.close()
             raise
@@ -189,20 +191,31 @@ class TunnelManager:
     def _full(self) -> bool:
         return len(self._tunnels) >= self._limit
 
-    def _prove(self, link: Link, sock: socket.socket, tun_id: int, deadline: float) -> None:
+    def _reject(self, side: str, which: str) -> None:
+        self._metrics.tunnel_handshakes[side, "rejected"].inc()
+        self._rejections.log(
+            logging.WARNING,
+            side,
+            "tunnel %s rejected: limit of %d tunnels, or of %d handshakes at a time, reached",
+            which,
+            self._limit,
+            self._config.tunnel_handshakes,
+        )
+
+    def _authenticate(self, link: Link, sock: socket.socket, tun_id: int, deadline: float) -> None:
         link.send_direct(Message(AuthPacket(tun_id)), deadline)
         answer = link.recv_direct(deadline).meta
         if type(answer) is not AuthPacket or answer.id != tun_id:
-            raise AuthenticationError("it is another tunnel's end")
+            raise AuthenticationError("auth packet of another tunnel")
         period = max(1, int(self._config.tunnel_keepalive))
-        # a host that vanished says nothing
+        # so that a host that vanished silently is noticed
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, period)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, period)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES)
 
-    def tunnel(self, link: Link, on_gone: Callable[[Tunnel], None]) -> LinkTunnel:
-        """Make a proven link a tunnel; its owner is told by on_gone when it is over."""
+    def wrap(self, link: Link, on_gone: Callable[[Tunnel], None]) -> LinkTunnel:
+        """Make an authenticated link a tunnel; on_gone is called when its owner is rid of it."""
         config = self._config
         tunnel = LinkTunnel(
             link,
@@ -216,18 +229,22 @@ class TunnelManager:
             closed = self._closed
             if not closed:
                 self._tunnels.add(tunnel)
+                self._metrics.tunnels.inc()
         if closed:
             tunnel.abort()
         return tunnel
 
     def _forget(self, tunnel: LinkTunnel) -> None:
         with self._changed:
-            self._tunnels.discard(tunnel)
+            if tunnel in self._tunnels:
+                self._tunnels.discard(tunnel)
+                self._metrics.tunnels.inc(-1)
             self._changed.notify_all()
 
     def close(self, grace: float | None = None) -> None:
-        """Listen no more, close all tunnels, and give them `grace` seconds, or the session's, to
-        send what they hold. Idempotent.
+        """Stop listening, and close all tunnels. Idempotent.
+
+        They get `grace` seconds, or the session's grace timeout, to send what is queued.
         """
         for listener in self._listeners:
             listener.close()

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable
 
 from iris.config import Config
 from iris.errors import LimitReached, ProtocolError
-from iris.proto.iris.connection import Connection, Handler
+from iris.proto.iris.base import Handler
+from iris.proto.iris.connection import Connection
 from iris.relay_protocol.codec import Parser
 from iris.relay_protocol.schema import DEFAULT, Op
 from iris.runtime.batch import BATCH, Batch, Flushable

@@ -17,7 +17,8 @@ from typing import Protocol
 
 from iris.config import Config
 from iris.errors import CloseTimeout, ConfigError
-from iris.proto.iris.connection import Connection, Handler
+from iris.proto.iris.base import Handler
+from iris.proto.iris.connection import Connection
 from iris.runtime.deadline import time_left
 from iris.runtime.tcp import Address, Listener
 from iris.runtime.thread_cache import ThreadCache

@@ -24,8 +24,10 @@ from typing import Any, Final
 
 from iris.config import Config
 from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
-from iris.proto.iris.connection import Connection, Delivery, Handler, TunnelOffer
+from iris.proto.iris.base import Delivery, Handler
+from iris.proto.iris.connection import Connection
 from iris.proto.iris.requests import Call, Fault, Outcome, Reply
+from iris.proto.iris.tunnel import TunnelOffer
 from iris.relay_protocol import codec
 from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 from iris.runtime.compiling import with_cause
@@ -224,7 +226,7 @@ class ClientSession:
         assert self._connection is not None
         tunnel = self._new_tunnel(number, accepted=False)
         try:
-            self._connection.tunnel(cluster, timeout / 1_000, tunnel.built)
+            self._connection.tunnels.request(cluster, timeout / 1_000, tunnel.built)
         except LimitReached as exc:
             self._counters.add("limited")
             self._report("gets no tunnel: %s", exc)
@@ -465,7 +467,7 @@ class ClientSession:
         with contextlib.suppress(LinkClosed):  # it broke, or overflowed
             self._send_buffer.finish(*(() if silent else [_goodbye(reason)]))
         if self._connection is not None:
-            self._connection.close(vanished=not self._leaves)
+            self._connection.close(disconnected=not self._leaves)
         for tunnel in list(self._tunnels.values()):
             tunnel.abandon()
         for build_id in list(self._offers):

@@ -34,7 +34,7 @@ def test_close_tells_the_callers_of_unanswered_calls_at_once() -> None:
     service.calls[0].reply(b"done")
     connection.close()
     connection.close()
-    assert outcomes == [Reply(b"done")] + [Fault("the service went away")] * 2
+    assert outcomes == [Reply(b"done")] + [Fault("service disconnected")] * 2
     service.calls[1].reply(b"too late")
     assert len(outcomes) == 3
 
@@ -46,7 +46,7 @@ def test_close_forgets_pending_requests_and_tunnels() -> None:
     outcomes: list[object] = []
     caller = network[1].connect("", Application())
     caller.request("workers", b"", 60.0, outcomes.append)
-    caller.tunnel("workers", 60.0, outcomes.append)
+    caller.tunnels.request("workers", 60.0, outcomes.append)
     caller.close()
     assert pending(network) == 0
     service.calls[0].reply(b"late")
@@ -79,7 +79,7 @@ def test_closed_connection_does_nothing_more() -> None:
     connection.broadcast("workers", b"")
     connection.publish("news", b"")
     connection.request("workers", b"", 1.0, outcomes.append)
-    connection.tunnel("workers", 1.0, outcomes.append)
+    connection.tunnels.request("workers", 1.0, outcomes.append)
     connection.subscribe("news")
     connection.unsubscribe("other")
     connection.leave()
@@ -98,7 +98,7 @@ def test_nothing_keeps_a_closed_connection_alive() -> None:
     connection.subscribe("news")
     for _ in range(5):
         connection.request("workers", b"", 60.0, lambda outcome: None)
-        connection.tunnel("workers", 60.0, lambda tunnel: None)
+        connection.tunnels.request("workers", 60.0, lambda tunnel: None)
     connection.close()
     connection.handler = held
     reference = weakref.ref(held)
@@ -132,8 +132,8 @@ def test_what_is_brought_to_a_closed_connection_is_answered_or_dropped() -> None
     network[2].connect("workers", Application(nobody.handle_request, nobody.handle_tunnel))
     caller = network[2].connect("", Application())
     caller.request("workers", b"", 1.0, outcomes.append)
-    caller.tunnel("workers", 1.0, tunnels.append)
-    assert outcomes == [Fault("the service went away")]
+    caller.tunnels.request("workers", 1.0, tunnels.append)
+    assert outcomes == [Fault("service disconnected")]
     network.run(1.0)
     assert tunnels == [None]
 
@@ -152,11 +152,11 @@ def test_what_is_asked_while_another_thread_closes_leaves_nothing(
 
     monkeypatch.setattr(network.timer, "after", closing_first)
     connections[0].request("workers", b"", 1.0, outcomes.append)
-    connections[1].tunnel("workers", 1.0, outcomes.append)
+    connections[1].tunnels.request("workers", 1.0, outcomes.append)
     assert pending(network) == 0
     assert network.nodes[NodeId(1)].sent == []
     assert not connections[0]._pending
-    assert not connections[1]._building
+    assert not connections[1].tunnels._requested
 
 
 def test_subscription_while_another_thread_closes_leaves_nothing(
@@ -170,7 +170,7 @@ def test_subscription_while_another_thread_closes_leaves_nothing(
         if topic == TOPIC[2]:
             connection.close()
 
-    monkeypatch.setattr(network[1]._shared.memberships, "_subscribe", closing)  # type: ignore[union-attr]
+    monkeypatch.setattr(network[1]._memberships, "_subscribe", closing)
     connection.subscribe("news")
     assert node.subscribed == set()
     assert network[1]._members == {}

@@ -264,7 +264,7 @@ def test_service_with_too_much_in_hand_says_so_to_the_caller() -> None:
     for _ in range(3):
         network[1].connect("", Application()).request("workers", b"", 1.0, outcomes.append)
     assert len(service.calls) == 2
-    assert outcomes == [Fault("the service has too many requests in hand")]
+    assert outcomes == [Fault("service overloaded: too many requests in flight")]
 
 
 def test_call_that_its_service_dropped_leaves_nothing_behind() -> None:

@@ -1,6 +1,6 @@
 """Tunnels between two nodes, over loopback: data, credit and close.
 
-How they begin is in test_tunneler.py.
+How they begin is in test_tunnel_manager.py.
 """
 
 import socket
@@ -18,7 +18,7 @@ from tests.support import tunnels
 from tests.support.applications import TunnelEnd
 from tests.support.tunnels import CONFIG, WINDOW, Site, live, wait_until_down
 
-VANISHED = "the other application has vanished, or its node"
+PEER_LOST = "the other application disconnected, or its node"
 
 
 @pytest.fixture(name="site")
@@ -135,7 +135,7 @@ def test_closed_tunnel_without_progress_is_given_up(site: Site) -> None:
     while not b.closed:
         b.wait(lambda end: end.unconsumed > 0 or end.closed != [])
         b.consume()
-    assert b.closed == [VANISHED] or b.closed[0].startswith("the tunnel broke: ")
+    assert b.closed == [PEER_LOST] or b.closed[0].startswith("the tunnel broke: ")
 
 
 def test_built_and_closed_at_once_ends_at_both_ends(site: Site) -> None:
@@ -170,10 +170,10 @@ def test_both_ends_closing_at_once_is_fine(site: Site) -> None:
 
 def test_dying_node_closes_the_tunnel_with_a_reason(site: Site) -> None:
     a, b = site.ends()
-    for tunnel in list(site.there._tunneler._tunnels):
+    for tunnel in list(site.there._tunnel_manager._tunnels):
         tunnel.abort()
     a.wait(lambda end: end.closed != [])
-    assert a.closed == [VANISHED]
+    assert a.closed == [PEER_LOST]
     assert b.closed == []
     a.tunnel.send(1, b"x")  # ignored
     a.tunnel.close()
@@ -185,7 +185,7 @@ def test_a_link_that_is_spoilt_closes_the_tunnel_with_what_broke(site: Site) -> 
     assert isinstance(second, LinkTunnel)
     second._link.send(Message(DataHeader(-1), Payload.of(b"x")))
     a.wait(lambda end: end.closed != [])
-    assert a.closed == ["the tunnel broke: a tunnel brought something else than data"]
+    assert a.closed == ["tunnel broken: a tunnel's peer sent something else than data"]
 
 
 @pytest.mark.parametrize("started", [True, False])
@@ -199,10 +199,10 @@ def test_an_application_that_vanishes_is_told_from_one_that_closes_after_all_dat
     with Batch():
         for number in range(200):
             first.send(5000, bytes([number]) * 5000)
-        site.caller.close(vanished=True)
+        site.caller.close(disconnected=True)
     b.wait(lambda end: end.closed != [])
     assert b.data == b"".join(bytes([number]) * 5000 for number in range(200))
-    assert b.closed == [VANISHED]
+    assert b.closed == [PEER_LOST]
     wait_until_down(site.here)
     wait_until_down(site.there)
 

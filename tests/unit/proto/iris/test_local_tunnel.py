@@ -30,7 +30,7 @@ class Pair:
         self.there = self.network[1].connect("workers", self.service)
         self.here = self.network[1].connect("", Application())
         self.tunnels: list[Tunnel | None] = []
-        self.here.tunnel("workers", 1.0, self.tunnels.append)
+        self.here.tunnels.request("workers", 1.0, self.tunnels.append)
         self.service.offers[0].accept(self.tunnels.append)
 
     def ends(self, *, slow: bool = False) -> tuple[TunnelEnd, TunnelEnd]:
@@ -41,7 +41,7 @@ class Pair:
 
 
 def live(connection: Connection) -> int:
-    return len(connection._tunnels)
+    return len(connection.tunnels._open)
 
 
 def test_offer_that_is_accepted_too_late_leads_nowhere() -> None:
@@ -49,7 +49,7 @@ def test_offer_that_is_accepted_too_late_leads_nowhere() -> None:
     service = Application()
     network[1].connect("workers", service)
     tunnels: list[Tunnel | None] = []
-    network[1].connect("", Application()).tunnel("workers", 1.0, tunnels.append)
+    network[1].connect("", Application()).tunnels.request("workers", 1.0, tunnels.append)
     network.timer.now = 1.5  # before the deadline's turn
     service.offers[0].accept(tunnels.append)
     assert tunnels == [None]
@@ -201,11 +201,11 @@ def test_an_application_that_vanishes_is_told_from_one_that_closes_after_all_dat
     a, b = pair.ends(slow=True)
     for number in range(10):
         a.tunnel.send(50, bytes([number]) * 50)
-    pair.here.close(vanished=True)
+    pair.here.close(disconnected=True)
     while len(b.chunks) < 10:
         assert b.closed == []
         b.consume()
-    assert (a.closed, b.closed) == ([], ["the other application has vanished"])
+    assert (a.closed, b.closed) == ([], ["the other application disconnected"])
     assert live(pair.here) == live(pair.there) == 0
 
 
@@ -216,19 +216,19 @@ def test_an_application_that_vanishes_while_its_tunnel_is_built_is_told_all_the_
 
     def built(tunnel: Tunnel | None) -> None:
         assert tunnel is not None
-        there.close(vanished=True)
+        there.close(disconnected=True)
         ends.append(TunnelEnd(tunnel))
 
-    network[1].connect("", Application()).tunnel("workers", 1.0, built)
+    network[1].connect("", Application()).tunnels.request("workers", 1.0, built)
     service.offers[0].accept(lambda tunnel: None)
-    assert ends[0].closed == ["the other application has vanished"]
+    assert ends[0].closed == ["the other application disconnected"]
 
 
-def test_a_tunnel_that_was_closed_before_its_application_vanished_was_closed() -> None:
+def test_a_tunnel_that_was_closed_before_its_application_disconnected_was_closed() -> None:
     pair = Pair()
     a, b = pair.ends()
     a.tunnel.close()
-    pair.here.close(vanished=True)
+    pair.here.close(disconnected=True)
     a.tunnel.break_off()
     assert b.closed == [""]
 
@@ -240,7 +240,7 @@ def test_refused_or_ignored_offer_times_out() -> None:
     tunnels: list[Tunnel | None] = []
     caller = network[1].connect("", Application())
     for _ in range(2):
-        caller.tunnel("workers", 1.0, tunnels.append)
+        caller.tunnels.request("workers", 1.0, tunnels.append)
     assert [offer.timeout for offer in service.offers] == [1.0, 1.0]
     service.offers[0].refuse()
     service.offers[0].accept(tunnels.append)
@@ -255,14 +255,14 @@ def test_refused_or_ignored_offer_times_out() -> None:
 def test_tunnel_without_any_time_is_not_asked_for() -> None:
     network = FakeNetwork()
     tunnels: list[Tunnel | None] = []
-    network[1].connect("", Application()).tunnel("workers", 0.0, tunnels.append)
+    network[1].connect("", Application()).tunnels.request("workers", 0.0, tunnels.append)
     assert tunnels == [None]
     assert network.nodes[next(iter(network.nodes))].sent == []
 
 
 def test_offer_of_somebody_who_closed_leads_nowhere() -> None:
     pair = Pair()
-    pair.here.tunnel("workers", 1.0, pair.tunnels.append)
+    pair.here.tunnels.request("workers", 1.0, pair.tunnels.append)
     pair.here.close()
     pair.there.close()
     pair.service.offers[1].accept(pair.tunnels.append)
@@ -277,15 +277,15 @@ def test_tunnels_are_bounded_at_both_ends() -> None:
     other = network[1].connect("", Application())
     tunnels: list[Tunnel | None] = []
     for _ in range(2):
-        caller.tunnel("workers", 1.0, tunnels.append)
+        caller.tunnels.request("workers", 1.0, tunnels.append)
     with pytest.raises(LimitReached):
-        caller.tunnel("workers", 1.0, tunnels.append)
-    other.tunnel("workers", 1.0, tunnels.append)
+        caller.tunnels.request("workers", 1.0, tunnels.append)
+    other.tunnels.request("workers", 1.0, tunnels.append)
     for offer in service.offers:
         offer.accept(tunnels.append)
     assert tunnels.count(None) == 1  # the service's own bound
     assert len(tunnels) == 5
-    other.tunnel("workers", 1.0, tunnels.append)
+    other.tunnels.request("workers", 1.0, tunnels.append)
     assert len(service.offers) == 3
     network.run(1.0)
     assert tunnels.count(None) == 3
@@ -296,7 +296,7 @@ def test_tunnel_picks_its_tree_by_its_id_and_has_a_key_of_its_own() -> None:
     node = network.nodes[next(iter(network.nodes))]
     caller = network[1].connect("", Application())
     for _ in range(6):
-        caller.tunnel("workers", 1.0, lambda tunnel: None)
+        caller.tunnels.request("workers", 1.0, lambda tunnel: None)
     assert [topic for _, topic, _ in node.sent] == [
         f"c#{split}-workers" for split in (0, 1, 2, 3, 4, 0)
     ]

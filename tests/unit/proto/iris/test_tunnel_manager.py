@@ -15,7 +15,6 @@ from iris.proto.iris.overlay import Tunnel
 from iris.proto.wire.clusters import AuthPacket, DataHeader, Header, Op
 from iris.proto.wire.link import ClosePacket
 from iris.proto.wire.message import Message, Payload
-from iris.proto.wire.node_id import NodeId
 from iris.runtime.interfaces import Interface
 from iris.runtime.worker_pool import WorkerPool
 from tests.support import tunnels
@@ -145,12 +144,12 @@ def test_connection_beyond_those_being_admitted_is_hung_up_on(
     ):
         third.settimeout(10)
         assert third.recv(1) == b""
-        assert "too many are open, or being set up" in caplog.text
+        assert "rejected: limit of" in caplog.text
 
 
 def test_connection_that_waited_too_long_for_its_turn_is_hung_up_on(site: Site) -> None:
     ours, theirs = socket.socketpair()
-    site.here._tunneler._serve(ours, ("192.0.2.1", 1), site.here._clock() - 2)
+    site.here._tunnel_manager._serve(ours, ("192.0.2.1", 1), site.here._clock() - 2)
     assert theirs.recv(1) == b""
     theirs.close()
 
@@ -161,7 +160,7 @@ def test_tunnel_after_the_end_of_its_node_is_hung_up_on(site: Site) -> None:
         tunnel = site.end().tunnel
         site.here.close()
         late: list[Tunnel] = []
-        site.here._tunneler.tunnel(link, late.append)
+        site.here._tunnel_manager.wrap(link, late.append)
         assert len(late) == 1
         tunnel.close()
 
@@ -195,7 +194,7 @@ def test_next_address_is_dialled_when_one_leads_nowhere(site: Site) -> None:
     ):
         addresses = [f"127.0.0.1:{sock.getsockname()[1]}" for sock in (gone, silent)]
         gone.close()
-        site.here._tunneler.addresses = [*addresses, *site.here._tunneler.addresses]
+        site.here._tunnel_manager.addresses = [*addresses, *site.here._tunnel_manager.addresses]
         hang_up = threading.Thread(target=lambda: silent.accept()[0].close(), daemon=True)
         hang_up.start()
         a, b = site.ends()
@@ -207,14 +206,14 @@ def test_next_address_is_dialled_when_one_leads_nowhere(site: Site) -> None:
 def test_nowhere_to_dial_ends_in_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         address = f"127.0.0.1:{gone.getsockname()[1]}"
-    site.here._tunneler.addresses = [address]
+    site.here._tunnel_manager.addresses = [address]
     asked = site.ask(timeout=0.5)
     accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
     site.service.offers[0].accept(accepted.put)
     assert accepted.get(timeout=10) is None
     assert asked.get(timeout=10) is None
-    assert f"no tunnel to {address}" in caplog.text
-    assert len(site.member._dialling) == 0
+    assert f"tunnel to {address} failed" in caplog.text
+    assert len(site.member.tunnels._dialling) == 0
 
 
 def test_offer_of_who_has_given_up_on_the_same_node_is_nobodys_news(
@@ -224,7 +223,7 @@ def test_offer_of_who_has_given_up_on_the_same_node_is_nobodys_news(
     header = Header(
         Op.TUNNEL, 99, tun_key=bytes(16), tun_addrs=site.there.tunnel_addresses, tun_time=10**9
     )
-    site.member.handle_offer(NodeId(2), header, Message(header))
+    site.member.handle_offer(header)
     site.service.offers[0].accept(accepted.put)
     assert accepted.get(timeout=10) is None
     assert not caplog.records
@@ -235,10 +234,10 @@ def test_offer_beyond_those_being_dialled_is_left(
 ) -> None:
     site.ask()
     accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
-    site.there._tunneler._dialling = WorkerPool("full", threads=0, waiting=0)
+    site.there._tunnel_manager._dialling = WorkerPool("full", threads=0, waiting=0)
     site.service.offers[0].accept(accepted.put)
     assert accepted.get(timeout=10) is None
-    assert "too many are open, or being set up" in caplog.text
+    assert "rejected: limit of" in caplog.text
 
 
 def test_tunnels_to_other_nodes_are_bounded_both_ways(caplog: pytest.LogCaptureFixture) -> None:
@@ -250,14 +249,14 @@ def test_tunnels_to_other_nodes_are_bounded_both_ways(caplog: pytest.LogCaptureF
         with socket.create_connection(site.address) as sock:
             sock.settimeout(10)
             assert sock.recv(1) == b""
-    assert caplog.text.count("too many are open") == 2
+    assert caplog.text.count("rejected: limit of") == 2
 
 
 def test_connection_closed_while_dialling_closes_the_tunnel(site: Site) -> None:
     asked = site.ask()
     accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
     jobs: list[Callable[[], None]] = []
-    site.there._tunneler._dialling.submit = lambda job: not jobs.append(job)  # type: ignore[method-assign, func-returns-value]
+    site.there._tunnel_manager._dialling.submit = lambda job: not jobs.append(job)  # type: ignore[method-assign, func-returns-value]
     site.service.offers[0].accept(accepted.put)
     site.member.close()
     jobs[0]()
@@ -271,6 +270,6 @@ def test_interface_that_is_gone_is_left_out(site: Site, caplog: pytest.LogCaptur
     overlay.start_tunnels(
         [Interface("gone", IPv4Address("192.0.2.1"), IPv4Network("192.0.2.0/24")), LOOPBACK]
     )
-    assert len(overlay._tunneler.addresses) == 1
-    assert "no tunnels through gone (192.0.2.1)" in caplog.text
+    assert len(overlay._tunnel_manager.addresses) == 1
+    assert "cannot listen for tunnels on gone (192.0.2.1)" in caplog.text
     overlay.close()

@@ -16,7 +16,7 @@ from tests.support.fake_scribe import FakeNetwork
 from tests.support.relay_node import attach, relay_config, running, running_relay
 from tests.support.tunnels import LOOPBACK
 
-VANISHED = "the other application has vanished, or its node"
+VANISHED = "the other application disconnected, or its node"
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_receiver_that_reads_nothing_stops_the_sender_and_nobody_else(relay: R
         tunnels[0].send(bytes(64 << 20), timeout=0.3)
     assert client.request("echo", b"still here") == b"still here"
     service.close()
-    assert tunnels[0].wait_closed() == "the other application has vanished"
+    assert tunnels[0].wait_closed() == "the other application disconnected"
     client.close(), echo.close()
 
 

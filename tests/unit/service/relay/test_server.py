@@ -342,7 +342,7 @@ def test_callers_of_a_service_that_vanishes_know_at_once(relay: RelayServer) -> 
     answer = client.request_later("c", b"", 60)
     service.expect(Op.REQUEST)
     service.close()
-    with pytest.raises(Fault, match="went away"):
+    with pytest.raises(Fault, match="service disconnected"):
         answer.result(2)
     client.close()
 

@@ -150,7 +150,7 @@ def test_too_many_requests_are_refused_in_words_one_by_one() -> None:
         client.do(Op.REQUEST, number, "c", b"", 1_000)
     ((op, number, late, success, text),) = client.got()
     assert (op, number, late, success) == (Op.REPLY, 2, False, False)
-    assert "2 requests" in text
+    assert "limit of 2 pending requests" in text
     assert client.counters.limited == 1
     assert len(service.got()) == 2
 
@@ -159,7 +159,7 @@ def test_callers_of_a_service_that_vanishes_know_at_once(network: FakeNetwork) -
     client, service = Attached(network), Attached(network, "c", node=2)
     client.do(Op.REQUEST, 0, "c", b"", 60_000)
     service.client.end(None)
-    assert client.got() == [(Op.REPLY, 0, False, False, "the service went away")]
+    assert client.got() == [(Op.REPLY, 0, False, False, "service disconnected")]
     assert service.got()[-1][0] == Op.REQUEST  # the last it was told: no close for one that is gone
 
 
@@ -204,7 +204,7 @@ def test_subscribing_twice_and_unsubscribing_what_is_not_break_the_rules(
 ) -> None:
     client = Attached(network)
     client.do(Op.SUBSCRIBE, "")
-    with pytest.raises(ProtocolError, match="subscribed already"):
+    with pytest.raises(ProtocolError, match="already subscribed"):
         client.do(Op.SUBSCRIBE, "")
     with pytest.raises(ProtocolError, match="not subscribed"):
         client.do(Op.UNSUBSCRIBE, "other")
@@ -213,7 +213,7 @@ def test_subscribing_twice_and_unsubscribing_what_is_not_break_the_rules(
 def test_too_many_topics_are_refused_in_words() -> None:
     client = Attached(FakeNetwork(config=with_limits(client_subscriptions=1)))
     client.do(Op.SUBSCRIBE, "a")
-    with pytest.raises(ProtocolError, match="1 topics"):
+    with pytest.raises(ProtocolError, match="limit of 1 subscriptions"):
         client.do(Op.SUBSCRIBE, "b")
 
 
@@ -261,7 +261,7 @@ def test_a_client_that_lets_what_cannot_be_dropped_pile_up_is_closed_with_a_reas
         (Op.CLOSE, "takes too little of what is sent to it")
     ]
     assert (service.ends, service.counters.overflowed) == (1, 1)
-    assert client.got() == [(Op.REPLY, 0, False, False, "the service went away")]
+    assert client.got() == [(Op.REPLY, 0, False, False, "service disconnected")]
 
 
 def full(service: Attached) -> None:
@@ -379,7 +379,7 @@ def test_a_closing_service_that_owes_an_answer_is_waited_for_until_the_drain_tim
     assert service.got() == []
     network.run(0.1)
     assert service.got() == [(Op.CLOSE, "")]
-    assert client.got() == [(Op.REPLY, 0, False, False, "the service went away")]
+    assert client.got() == [(Op.REPLY, 0, False, False, "service disconnected")]
 
 
 def test_a_closing_service_is_not_waited_for_once_its_callers_gave_up(network: FakeNetwork) -> None:
@@ -537,7 +537,7 @@ def test_the_other_end_hears_of_a_client_that_is_lost(
     service = Attached(network, "c")
     client = tunnel_to(service, network)
     client.client.end(reason)
-    assert service.got() == [(Op.TUNNEL_CLOSE, 0, "the other application has vanished")]
+    assert service.got() == [(Op.TUNNEL_CLOSE, 0, "the other application disconnected")]
 
 
 def test_the_other_end_hears_of_a_client_that_leaves(network: FakeNetwork) -> None:
