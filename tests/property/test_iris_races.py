@@ -120,7 +120,7 @@ def test_closing_in_the_middle_leaves_nothing(seed: int) -> None:
     assert not caller.tunnels._requested
     with timer._wake:
         timer._sort_in()
-        assert len(timer._deadlines) == 0
+        assert len(timer._queue) == 0
     assert all(node.subscribed == set() for node in network.nodes.values())
     assert len(outcomes) == 0
     timer.close()
