@@ -54,6 +54,7 @@ HOT = [  # a message's whole way through the node, in its order
     "iris/client/protocol.py",
     "iris/client/flow.py",
     "iris/client/bounded_queue.py",
+    "iris/client/base_node_connection.py",
     "iris/client/dispatcher.py",
     "iris/client/node_connection.py",
     "iris/client/pool.py",

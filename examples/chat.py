@@ -22,7 +22,7 @@ def main(port: int, room: str, name: str) -> None:
         print(f"the node is gone ({reason}); Ctrl-D ends this", file=sys.stderr)
 
     with (
-        iris.connect(port, on_drop=lost) as connection,
+        iris.connect(port, on_disconnect=lost) as connection,
         connection.subscribe(topic, show, in_order),
     ):
         connection.publish(topic, f"* {name} is here".encode())

@@ -17,7 +17,7 @@ class Echo(iris.Handler):
         print(f"asked: {request.decode(errors='replace')}", flush=True)
         return request
 
-    def handle_drop(self, reason: iris.Closed) -> None:
+    def handle_disconnect(self, reason: iris.Closed) -> None:
         """Say why it is over."""
         print(f"the node is gone: {reason}", file=sys.stderr)
 

@@ -5,8 +5,7 @@ See docs/python.md.
     async with iris.aio.connect(55555) as connection:
         print(await connection.request("echo", b"hello", timeout=1.0))
 
-A shell around the core that both faces share (`iris/client/protocol.py`); errors and limits are the
-same classes.
+A frontend of the core in `iris.client`; errors and limits are the same classes.
 """
 
 from iris.aio.connection import Connection, Subscription, connect

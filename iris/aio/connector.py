@@ -1,23 +1,16 @@
-"""What takes a moment to be there: to be awaited, or to be put into an `async with`."""
+"""Objects that take a moment to open: to be awaited, or used in an `async with`."""
 
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
+from iris.client.closing import AsyncClosing
 
-class Closable(Protocol):
-    """What can be closed."""
-
-    async def close(self) -> None:
-        """Close it."""
-
-
-T = TypeVar("T", bound=Closable)
+T = TypeVar("T", bound=AsyncClosing)
 
 
 class AsyncConnector(Generic[T], Awaitable[T], AbstractAsyncContextManager[T]):
-    """Opens something when it is awaited or entered; leaving the block closes it."""
+    """Opens an object when it is awaited or entered; leaving the block closes it."""
 
     def __init__(self, opener: Callable[[], Awaitable[T]]) -> None:
         self._opener = opener
@@ -30,11 +23,6 @@ class AsyncConnector(Generic[T], Awaitable[T], AbstractAsyncContextManager[T]):
         self._opened = await self._opener()
         return self._opened
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         assert self._opened is not None
         await self._opened.close()

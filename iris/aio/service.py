@@ -1,31 +1,32 @@
-"""Services: what a program does for others, as a member of a cluster; with asyncio."""
+"""Services, with asyncio: what a program does as a member of a cluster."""
 
 import asyncio
 import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Any
 
 from iris.aio.connection import Connection
 from iris.aio.connector import AsyncConnector
 from iris.aio.node_connection import NodeConnection
-from iris.aio.pool import call, cancelled
+from iris.aio.pool import Pool, call, cancelled
 from iris.aio.tunnel import Tunnel
+from iris.client.closing import AsyncClosing
 from iris.client.dispatcher import Dispatcher, Request
 from iris.client.errors import Closed, Fault
-from iris.client.handlers import Decorators, fault_text
-from iris.client.limits import PATIENCE, PORT, ServiceLimits
+from iris.client.handlers import BaseHandler, as_handler, fault_text
+from iris.client.limits import CONNECT_TIMEOUT, PORT, ServiceLimits
+from iris.relay_protocol import client_codec as codec
 from iris.relay_protocol.client_codec import Buffer
 
 _log = logging.getLogger(__name__)
 
 
-class Handler(Decorators):
-    """What a service does.
+class Handler(BaseHandler):
+    """The callbacks of a service.
 
-    Subclass it and define what it handles, or decorate functions with an instance's `on_…`:
+    Subclass it and override what it handles, or decorate functions with an instance's `on_…`:
 
         handler = iris.aio.Handler()
 
@@ -33,58 +34,36 @@ class Handler(Decorators):
         async def echo(request: bytes) -> bytes:
             return request
 
-    Handlers run in a bounded number of tasks (see `ServiceLimits`), several at a time. Plain
-    functions will do, too: they run when what they take is read, without a task.
+    They run in a bounded number of tasks (see `ServiceLimits`), several at a time. Plain functions
+    are allowed, too: they run as soon as a message is read, without a task.
     """
 
     async def init(self, connection: Connection) -> None:
-        """Get ready: called once, before anything is handled. An exception ends the registration."""
+        """Initialise, before anything is handled. An exception ends the registration."""
 
     async def handle_broadcast(self, message: bytes) -> None:
-        """Take a message to all of the cluster."""
+        """Handle a broadcast to the cluster."""
 
     async def handle_request(self, request: bytes) -> Buffer:
-        """Answer a request. An exception fails it.
-
-        The caller gets its text, only that of a `Fault` if it is one.
-        """
+        """Return the reply to a request. An exception fails it, with a `Fault` for the caller."""
         raise Fault("this service takes no requests")
 
     async def handle_tunnel(self, tunnel: Tunnel) -> None:
-        """Use a tunnel that somebody has built; it is closed when this returns."""
+        """Serve an inbound tunnel, which is closed when this returns."""
 
-    async def handle_drop(self, reason: Closed) -> None:
-        """Learn that the node is lost, and this service with it."""
+    async def handle_disconnect(self, reason: Closed) -> None:
+        """React to the loss of the connection, which ends the service."""
 
 
-class _Intake(Dispatcher[Tunnel]):
-    """Runs a service's handlers."""
+class _AsyncDispatcher(Dispatcher[Tunnel, Pool[Any]]):
+    """Calls the methods of a `Handler`."""
 
-    def __init__(self, attachment: NodeConnection, handler: Handler, limits: ServiceLimits) -> None:
-        self._attachment, self._handler = attachment, handler
-        new_pool, broadcast_memory = attachment.new_pool, limits.broadcast_memory
-        super().__init__(
-            attachment.core,
-            limits,
-            attachment.loop.time,
-            name=attachment.name,
-            broadcasts=new_pool(
-                handler.handle_broadcast,
-                tasks=limits.broadcast_threads,
-                memory=broadcast_memory,
-                kind="broadcast",
-            ),
-            requests=new_pool(
-                self._answer,
-                tasks=limits.request_threads,
-                memory=limits.request_memory,
-                kind="request",
-            ),
-            tunnels=new_pool(self._use, tasks=limits.tunnel_threads, memory=0, kind="tunnel"),
-        )
+    def __init__(self, node: NodeConnection, handler: Handler, limits: ServiceLimits) -> None:
+        self._node, self._handler = node, handler
+        super().__init__(node, handler.handle_broadcast, limits, node.loop.time)
 
-    def _answer(self, request: Request) -> Awaitable[None] | None:
-        """Answer, unless there is something to wait for. Returns: what is left to be awaited."""
+    def answer(self, request: Request) -> Awaitable[None] | None:
+        """See `Dispatcher`. Returns: what is left to be awaited."""
         if self.expired(request):
             return None
         try:
@@ -107,56 +86,43 @@ class _Intake(Dispatcher[Tunnel]):
 
     def _reply(self, number: int, reply: Any) -> Awaitable[None] | None:
         try:
-            self._core.reply(number, reply)
+            self._protocol.reply(number, reply)
         except Closed:
-            return None  # nobody can be told any more
+            return None  # the caller cannot be reached any more
         except (TypeError, ValueError) as exc:
             return self._fail(number, exc)
-        return None if self._attachment.writable else self._attachment.drain()
+        return None if self._node.writable else self._node.drain()
 
     def _fail(self, number: int, error: BaseException) -> Awaitable[None] | None:
         with contextlib.suppress(Closed):
-            self._core.fail(number, fault_text(error, self._name))
-        return None if self._attachment.writable else self._attachment.drain()
+            self._protocol.fail(number, fault_text(error, self._name))
+        return None if self._node.writable else self._node.drain()
 
-    async def _use(self, tunnel: Tunnel) -> None:
+    async def serve_tunnel(self, tunnel: Tunnel) -> None:
+        """See `Dispatcher`."""
         try:
             async with tunnel:
                 await call(self._handler.handle_tunnel, tunnel)
         except Closed as exc:
-            _log.info("%s: a tunnel ended while it was used: %s", self._name, exc)
+            _log.info("%s: tunnel closed while in use: %s", self._name, exc)
         finally:
             self.tunnel_done()
 
 
-class Service:
+class Service(AsyncClosing):
     """A registered service, until `close` or the end of its `async with` block."""
 
-    def __init__(self, attachment: NodeConnection, cluster: str) -> None:
-        self._attachment, self.cluster = attachment, cluster
-        self.connection = Connection(attachment)
-
-    async def __aenter__(self) -> "Service":
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
+    def __init__(self, node: NodeConnection, cluster: str) -> None:
+        self._node, self.cluster = node, cluster
+        self.connection = Connection(node)
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end. Returns.
-
-        Whether it has ended, which False denies after `timeout` seconds.
-        """
-        return await self._attachment.wait(timeout)
+        """Wait for the end of the service. Returns: False after `timeout` seconds."""
+        return await self._node.wait(timeout)
 
     async def close(self, timeout: float = 10.0) -> None:
-        """Leave the cluster, finish the requests in hand, and detach. See `Connection.close`."""
-        await self._attachment.close(timeout)
+        """Leave the cluster, finish in-flight requests, and close. See `Connection.close`."""
+        await self._node.close(timeout)
 
 
 def register(
@@ -165,35 +131,32 @@ def register(
     limits: ServiceLimits | None = None,
     *,
     port: int = PORT,
-    timeout: float = PATIENCE,
+    timeout: float = CONNECT_TIMEOUT,
 ) -> AsyncConnector[Service]:
-    """Attach to the node on this host as a member of a cluster.
+    """Connect to the node on this host as a member of a cluster; `await` it, or enter it.
 
-    `await` it, or put it into an `async with`.
-
-    A mere function as the handler, plain or a coroutine function, answers requests. Raises: OSError
-    when there is no node; Denied when it doesn't want us; TimedOut, Closed; what the handler's
-    `init` raises.
+    Args:
+        handler: a function, plain or a coroutine function, answers requests.
+        timeout: seconds.
+    Raises:
+        OSError: no node listens at that port.
+        Denied: the node rejects this program.
+        TimedOut, Closed; what the handler's `init` raises.
     """
-    if not cluster:
-        raise ValueError("a service needs a cluster's name")
-    if isinstance(handler, Handler):
-        does = handler
-    else:
-        does = Handler()
-        does.on_request(handler)
+    codec.name(cluster)
+    callbacks = as_handler(handler, Handler)
 
-    async def attach() -> Service:
-        attachment = NodeConnection(cluster, on_drop=does.handle_drop)
-        intake = _Intake(attachment, does, limits or ServiceLimits())
-        await attachment.start(intake, port, timeout)
-        service = Service(attachment, cluster)
+    async def open_service() -> Service:
+        node = NodeConnection(cluster, on_disconnect=callbacks.handle_disconnect)
+        dispatcher = _AsyncDispatcher(node, callbacks, limits or ServiceLimits())
+        await node.start(dispatcher, port, timeout)
+        service = Service(node, cluster)
         try:
-            await call(does.init, service.connection)
+            await call(callbacks.init, service.connection)
         except BaseException:
             await service.close()
             raise
-        intake.start()
+        dispatcher.start()
         return service
 
-    return AsyncConnector(attach)
+    return AsyncConnector(open_service)

@@ -1,15 +1,15 @@
-"""One end of a tunnel, with asyncio. Shell around `iris/client/flow.py`."""
+"""One end of a tunnel, with asyncio."""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from iris.client.closing import AsyncClosing
 from iris.client.errors import Closed, TimedOut
 from iris.client.flow import Flow, Outgoing
-from iris.client.limits import PATIENCE
+from iris.client.limits import CLOSE_GRACE
 from iris.relay_protocol.client_codec import Buffer
 
 if TYPE_CHECKING:
@@ -18,33 +18,21 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Tunnel:
-    """An ordered stream of messages, each way, to one other program.
+class Tunnel(AsyncClosing):
+    """An ordered stream of messages, in each direction, to one other program.
 
-    It is throttled by how fast the other one receives.
-
-    Iterating gives messages until the other end closes. Times are in seconds, None waits for ever.
+    With backpressure: it is as fast as the other end receives. Iterating yields messages until the
+    other end closes. Timeouts are in seconds, None waits without limit.
     """
 
-    def __init__(self, attachment: "NodeConnection", number: int, chunk_limit: int) -> None:
-        self._attachment, self._number = attachment, number
-        self._flow = Flow(number, chunk_limit, attachment.core.tunnel_buffer)
-        self._sending = asyncio.Lock()  # whose turn it is to send a message
-        self._waiting: set[asyncio.Future[None]] = set()  # for anything to change
-
-    async def __aenter__(self) -> "Tunnel":
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
+    def __init__(self, node: "NodeConnection", number: int, chunk_limit: int) -> None:
+        self._node, self._number = node, number
+        self._flow = Flow(number, chunk_limit, node.protocol.tunnel_buffer)
+        self._sending = asyncio.Lock()  # held by the task that is sending a message
+        self._waiters: set[asyncio.Future[None]] = set()  # for a change of _flow
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The messages, until the other end closes. Raises: Closed when the tunnel is dropped."""
+        """Yield messages until the other end closes. Raises: Closed when the tunnel broke."""
         while True:
             try:
                 message = await self.recv()
@@ -55,89 +43,88 @@ class Tunnel:
             yield message
 
     async def send(self, message: Buffer, timeout: float | None = None) -> None:
-        """Send a message, which mustn't be empty; returns when the node has it all.
+        """Send a message, which must not be empty; return when the node has all of it.
 
-        Raises: TimedOut when the other end didn't make room for it in time: it never gets that
-        message then, whatever was sent of it; the same goes when this is cancelled. Closed.
-        ValueError, TypeError.
+        When cancelled halfway, the other end discards what was sent of the message.
+
+        Raises:
+            TimedOut: the other end was too slow; it discards what was sent of the message.
+            Closed, ValueError, TypeError.
         """
         outgoing = Outgoing(message)
         try:
             async with asyncio.timeout(timeout), self._sending:
                 while not outgoing.complete:
                     if packets := self._flow.cut(outgoing):
-                        self._attachment.write_soon(*packets)
-                        await self._attachment.drain()
+                        self._node.write_soon(tuple(packets))
+                        await self._node.drain()
                     else:
-                        await self._change()
-        except TimedOut:
-            raise
+                        await self._wait()
         except TimeoutError:
             raise TimedOut(outgoing.progress) from None
 
     async def recv(self, timeout: float | None = None) -> bytes:
-        """The next message. Raises: TimedOut; Closed when no more will come."""
+        """Return the next message. Raises: TimedOut; Closed when no more will arrive."""
         try:
             async with asyncio.timeout(timeout):
                 while (message := self._flow.receive()) is None:
-                    await self._change()
+                    await self._wait()
         except TimeoutError:
-            raise TimedOut("no message came") from None
+            raise TimedOut("no message arrived") from None
         self._send_update()
         return message
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended; there may be messages to receive still."""
+        """Whether it has ended; messages may still wait to be received."""
         return self._flow.error is not None
 
-    async def close(self, timeout: float = PATIENCE) -> None:
-        """End it, once the node has confirmed that: the other end still gets what was sent.
+    async def close(self, timeout: float = CLOSE_GRACE) -> None:
+        """Close it, and wait for the node to confirm; the other end still gets all that was sent.
 
-        Idempotent, never raises.
+        Idempotent, never raises. Gives up after `timeout` seconds.
         """
-        first = self._flow.begin_close()
-        if first:
-            with contextlib.suppress(Closed):  # the other end was faster
-                self._attachment.core.close_tunnel(self._number)
+        if self._flow.begin_close():
+            with contextlib.suppress(Closed):  # the other end closed first
+                self._node.protocol.close_tunnel(self._number)
         try:
             async with asyncio.timeout(timeout):
-                while self._flow.error is None:
-                    await self._change()
+                while not self.closed:
+                    await self._wait()
         except TimeoutError:
-            _log.warning("tunnel %d: the node doesn't answer a close", self._number)
+            _log.warning("tunnel %d: close timed out", self._number)
 
-    async def _change(self) -> None:
-        future = self._attachment.loop.create_future()
-        self._waiting.add(future)
+    async def _wait(self) -> None:
+        future = self._node.loop.create_future()
+        self._waiters.add(future)
         try:
             await future
         finally:
-            self._waiting.discard(future)
+            self._waiters.discard(future)
 
-    def _changed(self) -> None:
-        for future in self._waiting:
+    def _notify(self) -> None:
+        for future in self._waiters:
             if not future.done():
                 future.set_result(None)
 
     def _send_update(self) -> None:
         if packet := self._flow.window_update():
-            self._attachment.write_soon(packet)
+            self._node.write_soon((packet,))
 
     # See `protocol.TunnelEnd`
 
     def handle_allow(self, space: int) -> None:
-        """So many bytes more may be sent."""
+        """Add credit for sending."""
         self._flow.grant(space)
-        self._changed()
+        self._notify()
 
     def handle_chunk(self, size: int, chunk: bytes) -> None:
-        """A part of a message came."""
+        """Take a chunk of a message."""
         if self._flow.feed(size, chunk):
-            self._changed()
+            self._notify()
         self._send_update()
 
     def handle_close(self, error: Closed) -> None:
-        """It is over."""
+        """End it."""
         self._flow.error = error
-        self._changed()
+        self._notify()

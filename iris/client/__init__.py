@@ -1,10 +1,8 @@
-"""The Python binding: what a program uses to talk to others through the Iris node on its host.
+"""The Python binding, for programs with threads: talk to others through the node on this host.
 
-See docs/python.md.
-
-Needs the standard library and construct alone. `protocol.py`, `flow.py` and `backlog.py` are the
-core, which `iris.aio` shares; here is the face for programs with threads. All that programs use is
-at hand as `iris.…` too.
+See docs/python.md. Needs the standard library and construct alone. `protocol.py`, `flow.py`,
+`dispatcher.py` and `bounded_queue.py` are the sans-I/O core, which `iris.aio` shares. What programs
+use is also available as `iris.…`.
 """
 
 from iris.client.connection import Connection, Subscription, connect

@@ -1,4 +1,4 @@
-"""A tunnel as a file: for what reads and writes streams of bytes and knows nothing of messages."""
+"""A tunnel as a binary file, for code that reads and writes streams of bytes."""
 
 import io
 from typing import TYPE_CHECKING, Any
@@ -8,32 +8,30 @@ from iris.client.errors import Closed
 if TYPE_CHECKING:
     from iris.client.tunnel import Tunnel
 
-_PIECE = 1 << 20  # bytes of one message at most
+_MESSAGE_SIZE = 1 << 20  # bytes of one message at most
 
 Stream = io.BufferedReader | io.BufferedWriter | io.BufferedRWPair
 
 
 class TunnelFile(io.RawIOBase):
-    """Bytes through a tunnel, unbuffered.
+    """An unbuffered file: each write is a message, a read returns what there is of the next one.
 
-    Each write is a message, and a read gives what there is of the next one.
-
-    The file ends where the other end closes the tunnel; closing the file doesn't close the tunnel.
-    Raises: what `send` and `recv` raise.
+    It ends where the other end closes the tunnel. Closing the file leaves the tunnel open.
+    Raises what `send` and `recv` raise.
     """
 
     def __init__(self, tunnel: "Tunnel", timeout: float | None = None) -> None:
-        """timeout in seconds, for each read and write."""
+        """Wrap a tunnel. `timeout` in seconds, for each read and write."""
         super().__init__()
         self._tunnel, self._timeout = tunnel, timeout
         self._rest = memoryview(b"")  # of a message that is being read
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def writable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
@@ -53,20 +51,19 @@ class TunnelFile(io.RawIOBase):
 
     def write(self, data: Any, /) -> int:
         """Send a message. Returns: how many bytes of the data are in it."""
-        piece = memoryview(data).cast("B")[:_PIECE]
-        if piece:
-            self._tunnel.send(piece, self._timeout)
-        return len(piece)
+        message = memoryview(data).cast("B")[:_MESSAGE_SIZE]
+        if message:
+            self._tunnel.send(message, self._timeout)
+        return len(message)
 
 
 def open_tunnel(tunnel: "Tunnel", mode: str, buffering: int, timeout: float | None) -> Stream:
-    """See `Tunnel.makefile`."""
+    """Make a buffered file, as described in `Tunnel.makefile`."""
     if mode == "rb":
         return io.BufferedReader(TunnelFile(tunnel, timeout), buffering)
     if mode == "wb":
         return io.BufferedWriter(TunnelFile(tunnel, timeout), buffering)
     if mode == "rwb":
-        return io.BufferedRWPair(
-            TunnelFile(tunnel, timeout), TunnelFile(tunnel, timeout), buffering
-        )
-    raise ValueError(f"mode '{mode}', want 'rb', 'wb' or 'rwb'")
+        reader, writer = TunnelFile(tunnel, timeout), TunnelFile(tunnel, timeout)
+        return io.BufferedRWPair(reader, writer, buffering)
+    raise ValueError(f"mode '{mode}', expected 'rb', 'wb' or 'rwb'")

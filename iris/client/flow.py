@@ -73,7 +73,7 @@ class Flow:
         Raises: Closed.
         """
         if self.error is not None:
-            raise self.error.again()
+            raise self.error.copy()
         packets: list[codec.ImmutableBytes] = []
         data, size, credit = message.data, len(message.data), self._outgoing
         while message.sent < size:
@@ -127,7 +127,7 @@ class Flow:
         """
         if not self._messages:
             if self.error is not None:
-                raise self.error.again()
+                raise self.error.copy()
             return None
         message = self._messages.popleft()
         self._incoming.release(len(message))

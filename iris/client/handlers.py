@@ -1,50 +1,79 @@
-"""What the handlers of both faces have in common: decorators, and what a caller is told. Core."""
+"""What the handlers of both APIs share: decorators, and the text of a failed request. Core."""
 
 import logging
+import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from iris.client.errors import Fault
 
 F = TypeVar("F", bound=Callable[..., object])
+H = TypeVar("H", bound="BaseHandler")
 
 _log = logging.getLogger(__name__)
 
 
-class Decorators:
-    """Lets functions take the place of an instance's methods."""
+class BaseHandler:
+    """Let functions replace an instance's methods, by decorating them."""
+
+    def __init_subclass__(cls) -> None:
+        if "handle_drop" in vars(cls) and "handle_disconnect" not in vars(cls):
+            _warn("handle_drop", "handle_disconnect")
+            cls.handle_disconnect = vars(cls)["handle_drop"]  # type: ignore[attr-defined]
 
     def on_init(self, function: F) -> F:
-        """Decorate what is called with the connection, before anything is handled."""
+        """Decorate the function that is called with the connection, before any other."""
         return self._set("init", function)
 
     def on_broadcast(self, function: F) -> F:
-        """Decorate what takes broadcasts."""
+        """Decorate the function that handles broadcasts."""
         return self._set("handle_broadcast", function)
 
     def on_request(self, function: F) -> F:
-        """Decorate what answers requests."""
+        """Decorate the function that answers requests."""
         return self._set("handle_request", function)
 
     def on_tunnel(self, function: F) -> F:
-        """Decorate what uses tunnels."""
+        """Decorate the function that serves tunnels."""
         return self._set("handle_tunnel", function)
 
+    def on_disconnect(self, function: F) -> F:
+        """Decorate the function that is called when the connection to the node is lost."""
+        return self._set("handle_disconnect", function)
+
     def on_drop(self, function: F) -> F:
-        """Decorate what learns that the node is lost."""
-        return self._set("handle_drop", function)
+        """Decorate like `on_disconnect`, which replaces this."""
+        _warn("on_drop", "on_disconnect")
+        return self.on_disconnect(function)
 
     def _set(self, name: str, function: F) -> F:
         setattr(self, name, function)
         return function
 
 
-def fault_text(error: BaseException, service: str) -> str:
-    """What the caller is told of a request that failed.
+def as_handler(handler: Any, kind: type[H]) -> H:
+    """Wrap a plain function, which answers requests, in a handler of that kind."""
+    if isinstance(handler, kind):
+        return handler
+    made = kind()
+    made.on_request(handler)
+    return made
 
-    What wasn't meant as an answer is logged, too. Never empty.
-    """
+
+def renamed(new: F | None, old: F | None) -> F | None:
+    """Choose between the argument on_disconnect and its deprecated name on_drop."""
+    if old is not None:
+        _warn("on_drop", "on_disconnect", stacklevel=4)
+    return new or old
+
+
+def _warn(old: str, new: str, stacklevel: int = 3) -> None:
+    warnings.warn(f"{old} was renamed to {new}", DeprecationWarning, stacklevel)
+
+
+def fault_text(error: BaseException, service: str) -> str:
+    """Describe a handler's failure to the caller; log it unless it is a `Fault`. Never empty."""
     if isinstance(error, Fault):
         return str(error) or "failed"
-    _log.error("%s: the handler of a request failed", service, exc_info=error)
+    _log.error("%s: request handler failed", service, exc_info=error)
     return f"{type(error).__name__}: {error}"

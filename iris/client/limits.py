@@ -1,14 +1,16 @@
-"""What inbound messages may cost a program: threads, and bytes that wait for one. Sizes in bytes.
+"""Defaults, and what received messages may cost a program: threads, and memory while they wait.
 
-Counterpart of iris-go's limits.go, whose defaults these are.
+Sizes in bytes, times in seconds. Counterpart of iris-go's limits.go, whose limits these are.
 """
 
 import os
 from dataclasses import dataclass
 
-PORT = 55_555  # of the local node, unless it was told otherwise
-TUNNEL_BUFFER = 64 << 20  # of one tunnel's messages that came and weren't received yet
-PATIENCE = 5.0  # seconds that a node may be late with what it owes us
+PORT = 55_555  # of the local node
+TUNNEL_BUFFER = 64 << 20  # credit of one tunnel: messages that arrived and weren't received yet
+CONNECT_TIMEOUT = 5.0
+RESPONSE_GRACE = 5.0  # that the node may take to report a timeout, beyond the timeout itself
+CLOSE_GRACE = 5.0  # that the node may take to confirm the close of a tunnel
 
 _THREADS = 4 * (os.cpu_count() or 1)
 _MEMORY = 64 << 20
@@ -16,21 +18,20 @@ _MEMORY = 64 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceLimits:
-    """How many handlers of a service run at a time, and how many bytes wait for them.
+    """Bound a service's concurrent handlers, and the bytes of the messages queued for them.
 
-    What comes beyond that is dropped, and logged.
+    Messages beyond that are dropped, and logged.
 
-    With 0 threads, handlers run in the thread that reads from the node: that is the fastest, but
-    while one runs nothing else is read, so it must be quick, and can't wait for anything of its own
-    connection. In `iris.aio` a thread is a task, and 0 isn't possible.
+    With 0 threads, handlers run in the thread that reads from the node. That is the fastest way,
+    but nothing else is read meanwhile, so a handler must be quick and cannot wait for anything of
+    its own connection. In `iris.aio` a thread is a task, and 0 counts as 1.
     """
 
     broadcast_threads: int = _THREADS
     broadcast_memory: int = _MEMORY
     request_threads: int = _THREADS
     request_memory: int = _MEMORY
-    # tunnels of others that are handled at a time; further ones aren't accepted
-    tunnel_threads: int = 256
+    tunnel_threads: int = 256  # concurrent inbound tunnels; further ones aren't accepted
 
     def __post_init__(self) -> None:
         _check(self)
@@ -38,9 +39,9 @@ class ServiceLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class TopicLimits:
-    """The same for the events of one subscription.
+    """Bound the same for the events of one subscription.
 
-    With 1 thread (or 0) they are handled in the order in which they came.
+    With 1 thread (or 0), events are handled in the order of their arrival.
     """
 
     event_threads: int = _THREADS
@@ -53,4 +54,4 @@ class TopicLimits:
 def _check(limits: object) -> None:
     for name, value in vars(limits).items():
         if value < 0:
-            raise ValueError(f"{name} is {value}")
+            raise ValueError(f"{name} is negative: {value}")

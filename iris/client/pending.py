@@ -1,6 +1,4 @@
-"""What waits for the reply to a request, with threads: a future, and what a thread alone needs.
-
-See `protocol.Pending`.
+"""The pending reply to a request, with threads: as a future, or for one thread that waits.
 
 A `concurrent.futures.Future` spends most of its time on a condition that hardly any future of
 `submit` ever needs.
@@ -11,47 +9,44 @@ from concurrent.futures import Future
 from concurrent.futures._base import FINISHED, RUNNING
 from typing import Any, Final
 
-# a leaf: whether a reply is completed before or after it has got a condition
-_deciding: Final = threading.RLock()
+# a leaf; decides whether a reply is completed before or after its condition is made
+_materializing: Final = threading.RLock()
 
 
-class _Condition:
-    """Makes a reply's condition when somebody is about to wait with it, and what goes with it."""
+class _LazyCondition:
+    """Makes the condition of a future, with what belongs to it, when a thread first needs it."""
 
-    def __get__(self, reply: "Reply", owner: type) -> threading.Condition:
-        with _deciding:
+    def __get__(self, reply: "ReplyFuture", owner: type) -> threading.Condition:
+        with _materializing:
             fields = vars(reply)
             fields.setdefault("_waiters", [])
             fields.setdefault("_done_callbacks", [])
-            # found before this from now on
+            # hides this descriptor from now on
             made: threading.Condition = fields.setdefault("_condition", threading.Condition())
         return made
 
 
-class Reply(Future[bytes]):
-    """A future that is under way, and can't be cancelled.
+class ReplyFuture(Future[bytes]):
+    """A running future that cannot be cancelled, and has a condition only if it is waited for.
 
-    It has a condition from when it is waited for; until then, all is quicker.
-
-    Everything that `concurrent.futures` does with futures works with it:
-    tests/unit/client/test_pending.py.
+    All of `concurrent.futures` works with it: tests/unit/client/test_pending.py.
     """
 
     _state, _result, _exception = RUNNING, None, None
-    _condition: Any = _Condition()
+    _condition: Any = _LazyCondition()
     _done_callbacks: Any = ()
 
     def __init__(self) -> None:
-        pass  # all that Future's would set is above, or not there yet
+        pass  # what Future's would set are the class attributes above
 
     def done(self) -> bool:
-        """Whether it has come, one way or the other."""
+        """Whether it is completed."""
         return self._state == FINISHED
 
     def result(self, timeout: float | None = None) -> bytes:
-        """The reply. Raises: what `Connection.request` would.
+        """Wait up to `timeout` seconds for the reply.
 
-        TimeoutError when it hasn't come within `timeout` seconds.
+        Raises: TimeoutError when it hasn't arrived by then; what `Connection.request` raises.
         """
         if self._state == FINISHED and self._exception is None:
             reply: bytes = self._result  # type: ignore[assignment]
@@ -59,8 +54,8 @@ class Reply(Future[bytes]):
         return super().result(timeout)
 
     def add_done_callback(self, fn: Any) -> None:
-        """Have a function called with this future when it is done, or now when it is already."""
-        with _deciding:
+        """Call a function with this future once it is completed, maybe now."""
+        with _materializing:
             fields = self.__dict__
             if "_condition" not in fields and "_state" not in fields:
                 if "_done_callbacks" in fields:
@@ -71,8 +66,8 @@ class Reply(Future[bytes]):
         super().add_done_callback(fn)
 
     def set_result(self, result: bytes) -> None:
-        """There it is."""
-        with _deciding:
+        """Complete with a reply."""
+        with _materializing:
             fields = self.__dict__
             alone = "_condition" not in fields and "_state" not in fields
             if alone:
@@ -84,43 +79,40 @@ class Reply(Future[bytes]):
             self._invoke_callbacks()  # type: ignore[attr-defined]
 
 
-class Answer:
-    """What one thread waits for; a lock is all that it takes."""
+class BlockingReply:
+    """A reply that exactly one thread waits for, with a lock."""
 
-    __slots__ = ("_bell", "_error", "_over", "_result")
+    __slots__ = ("_completed", "_done", "_error", "_result")
 
     def __init__(self) -> None:
-        self._bell = threading.Lock()
-        self._bell.acquire()
-        self._over = False
+        self._completed = threading.Lock()
+        self._completed.acquire()
+        self._done = False
         self._result = b""
         self._error: BaseException | None = None
 
     def done(self) -> bool:
-        """Whether it has come, one way or the other."""
-        return self._over
+        """Whether it is completed."""
+        return self._done
 
     def set_result(self, result: bytes) -> None:
-        """There it is."""
+        """Complete with a reply."""
         self._result = result
-        self._over = True
-        self._bell.release()
+        self._done = True
+        self._completed.release()
 
     def set_exception(self, exception: BaseException) -> None:
-        """There it isn't."""
+        """Complete with an error."""
         self._error = exception
-        self._over = True
-        self._bell.release()
+        self._done = True
+        self._completed.release()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it is done, once; False when it isn't within `timeout` seconds.
-
-        -1 is for ever.
-        """
-        return self._bell.acquire(timeout=timeout)
+        """Wait for completion, once; -1 for any time. Returns: False after `timeout` seconds."""
+        return self._completed.acquire(timeout=timeout)
 
     def result(self) -> bytes:
-        """What has come. Raises: what came instead."""
+        """Return the reply, or raise the error that came instead."""
         error, self._error = self._error, None  # which would keep itself alive by its traceback
         if error is not None:
             raise error

@@ -1,13 +1,11 @@
-"""What one attached application has asked for and gets: the client's half of the relay protocol.
+"""The client's half of the relay protocol: one program's requests, subscriptions, tunnels. Core.
 
-ClientProtocol: no socket, thread or clock.
+No socket, thread or clock. Counterpart of iris-go's events.go and the tables of connection.go. Both
+APIs, `iris.client` and `iris.aio`, are frontends of this: bytes come in through `feed` and leave
+through the frontend's `write_soon`; results complete the frontend's futures.
 
-Counterpart of iris-go's events.go and the tables of connection.go. Both faces, `iris.client` and
-`iris.aio`, are shells around this: bytes come in through `feed`, leave through the face's
-`write_soon`, and what happens is told to the face or completes a future of its.
-
-Bytes are fed by one thread, calls may come from any. Tables are plain dicts: who takes an entry
-out, with `pop`, is the one who deals with it. Lock order: _lock -> the face's `write_soon`.
+One thread feeds bytes, any thread may call the rest. Tables are plain dicts: the thread whose `pop`
+takes an entry out completes it. Lock order: _lock -> the frontend's `write_soon`.
 """
 
 import itertools
@@ -18,37 +16,37 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from iris.client.errors import Closed, Denied, Fault, TimedOut
 from iris.errors import ProtocolError, StateError
 from iris.relay_protocol import client_codec as codec
-from iris.relay_protocol.client_codec import Buffer
+from iris.relay_protocol.client_codec import Buffer, ImmutableBytes
 from iris.relay_protocol.schema import VERSION, Op
 
 
 class Pending(Protocol):
-    """What waits for an answer: a future of either kind."""
+    """The future, of any kind, of a result."""
 
     def done(self) -> bool:
-        """Whether nobody waits any more."""
+        """Whether it is completed or cancelled."""
 
     def set_result(self, result: Any, /) -> None:
-        """There it is."""
+        """Complete with a result."""
 
     def set_exception(self, exception: BaseException, /) -> None:
-        """There it isn't."""
+        """Complete with an error."""
 
 
 class TunnelEnd(Protocol):
-    """A face's tunnel."""
+    """A frontend's end of a tunnel. None of these waits."""
 
     def handle_allow(self, space: int) -> None:
-        """So many bytes more may be sent."""
+        """Add `space` bytes of credit for sending."""
 
     def handle_chunk(self, size: int, chunk: bytes) -> None:
-        """A part of a message came; size is the whole message's in its first part, else 0. Raises.
+        """Take a chunk; size is the whole message's in its first one, else 0.
 
-        ProtocolError.
+        Raises: ProtocolError.
         """
 
     def handle_close(self, error: Closed) -> None:
-        """It is over."""
+        """End the tunnel."""
 
 
 _REPLY: Final = int(Op.REPLY)
@@ -58,49 +56,52 @@ T = TypeVar("T", bound=TunnelEnd)
 T_co = TypeVar("T_co", bound=TunnelEnd, covariant=True)
 
 
-class Face(Protocol[T_co]):
-    """What the core needs of the shell around it. None of these waits."""
+class Frontend(Protocol[T_co]):
+    """What the protocol needs of the code around it. None of these waits."""
 
-    def write_soon(self, first: codec.ImmutableBytes, /, *more: codec.ImmutableBytes) -> None:
-        """Write one packet. Raises: Closed when that is in vain."""
+    def write_soon(self, packet: tuple[ImmutableBytes, ...], /) -> None:
+        """Write one packet, given in pieces. Raises: Closed."""
 
     def new_tunnel(self, number: int, chunk_limit: int) -> T_co:
-        """Make the end of a tunnel, which is there from now on."""
+        """Make the local end of a tunnel that is open from now on."""
 
 
 class Dispatcher(Protocol):
-    """What a service does with what comes for it. None of these waits."""
+    """Takes what arrives for a service. None of these waits."""
 
     def handle_broadcast(self, message: bytes) -> None:
-        """A message to the cluster came."""
+        """Take a broadcast to the cluster."""
 
     def handle_request(self, number: int, request: bytes, timeout: float) -> None:
-        """A request to the cluster came, to be answered within that many seconds."""
+        """Take a request to the cluster, to be answered within `timeout` seconds."""
 
-    def handle_offer(self, build_id: int, chunk_limit: int) -> None:
-        """Somebody wants a tunnel to the cluster: `ClientProtocol.accept` takes it."""
+    def handle_tunnel_offer(self, build_id: int, chunk_limit: int) -> None:
+        """Accept a tunnel to the cluster with `ClientProtocol.accept`, or let it time out."""
 
 
 class ClientProtocol(Generic[T]):
-    """One connection. Arguments that can't be right raise ValueError or TypeError.
+    """One connection to a node.
 
-    Every call raises Closed once it has ended.
+    Calls raise ValueError or TypeError for invalid arguments, and Closed once the connection has
+    ended. Timeouts are in seconds.
     """
 
     def __init__(
-        self, face: Face[T], *, attached: Pending, cluster: str, tunnel_buffer: int
+        self, frontend: Frontend[T], *, attached: Pending, cluster: str, tunnel_buffer: int
     ) -> None:
-        """Wait for the answer to `greeting`; attached gets it.
+        """Start a connection by sending `init_packet`.
 
-        None, or the Denied or Closed that came instead.
+        Args:
+            attached: gets None, or the Denied or Closed that came instead of an init packet.
+            cluster: what the program serves; "" for none.
+            tunnel_buffer: bytes of credit that each tunnel grants.
         """
-        self.greeting = codec.init(cluster)
-        self.tunnel_buffer = tunnel_buffer  # bytes
+        self.init_packet = codec.init(cluster)
+        self.tunnel_buffer = tunnel_buffer
         self.ended: Closed | None = None
-        self.intake: Dispatcher | None = None  # of a service, to be set before the first feed()
-        self._face, self._attached = face, attached
-        # guards changes of _subscriptions, in one go with their packets
-        self._lock = threading.Lock()
+        self.dispatcher: Dispatcher | None = None  # a service sets it before the first feed()
+        self._frontend, self._attached = frontend, attached
+        self._lock = threading.Lock()  # guards _subscriptions, together with their packets
         self._numbers, self._tunnel_numbers = itertools.count(), itertools.count()
         self._pending: dict[int, Pending] = {}
         self._building: dict[int, Pending] = {}
@@ -108,63 +109,63 @@ class ClientProtocol(Generic[T]):
         self._subscriptions: dict[str, Callable[[bytes], None]] = {}
         self._parser = codec.NodeParser()
         handlers: dict[int, Callable[..., None]] = {
-            Op.INIT: self._take_init,
-            Op.DENY: self._take_deny,
-            Op.CLOSE: self._take_close,
-            Op.BROADCAST: self._take_broadcast,
-            Op.PUBLISH: self._take_event,
-            Op.TUNNEL_INIT: self._take_offer,
-            Op.TUNNEL_CONFIRM: self._take_tunnel,
-            Op.TUNNEL_ALLOW: self._take_allowance,
-            Op.TUNNEL_TRANSFER: self._take_chunk,
-            Op.TUNNEL_CLOSE: self._take_tunnel_close,
+            Op.INIT: self._handle_init,
+            Op.DENY: self._handle_deny,
+            Op.CLOSE: self._handle_close,
+            Op.BROADCAST: self._handle_broadcast,
+            Op.PUBLISH: self._handle_event,
+            Op.TUNNEL_INIT: self._handle_tunnel_init,
+            Op.TUNNEL_CONFIRM: self._handle_tunnel_confirm,
+            Op.TUNNEL_ALLOW: self._handle_tunnel_allow,
+            Op.TUNNEL_TRANSFER: self._handle_tunnel_transfer,
+            Op.TUNNEL_CLOSE: self._handle_tunnel_close,
         }
-        # the parser lets nothing pass that isn't in there, or one of the two that `feed` knows
+        # the parser yields only these, and the two that `feed` calls directly
         self._handlers = handlers
 
     def feed(self, data: bytes) -> None:
-        """Take what the node sent. Raises: ProtocolError when that breaks the rules."""
+        """Process bytes from the node. Raises: ProtocolError."""
         handlers = self._handlers
         for op, fields in self._parser.feed(data):
             if self.ended is not None:
-                raise ProtocolError("something follows the end")
+                raise ProtocolError("packet after a close")
             if op == _REPLY:
-                self._take_reply(fields[0], fields[1], fields[2], fields[3])
+                self._handle_reply(fields[0], fields[1], fields[2], fields[3])
             elif op == _REQUEST:
-                self._take_request(fields[0], fields[1], fields[2])
+                self._handle_request(fields[0], fields[1], fields[2])
             else:
                 handlers[op](*fields)
 
     def end(self, error: Closed) -> bool:
-        """Nothing will come any more: whoever waits is told. Idempotent.
+        """End the connection: fail all that is pending, and close the tunnels. Idempotent.
 
-        Returns whether this was the end.
+        Returns: whether this was the first time.
         """
         with self._lock:
             if self.ended is not None:
                 return False
             self.ended = error
             self._subscriptions.clear()
-        _finish(self._attached, error.again())
+        _fail(self._attached, error.copy())
         for table in (self._pending, self._building):
             while table:
-                _finish(table.popitem()[1], error.again())
+                _fail(table.popitem()[1], error.copy())
         while self._tunnels:
             self._tunnels.popitem()[1].handle_close(error)
         return True
 
-    # What the application asks for
+    # Calls of the application
 
     def broadcast(self, cluster: str, message: Buffer) -> None:
-        """Tell all of a cluster."""
+        """Send to all members of a cluster."""
         self._send(codec.broadcast(cluster, codec.payload(message)))
 
     def publish(self, topic: str, event: Buffer) -> None:
-        """Tell all subscribers of a topic."""
+        """Send to all subscribers of a topic."""
         self._send(codec.publish(topic, codec.payload(event)))
 
     def request(self, cluster: str, request: Buffer, timeout: float, pending: Pending) -> int:
-        """Ask one of a cluster; pending gets the reply's bytes, or a Fault, TimedOut or Closed.
+        """Send a request to a cluster; pending gets the reply, or a Fault, TimedOut or Closed.
 
         Returns: a number for `forget`.
         """
@@ -179,10 +180,7 @@ class ClientProtocol(Generic[T]):
         return number
 
     def forget(self, number: int) -> bool:
-        """Nobody waits for the answer to that request any more. Returns.
-
-        Whether it hasn't come, and won't.
-        """
+        """Ignore the result of a request. Returns: False when it has arrived already."""
         return self._pending.pop(number, None) is not None
 
     def reply(self, number: int, reply: Buffer) -> None:
@@ -191,165 +189,152 @@ class ClientProtocol(Generic[T]):
 
     def fail(self, number: int, text: str) -> None:
         """Fail a request."""
-        self._write(codec.fault(number, text))
+        self._send((codec.fault(number, text),))
 
     def subscribe(self, topic: str, deliver: Callable[[bytes], None]) -> None:
-        """Have events of a topic delivered, which mustn't wait. Raises.
+        """Subscribe to a topic; deliver takes its events, without waiting.
 
-        StateError when they are already.
+        Raises: StateError when it is subscribed already.
         """
         packet = codec.subscribe(topic)
         with self._lock:
             if topic in self._subscriptions:
                 raise StateError(f"subscribed to '{topic}' already")
-            self._write(packet)
+            self._send((packet,))
             self._subscriptions[topic] = deliver
 
     def unsubscribe(self, topic: str) -> None:
-        """End that. Raises: StateError when it isn't subscribed."""
+        """Unsubscribe from a topic. Raises: StateError when it isn't subscribed."""
         packet = codec.unsubscribe(topic)
         with self._lock:
             if self.ended is not None:
-                raise self.ended.again()
+                raise self.ended.copy()
             if self._subscriptions.pop(topic, None) is None:
                 raise StateError(f"not subscribed to '{topic}'")
-            self._write(packet)
+            self._send((packet,))
 
     def tunnel(self, cluster: str, timeout: float, pending: Pending) -> int:
-        """Build a tunnel to one of a cluster; pending gets it, or a TimedOut or Closed. Returns.
+        """Build a tunnel to one member of a cluster; pending gets it, or a TimedOut or Closed.
 
-        A number for `forget_tunnel`.
+        Returns: a number for `forget_tunnel`.
         """
         number = next(self._tunnel_numbers)
         packet = codec.tunnel_init(number, cluster, codec.milliseconds(timeout))
         self._building[number] = pending
         try:
-            self._write(packet)
+            self._send((packet,))
         except Closed:
             self._building.pop(number, None)
             raise
         return number
 
     def forget_tunnel(self, number: int) -> bool:
-        """Nobody waits for that tunnel any more: should it come, it is closed. Returns.
-
-        Whether it hasn't come just now.
-        """
+        """Close a tunnel as soon as it is built. Returns: False when that has happened already."""
         return self._building.pop(number, None) is not None
 
     def accept(self, build_id: int, chunk_limit: int) -> T:
-        """Take a tunnel that was offered.
-
-        Within `handle_offer` only, as what comes next may be for it.
-        """
+        """Accept a tunnel, within `handle_tunnel_offer`: the next packet may be for it."""
         number = next(self._tunnel_numbers)
-        tunnel = self._tunnels[number] = self._face.new_tunnel(number, chunk_limit)
-        self._write(
-            codec.tunnel_confirm(build_id, number) + codec.tunnel_allow(number, self.tunnel_buffer)
-        )
+        tunnel = self._tunnels[number] = self._frontend.new_tunnel(number, chunk_limit)
+        confirm = codec.tunnel_confirm(build_id, number)
+        self._send((confirm + codec.tunnel_allow(number, self.tunnel_buffer),))
         return tunnel
 
     def close_tunnel(self, number: int) -> None:
-        """Close one; its `handle_close` says when that is done."""
+        """Close a tunnel; its `handle_close` is called when the node has confirmed that."""
         if number in self._tunnels:
-            self._write(codec.tunnel_close(number))
+            self._send((codec.tunnel_close(number),))
 
     def close(self) -> None:
-        """Leave: requests in hand may still be answered, until the node's close ends everything."""
-        self._write(codec.CLOSE)
+        """Send a close packet; requests may still be answered until the node's own one arrives."""
+        self._send((codec.CLOSE,))
 
-    def _write(self, packet: codec.ImmutableBytes) -> None:
+    def _send(self, packet: tuple[ImmutableBytes, ...]) -> None:
         if self.ended is not None:
-            raise self.ended.again()
-        self._face.write_soon(packet)
+            raise self.ended.copy()
+        self._frontend.write_soon(packet)
 
-    def _send(self, packet: tuple[codec.ImmutableBytes, ...]) -> None:
-        if len(packet) == 1:
-            self._write(packet[0])
-            return
-        if self.ended is not None:
-            raise self.ended.again()
-        self._face.write_soon(*packet)
+    # Packets of the node
 
-    # What comes
-
-    def _take_init(self, version: str) -> None:
+    def _handle_init(self, version: str) -> None:
         if version != VERSION:
-            raise ProtocolError(f"the node speaks another protocol: {version}")
+            raise ProtocolError(f"unsupported protocol version {version}")
         if not self._attached.done():
             self._attached.set_result(None)
 
-    def _take_deny(self, reason: str) -> None:
-        _finish(self._attached, Denied(reason))
+    def _handle_deny(self, reason: str) -> None:
+        _fail(self._attached, Denied(reason))
         self.end(Closed(reason))
 
-    def _take_close(self, reason: str) -> None:
+    def _handle_close(self, reason: str) -> None:
         self.end(Closed(reason))
 
     def _service(self) -> Dispatcher:
-        if self.intake is None:
-            raise ProtocolError("the node sends what is for services only")
-        return self.intake
+        if self.dispatcher is None:
+            raise ProtocolError("packet for a service, sent to a client")
+        return self.dispatcher
 
-    def _take_broadcast(self, message: bytes) -> None:
+    def _handle_broadcast(self, message: bytes) -> None:
         self._service().handle_broadcast(message)
 
-    def _take_request(self, number: int, request: bytes, timeout: int) -> None:
+    def _handle_request(self, number: int, request: bytes, timeout: int) -> None:
         self._service().handle_request(number, request, timeout / 1_000)
 
-    def _take_reply(self, number: int, timed_out: bool, success: bool | None, result: Any) -> None:
+    def _handle_reply(
+        self, number: int, timed_out: bool, success: bool | None, result: Any
+    ) -> None:
         pending = self._pending.pop(number, None)
         if pending is None or pending.done():
-            return  # given up by the one who asked
+            return  # the caller has given up
         if success:
             pending.set_result(result)
         elif timed_out:
-            pending.set_exception(TimedOut("nobody answered in time"))
+            pending.set_exception(TimedOut("request timed out"))
         else:
             pending.set_exception(Fault(result))
 
-    def _take_event(self, topic: str, event: bytes) -> None:
+    def _handle_event(self, topic: str, event: bytes) -> None:
         deliver = self._subscriptions.get(topic)
-        if deliver is not None:  # else it was under way when the subscription ended
+        if deliver is not None:  # else it was in flight when the subscription ended
             deliver(event)
 
-    def _take_offer(self, build_id: int, chunk_limit: int) -> None:
-        self._service().handle_offer(build_id, _checked(chunk_limit))
+    def _handle_tunnel_init(self, build_id: int, chunk_limit: int) -> None:
+        self._service().handle_tunnel_offer(build_id, _checked(chunk_limit))
 
-    def _take_tunnel(self, number: int, timed_out: bool, chunk_limit: int | None) -> None:
+    def _handle_tunnel_confirm(self, number: int, timed_out: bool, chunk_limit: int | None) -> None:
+        limit = 0 if timed_out else _checked(chunk_limit)
         pending = self._building.pop(number, None)
         if timed_out:
             if pending is not None:
-                _finish(pending, TimedOut("nobody accepted the tunnel in time"))
+                _fail(pending, TimedOut("tunnel timed out: not accepted in time"))
         elif pending is None or pending.done():
-            self._write(codec.tunnel_close(number))
+            self._send((codec.tunnel_close(number),))
         else:
-            tunnel = self._tunnels[number] = self._face.new_tunnel(number, _checked(chunk_limit))
+            tunnel = self._tunnels[number] = self._frontend.new_tunnel(number, limit)
             try:
-                self._write(codec.tunnel_allow(number, self.tunnel_buffer))
-            # who waits is told in any case; should that have been in vain, the end comes next
-            finally:
+                self._send((codec.tunnel_allow(number, self.tunnel_buffer),))
+            finally:  # should writing have failed, the end follows
                 pending.set_result(tunnel)
 
-    def _take_allowance(self, number: int, space: int) -> None:
+    def _handle_tunnel_allow(self, number: int, space: int) -> None:
         if (tunnel := self._tunnels.get(number)) is not None:
             tunnel.handle_allow(space)
 
-    def _take_chunk(self, number: int, size: int, chunk: bytes) -> None:
+    def _handle_tunnel_transfer(self, number: int, size: int, chunk: bytes) -> None:
         if (tunnel := self._tunnels.get(number)) is not None:
             tunnel.handle_chunk(size, chunk)
 
-    def _take_tunnel_close(self, number: int, reason: str) -> None:
+    def _handle_tunnel_close(self, number: int, reason: str) -> None:
         if (tunnel := self._tunnels.pop(number, None)) is not None:
             tunnel.handle_close(Closed(reason))
 
 
-def _finish(pending: Pending, error: Exception) -> None:
+def _fail(pending: Pending, error: Exception) -> None:
     if not pending.done():
         pending.set_exception(error)
 
 
 def _checked(chunk_limit: int | None) -> int:
     if not chunk_limit:
-        raise ProtocolError("a tunnel without room for anything")
+        raise ProtocolError("tunnel with a chunk limit of 0 bytes")
     return chunk_limit

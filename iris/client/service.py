@@ -1,27 +1,26 @@
-"""Services: what a program does for others, as a member of a cluster; with threads.
+"""Services, with threads: what a program does as a member of a cluster.
 
-`iris.aio` has the same for asyncio.
-
-Counterpart of iris-go's service.go, and to its half of events.go.
+Counterpart of iris-go's service.go, and of its half of events.go.
 """
 
 from collections.abc import Callable
-from types import TracebackType
 
+from iris.client.closing import Closing
 from iris.client.connection import Connection
 from iris.client.errors import Closed, Fault
-from iris.client.handlers import Decorators
-from iris.client.limits import PATIENCE, PORT, ServiceLimits
-from iris.client.node_connection import NodeConnection, attach
+from iris.client.handlers import BaseHandler, as_handler
+from iris.client.limits import CONNECT_TIMEOUT, PORT, ServiceLimits
+from iris.client.node_connection import NodeConnection, open_socket
 from iris.client.threaded_dispatcher import ThreadedDispatcher
 from iris.client.tunnel import Tunnel
-from iris.relay_protocol.client_codec import Buffer, name
+from iris.relay_protocol import client_codec as codec
+from iris.relay_protocol.client_codec import Buffer
 
 
-class Handler(Decorators):
-    """What a service does.
+class Handler(BaseHandler):
+    """The callbacks of a service.
 
-    Subclass it and define what it handles, or decorate functions with an instance's `on_…`:
+    Subclass it and override what it handles, or decorate functions with an instance's `on_…`:
 
         handler = iris.Handler()
 
@@ -29,57 +28,40 @@ class Handler(Decorators):
         def echo(request: bytes) -> bytes:
             return request
 
-    Handlers run in bounded pools of threads (see `ServiceLimits`), several at a time.
+    They run in bounded pools of threads (see `ServiceLimits`), several at a time.
     """
 
     def init(self, connection: Connection) -> None:
-        """Get ready: called once, before anything is handled. An exception ends the registration."""
+        """Initialise, before anything is handled. An exception ends the registration."""
 
     def handle_broadcast(self, message: bytes) -> None:
-        """Take a message to all of the cluster."""
+        """Handle a broadcast to the cluster."""
 
     def handle_request(self, request: bytes) -> Buffer:
-        """Answer a request. An exception fails it.
-
-        The caller gets its text, only that of a `Fault` if it is one.
-        """
+        """Return the reply to a request. An exception fails it, with a `Fault` for the caller."""
         raise Fault("this service takes no requests")
 
     def handle_tunnel(self, tunnel: Tunnel) -> None:
-        """Use a tunnel that somebody has built; it is closed when this returns."""
+        """Serve an inbound tunnel, which is closed when this returns."""
 
-    def handle_drop(self, reason: Closed) -> None:
-        """Learn that the node is lost, and this service with it."""
+    def handle_disconnect(self, reason: Closed) -> None:
+        """React to the loss of the connection, which ends the service."""
 
 
-class Service:
+class Service(Closing):
     """A registered service, until `close` or the end of its `with` block."""
 
-    def __init__(self, attachment: NodeConnection, cluster: str) -> None:
-        self._attachment, self.cluster = attachment, cluster
-        self.connection = Connection(attachment)
-
-    def __enter__(self) -> "Service":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    def __init__(self, node: NodeConnection, cluster: str) -> None:
+        self._node, self.cluster = node, cluster
+        self.connection = Connection(node)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end. Returns.
-
-        Whether it has ended, which False denies after `timeout` seconds.
-        """
-        return self._attachment.wait(timeout)
+        """Wait for the end of the service. Returns: False after `timeout` seconds."""
+        return self._node.wait(timeout)
 
     def close(self, timeout: float = 10.0) -> None:
-        """Leave the cluster, finish the requests in hand, and detach. See `Connection.close`."""
-        self._attachment.close(timeout)
+        """Leave the cluster, finish in-flight requests, and close. See `Connection.close`."""
+        self._node.close(timeout)
 
 
 def register(
@@ -88,29 +70,30 @@ def register(
     limits: ServiceLimits | None = None,
     *,
     port: int = PORT,
-    timeout: float = PATIENCE,
+    timeout: float = CONNECT_TIMEOUT,
 ) -> Service:
-    """Attach to the node on this host as a member of a cluster.
+    """Connect to the node on this host as a member of a cluster.
 
-    A mere function as the handler answers requests.
-
-    Raises: OSError when there is no node; Denied when it doesn't want us; TimedOut, Closed; what
-    the handler's `init` raises.
+    Args:
+        handler: a plain function answers requests.
+        timeout: seconds.
+    Raises:
+        OSError: no node listens at that port.
+        Denied: the node rejects this program.
+        TimedOut, Closed; what the handler's `init` raises.
     """
-    if not isinstance(handler, Handler):
-        function, handler = handler, Handler()
-        handler.on_request(function)
-    if not cluster:
-        raise ValueError("a service needs a cluster's name")
-    name(cluster)
-    attachment = NodeConnection(attach(port, timeout), cluster, on_drop=handler.handle_drop)
-    intake = ThreadedDispatcher(attachment, handler, limits or ServiceLimits())
-    attachment.start(intake, timeout)
-    service = Service(attachment, cluster)
+    codec.name(cluster)
+    handler = as_handler(handler, Handler)
+    node = NodeConnection(
+        open_socket(port, timeout), cluster, on_disconnect=handler.handle_disconnect
+    )
+    dispatcher = ThreadedDispatcher(node, handler, limits or ServiceLimits())
+    node.start(dispatcher, timeout)
+    service = Service(node, cluster)
     try:
         handler.init(service.connection)
     except BaseException:
         service.close()
         raise
-    intake.start()
+    dispatcher.start()
     return service

@@ -1,14 +1,15 @@
-"""How a service's handlers are run, with threads. Shell around `intake.py`."""
+"""Call a service's handlers, with threads."""
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iris.client.dispatcher import Dispatcher, Request
 from iris.client.errors import Closed
 from iris.client.handlers import fault_text
 from iris.client.limits import ServiceLimits
 from iris.client.node_connection import NodeConnection
+from iris.client.pool import Pool
 from iris.client.tunnel import Tunnel
 from iris.relay_protocol.client_codec import payload
 
@@ -18,54 +19,35 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class ThreadedDispatcher(Dispatcher[Tunnel]):
-    """Runs a service's handlers."""
+class ThreadedDispatcher(Dispatcher[Tunnel, Pool[Any]]):
+    """Calls the methods of a `Handler`."""
 
-    def __init__(
-        self, attachment: NodeConnection, handler: "Handler", limits: ServiceLimits
-    ) -> None:
-        self._attachment, self._handler = attachment, handler
-        new_pool, broadcast_memory = attachment.new_pool, limits.broadcast_memory
-        super().__init__(
-            attachment.core,
-            limits,
-            time.monotonic,
-            name=attachment.name,
-            broadcasts=new_pool(
-                handler.handle_broadcast,
-                threads=limits.broadcast_threads,
-                memory=broadcast_memory,
-                kind="broadcast",
-            ),
-            requests=new_pool(
-                self._answer,
-                threads=limits.request_threads,
-                memory=limits.request_memory,
-                kind="request",
-            ),
-            tunnels=new_pool(self._use, threads=limits.tunnel_threads, memory=0, kind="tunnel"),
-        )
+    def __init__(self, node: NodeConnection, handler: "Handler", limits: ServiceLimits) -> None:
+        self._node, self._handler = node, handler
+        super().__init__(node, handler.handle_broadcast, limits, time.monotonic)
 
-    def _answer(self, request: Request) -> None:
+    def answer(self, request: Request) -> None:
+        """See `Dispatcher`."""
         if self.expired(request):
             return
         number = request[0]
         try:
             try:
                 reply = payload(self._handler.handle_request(request[1]))
-            except BaseException as exc:  # an exit too: somebody waits for the answer
-                self._core.fail(number, fault_text(exc, self._name))
+            except BaseException as exc:  # an exit too: the caller waits for an answer
+                self._protocol.fail(number, fault_text(exc, self._name))
             else:
-                self._core.reply(number, reply)
+                self._protocol.reply(number, reply)
         except Closed:
-            return  # nobody can be told any more
-        self._attachment.hold_back()
+            return  # the caller cannot be reached any more
+        self._node.throttle()
 
-    def _use(self, tunnel: Tunnel) -> None:
+    def serve_tunnel(self, tunnel: Tunnel) -> None:
+        """See `Dispatcher`."""
         try:
             with tunnel:
                 self._handler.handle_tunnel(tunnel)
         except Closed as exc:
-            _log.info("%s: a tunnel ended while it was used: %s", self._name, exc)
+            _log.info("%s: tunnel closed while in use: %s", self._name, exc)
         finally:
             self.tunnel_done()

@@ -1,7 +1,7 @@
-"""One end of a tunnel, with threads. Shell around `flow.py`.
+"""One end of a tunnel, with threads.
 
-Counterpart of iris-go's tunnel.go. Lock order: _sending -> _changed (held across no call but the
-core's); see attachment.py for the rest.
+Counterpart of iris-go's tunnel.go. Lock order: _sending -> _changed, which is held across no call
+but the flow's; see node_connection.py for the rest.
 """
 
 import contextlib
@@ -10,13 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, overload
 
+from iris.client.closing import Closing
 from iris.client.errors import Closed, TimedOut
 from iris.client.files import Stream, open_tunnel
 from iris.client.flow import Flow, Outgoing
-from iris.client.limits import PATIENCE
+from iris.client.limits import CLOSE_GRACE
 from iris.relay_protocol.client_codec import Buffer
 from iris.runtime.batch import flush_batch
 
@@ -26,34 +26,22 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Tunnel:
-    """An ordered stream of messages, each way, to one other program.
+class Tunnel(Closing):
+    """An ordered stream of messages, in each direction, to one other program.
 
-    It is throttled by how fast the other one receives.
-
-    Any number of threads may use it. Iterating gives messages until the other end closes. Times are
-    in seconds, None waits for ever.
+    With backpressure: it is as fast as the other end receives. Any number of threads may share one.
+    Iterating yields messages until the other end closes. Timeouts are in seconds, None waits
+    without limit.
     """
 
-    def __init__(self, attachment: "NodeConnection", number: int, chunk_limit: int) -> None:
-        self._attachment, self._number = attachment, number
-        self._flow = Flow(number, chunk_limit, attachment.core.tunnel_buffer)
-        self._sending = threading.Lock()  # whose turn it is to send a message
-        self._changed = threading.Condition(threading.Lock())  # guards all below, and _flow
-
-    def __enter__(self) -> "Tunnel":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    def __init__(self, node: "NodeConnection", number: int, chunk_limit: int) -> None:
+        self._node, self._number = node, number
+        self._flow = Flow(number, chunk_limit, node.protocol.tunnel_buffer)
+        self._sending = threading.Lock()  # held by the thread that is sending a message
+        self._changed = threading.Condition(threading.Lock())  # guards _flow
 
     def __iter__(self) -> Iterator[bytes]:
-        """The messages, until the other end closes. Raises: Closed when the tunnel is dropped."""
+        """Yield messages until the other end closes. Raises: Closed when the tunnel broke."""
         while True:
             try:
                 message = self.recv()
@@ -64,34 +52,35 @@ class Tunnel:
             yield message
 
     def send(self, message: Buffer, timeout: float | None = None) -> None:
-        """Send a message, which mustn't be empty; returns when the node has it all.
+        """Send a message, which must not be empty; return when the node has all of it.
 
-        Raises: TimedOut when the other end didn't make room for it in time: it never gets that
-        message then, whatever was sent of it. Closed. ValueError, TypeError.
+        Raises:
+            TimedOut: the other end was too slow; it discards what was sent of the message.
+            Closed, ValueError, TypeError.
         """
-        self._attachment.may_wait()
+        self._node.check_may_wait()
         outgoing = Outgoing(message)
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._sending.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
-            raise TimedOut("others are still sending")
+            raise TimedOut("other threads are sending")
         try:
             while not outgoing.complete:
                 with self._changed:
                     while not (packets := self._flow.cut(outgoing)):
                         if not self._wait(deadline):
                             raise TimedOut(outgoing.progress)
-                self._attachment.write_soon(*packets)  # never more than the node allows
+                self._node.write_soon(tuple(packets))  # bounded by the credit
         finally:
             self._sending.release()
 
     def recv(self, timeout: float | None = None) -> bytes:
-        """The next message. Raises: TimedOut; Closed when no more will come."""
+        """Return the next message. Raises: TimedOut; Closed when no more will arrive."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while (message := self._flow.receive()) is None:
-                self._attachment.may_wait()
+                self._node.check_may_wait()
                 if not self._wait(deadline):
-                    raise TimedOut("no message came")
+                    raise TimedOut("no message arrived")
             update = self._flow.window_update()
         self._send_update(update)
         return message
@@ -111,42 +100,46 @@ class Tunnel:
     def makefile(
         self, mode: str = "rb", buffering: int = 65_536, timeout: float | None = None
     ) -> Stream:
-        """A file to read from ("rb"), write to ("wb") or both ("rwb"), which ends where the other
-        end closes the tunnel.
+        """Wrap the tunnel in a binary file, which ends where the other end closes the tunnel.
 
-        What is written is sent in messages of about `buffering` bytes. Closing the file sends what
-        is left, and leaves the tunnel open. The timeout is for each message. Don't mix it with
-        `send` or `recv` in the same direction.
+        Closing the file sends what is buffered, and leaves the tunnel open. Don't use `send` or
+        `recv` in the same direction at the same time.
+
+        Args:
+            mode: "rb", "wb" or "rwb".
+            buffering: bytes; about the size of the messages that are sent.
+            timeout: seconds for each message.
+        Raises: ValueError for another mode.
         """
         return open_tunnel(self, mode, buffering, timeout)
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended; there may be messages to receive still."""
+        """Whether it has ended; messages may still wait to be received."""
         return self._flow.error is not None
 
-    def close(self, timeout: float = PATIENCE) -> None:
-        """End it, once the node has confirmed that: the other end still gets what was sent.
+    def close(self, timeout: float = CLOSE_GRACE) -> None:
+        """Close it, and wait for the node to confirm; the other end still gets all that was sent.
 
-        Idempotent, never raises.
+        Idempotent, never raises. Gives up after `timeout` seconds.
         """
         with self._changed:
             first = self._flow.begin_close()
         if first:
-            with contextlib.suppress(Closed):  # the other end was faster
-                self._attachment.core.close_tunnel(self._number)
-        if self._attachment.is_reader():
+            with contextlib.suppress(Closed):  # the other end closed first
+                self._node.protocol.close_tunnel(self._number)
+        if self._node.is_reader():
             return
         deadline = time.monotonic() + timeout
         with self._changed:
-            while self._flow.error is None and self._wait(deadline):
+            while not self.closed and self._wait(deadline):
                 pass
-            if self._flow.error is None:
-                _log.warning("tunnel %d: the node doesn't answer a close", self._number)
+            if not self.closed:
+                _log.warning("tunnel %d: close timed out", self._number)
 
     def _wait(self, deadline: float | None) -> bool:
-        """Wait for anything to change, `_changed` being held; False when it is too late."""
-        flush_batch()  # what this thread has said may be what the other end waits for
+        """Wait for a change, with `_changed` held. Returns: False after the deadline."""
+        flush_batch()  # the other end may wait for what this thread has written
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             return False
@@ -156,18 +149,18 @@ class Tunnel:
     def _send_update(self, packet: bytes) -> None:
         if packet:
             with contextlib.suppress(Closed):  # what has arrived can still be received
-                self._attachment.write_soon(packet)
+                self._node.write_soon((packet,))
 
     # See `protocol.TunnelEnd`
 
     def handle_allow(self, space: int) -> None:
-        """So many bytes more may be sent."""
+        """Add credit for sending."""
         with self._changed:
             self._flow.grant(space)
             self._changed.notify_all()
 
     def handle_chunk(self, size: int, chunk: bytes) -> None:
-        """A part of a message came."""
+        """Take a chunk of a message."""
         with self._changed:
             if self._flow.feed(size, chunk):
                 self._changed.notify_all()
@@ -175,7 +168,7 @@ class Tunnel:
         self._send_update(update)
 
     def handle_close(self, error: Closed) -> None:
-        """It is over."""
+        """End it."""
         with self._changed:
             self._flow.error = error
             self._changed.notify_all()

@@ -31,11 +31,11 @@ def run(args: Namespace, linger: float, timeout: float) -> Exit:
     with until_signal() as ends, contextlib.ExitStack() as stack:
         if args.connect:
             connector = _Connector(args.connect, sockets, linger, timeout)
-            connector.on_drop(ends.put)
+            connector.on_disconnect(ends.put)
             stack.enter_context(join(args, connector, ServiceLimits(tunnel_threads=LIMIT)))
         else:
             listener = stack.enter_context(_listen(*args.listen))
-            connection = stack.enter_context(attach(args, on_drop=ends.put))
+            connection = stack.enter_context(attach(args, on_disconnect=ends.put))
             stack.callback(_shut, listener)
             _Listener(listener, connection, args.cluster, sockets, linger, timeout).start()
         stack.callback(sockets.close)

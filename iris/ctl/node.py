@@ -8,10 +8,10 @@ from iris.client import Closed, Connection, Handler, Service, ServiceLimits, con
 from iris.ctl.outcome import NoNode
 
 
-def attach(args: Namespace, on_drop: Callable[[Closed], None] | None = None) -> Connection:
+def attach(args: Namespace, on_disconnect: Callable[[Closed], None] | None = None) -> Connection:
     """To use services of others. Raises: NoNode; Denied."""
     with _told(args):
-        return connect(args.port, on_drop=on_drop)
+        return connect(args.port, on_disconnect=on_disconnect)
 
 
 def join(args: Namespace, handler: Handler, limits: ServiceLimits | None = None) -> Service:

@@ -75,5 +75,5 @@ class _Member(Handler):
             for message in tunnel:
                 tunnel.send(message)
 
-    def handle_drop(self, reason: Closed) -> None:
+    def handle_disconnect(self, reason: Closed) -> None:
         self._ends.put(reason)

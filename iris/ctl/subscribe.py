@@ -28,7 +28,7 @@ def run(args: Namespace) -> Exit:
                 ends.put(Exit.OK)
 
         with (
-            attach(args, on_drop=ends.put) as connection,
+            attach(args, on_disconnect=ends.put) as connection,
             connection.subscribe(args.topic, show, TopicLimits(event_threads=1)),
         ):
             end = wait_for_end(ends, args.timeout)

@@ -61,7 +61,7 @@ class _Acceptor(Handler):
         self.tunnels.put(tunnel)
         self.service.result().wait()
 
-    def handle_drop(self, reason: Closed) -> None:
+    def handle_disconnect(self, reason: Closed) -> None:
         self.tunnels.put(reason)
 
 

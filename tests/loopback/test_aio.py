@@ -1,4 +1,4 @@
-"""All patterns between programs on one node, in real time, with asyncio; and between the two faces."""
+"""All patterns between programs on one node, in real time, with asyncio; and between the two APIs."""
 
 import asyncio
 from pathlib import Path
@@ -41,7 +41,7 @@ class Everything(iris.aio.Handler):
         async for message in tunnel:
             await tunnel.send(message[::-1])
 
-    async def handle_drop(self, reason: iris.Closed) -> None:
+    async def handle_disconnect(self, reason: iris.Closed) -> None:
         self.dropped.append(reason)
 
 
@@ -126,7 +126,7 @@ async def test_messages_given_up_halfway_are_forgotten(port: int) -> None:
 
 
 @in_loop
-async def test_the_faces_understand_each_other(port: int) -> None:
+async def test_the_apis_understand_each_other(port: int) -> None:
     def use(client: iris.Connection) -> tuple[bytes, bytes]:
         with client, client.tunnel("mixed", 5.0) as tunnel:
             tunnel.send(b"abc")
@@ -172,7 +172,7 @@ async def test_a_lost_node_is_told_to_everybody(tmp_path: Path) -> None:
     port = await asyncio.to_thread(node.__enter__)
     try:
         service = await iris.aio.register("lonely", handler, port=port)
-        client = await iris.aio.connect(port, on_drop=lambda _: dropped.set())
+        client = await iris.aio.connect(port, on_disconnect=lambda _: dropped.set())
         tunnel = await client.tunnel("lonely", 5.0)
     finally:
         await asyncio.to_thread(node.__exit__, None, None, None)

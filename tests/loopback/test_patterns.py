@@ -41,7 +41,7 @@ class Everything(iris.Handler):
         for message in tunnel:
             tunnel.send(message[::-1])
 
-    def handle_drop(self, reason: iris.Closed) -> None:
+    def handle_disconnect(self, reason: iris.Closed) -> None:
         self.dropped.append(reason)
 
 
@@ -206,7 +206,7 @@ def test_a_lost_node_is_told_to_everybody(tmp_path: Path) -> None:
     handler, dropped = Everything(), threading.Event()
     with running_node(tmp_path / "node.log") as port:
         service = iris.register("lonely", handler, port=port)
-        client = iris.connect(port, on_drop=lambda _: dropped.set())
+        client = iris.connect(port, on_disconnect=lambda _: dropped.set())
         tunnel = client.tunnel("lonely", 5.0)
         assert client.request("lonely", b"hello", 5.0) == b"hello"
     assert dropped.wait(PATIENCE)

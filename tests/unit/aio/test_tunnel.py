@@ -64,4 +64,4 @@ async def test_a_close_that_isnt_confirmed_is_given_up(caplog: pytest.LogCapture
         node.send(Op.TUNNEL_CLOSE, id=0, reason="")
         await tunnel.close()
         assert tunnel.closed
-    assert "doesn't answer a close" in caplog.text
+    assert "close timed out" in caplog.text

@@ -1,4 +1,4 @@
-"""The face with threads, against a node that the test plays."""
+"""The frontend with threads, against a node that the test plays."""
 
 import contextlib
 import queue
@@ -47,7 +47,7 @@ def connected(node: FakeNode, **options: Any) -> Iterator[iris.Connection]:
 
 def test_a_program_leaves_in_order(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
     drops: list[iris.Closed] = []
-    with connected(node, on_drop=drops.append) as connection:
+    with connected(node, on_disconnect=drops.append) as connection:
         assert not connection.closed
         leaving = elsewhere.submit(connection.close)
         node.finish()
@@ -99,22 +99,22 @@ def test_requests_end_as_the_node_says(node: FakeNode, elsewhere: ThreadPoolExec
 def test_a_node_that_falls_silent_isnt_waited_for_for_ever(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iris.client.connection.PATIENCE", 0.0)
+    monkeypatch.setattr("iris.client.connection.RESPONSE_GRACE", 0.0)
     with connected(node) as connection:
-        with pytest.raises(iris.TimedOut, match="doesn't say"):
+        with pytest.raises(iris.TimedOut, match="no response from the node"):
             connection.request("c", b"", 0.001)
-        with pytest.raises(iris.TimedOut, match="doesn't say"):
+        with pytest.raises(iris.TimedOut, match="no response from the node"):
             connection.tunnel("c", 0.001)
-        assert not connection._core._pending
-        assert not connection._core._building
+        assert not connection._protocol._pending
+        assert not connection._protocol._building
 
 
 def test_what_comes_in_the_moment_when_it_is_given_up_is_taken(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iris.client.connection.PATIENCE", 0.0)
+    monkeypatch.setattr("iris.client.connection.RESPONSE_GRACE", 0.0)
     with connected(node) as connection:
-        core = connection._core
+        core = connection._protocol
         forget, forget_tunnel = core.forget, core.forget_tunnel
 
         def late(number: int) -> bool:
@@ -141,7 +141,7 @@ def test_what_comes_in_the_moment_when_it_is_given_up_is_taken(
             return forget_tunnel(number)
 
         monkeypatch.setattr(
-            connection, "_core", Instead(core, forget=late, forget_tunnel=late_tunnel)
+            connection, "_protocol", Instead(core, forget=late, forget_tunnel=late_tunnel)
         )
         assert connection.request("c", b"", 0.001) == b"late"
         assert not connection.tunnel("c", 0.001).closed
@@ -150,14 +150,14 @@ def test_what_comes_in_the_moment_when_it_is_given_up_is_taken(
 def test_a_tunnel_that_comes_with_the_end_is_told_with_it(
     node: FakeNode, elsewhere: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*buffers: object) -> None:
+    def refuse(packet: object) -> None:
         raise iris.Closed("lost")
 
     with connected(node) as connection:
         building = elsewhere.submit(connection.tunnel, "c", 60.0)
         number = node.expect(Op.TUNNEL_INIT).id
         monkeypatch.setattr(
-            connection._core, "_face", Instead(connection._attachment, write_soon=refuse)
+            connection._protocol, "_frontend", Instead(connection._node, write_soon=refuse)
         )
         node.send(Op.TUNNEL_CONFIRM, id=number, timed_out=False, chunk_limit=10)
         with pytest.raises(iris.Closed):
@@ -168,7 +168,7 @@ def test_a_request_that_the_node_doesnt_take_times_out_as_well(
     node: FakeNode, elsewhere: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_HIGH_WATER", 1_000)
-    monkeypatch.setattr("iris.client.connection.PATIENCE", 0.0)
+    monkeypatch.setattr("iris.client.connection.RESPONSE_GRACE", 0.0)
     with connected(node) as connection:
         with pytest.raises(iris.TimedOut):
             elsewhere.submit(connection.request, "c", bytes(16 << 20), 0.01).result(PATIENCE)
@@ -177,7 +177,7 @@ def test_a_request_that_the_node_doesnt_take_times_out_as_well(
 
 def test_who_aborts_vanishes(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
     drops: list[iris.Closed] = []
-    with connected(node, on_drop=drops.append) as connection:
+    with connected(node, on_disconnect=drops.append) as connection:
         asking = elsewhere.submit(connection.request, "c", b"", 60.0)
         node.expect(Op.REQUEST)
         connection.abort()
@@ -204,7 +204,7 @@ def test_what_is_said_in_a_batch_is_said_at_its_end(node: FakeNode) -> None:
     with connected(node) as connection:
         with connection.batch():
             futures = [connection.submit("c", bytes([i]), 1.0) for i in range(10)]
-            assert connection._attachment._send_buffer.size > 0
+            assert connection._node._send_buffer.size > 0
         for _ in futures:
             body = node.expect(Op.REQUEST)
             node.send(Op.REPLY, id=body.id, timed_out=False, success=True, result=body.request)
@@ -251,7 +251,7 @@ def test_events_beyond_the_memory_are_dropped(
         assert isinstance(future.exception(PATIENCE), iris.TimedOut)  # all before it has been read
         go_on.set()
         assert [events.get(timeout=PATIENCE) for _ in range(3)] == [b"1", b"2", b"3"]
-    assert "an event of 't' is dropped" in caplog.text
+    assert "event of 't' dropped" in caplog.text
 
 
 def test_a_subscription_ends_with_its_block(node: FakeNode) -> None:
@@ -262,7 +262,7 @@ def test_a_subscription_ends_with_its_block(node: FakeNode) -> None:
                 connection.subscribe("t", print)
         subscription.close()
         assert [node.recv()[0] for _ in range(2)] == [Op.SUBSCRIBE, Op.UNSUBSCRIBE]
-        assert not connection._attachment._pools
+        assert not connection._node._pools
 
 
 def test_the_end_of_a_subscription_doesnt_end_the_next_one_of_that_topic(node: FakeNode) -> None:
@@ -310,7 +310,7 @@ def test_a_lost_node_is_told_to_everybody(
     node: FakeNode, elsewhere: ThreadPoolExecutor, reason: str | None
 ) -> None:
     drops: queue.SimpleQueue[iris.Closed] = queue.SimpleQueue()
-    with connected(node, on_drop=drops.put) as connection:
+    with connected(node, on_disconnect=drops.put) as connection:
         connection.subscribe("t", print)
         node.expect(Op.SUBSCRIBE)
         asking, building = (
@@ -323,9 +323,7 @@ def test_a_lost_node_is_told_to_everybody(
             node.send(Op.CLOSE, reason=reason)
         else:
             node.vanish()
-        assert drops.get(timeout=PATIENCE).reason == (
-            reason or "the connection to the node is lost"
-        )
+        assert drops.get(timeout=PATIENCE).reason == (reason or "connection to the node lost")
         for call in (asking, building):
             assert isinstance(call.exception(PATIENCE), iris.Closed)
         assert connection.closed
@@ -336,10 +334,10 @@ def test_a_node_that_breaks_the_rules_is_left(
     node: FakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     drops: queue.SimpleQueue[iris.Closed] = queue.SimpleQueue()
-    with connected(node, on_drop=drops.put):
+    with connected(node, on_disconnect=drops.put):
         node.send_bytes(b"\xff")
         assert drops.get(timeout=PATIENCE).__cause__ is not None
-    assert "the node broke the rules: unknown opcode 255" in caplog.text
+    assert "protocol violation by the node: unknown opcode 255" in caplog.text
 
 
 def test_a_drop_callback_that_fails_harms_nobody(
@@ -348,10 +346,10 @@ def test_a_drop_callback_that_fails_harms_nobody(
     def fail(_: iris.Closed) -> None:
         raise KeyError
 
-    with connected(node, on_drop=fail) as connection:
+    with connected(node, on_disconnect=fail) as connection:
         node.vanish()
-        connection._attachment.wait(PATIENCE)
-    assert "the drop callback failed" in caplog.text
+        connection._node.wait(PATIENCE)
+    assert "the disconnect callback failed" in caplog.text
 
 
 def test_a_node_that_doesnt_answer_a_close_is_left(
@@ -360,7 +358,7 @@ def test_a_node_that_doesnt_answer_a_close_is_left(
     with connected(node) as connection:
         connection.close(timeout=0.05)
         assert connection.closed
-    assert "doesn't answer a close" in caplog.text
+    assert "close timed out" in caplog.text
 
 
 def test_a_writer_waits_while_the_node_takes_nothing(
@@ -409,3 +407,14 @@ def test_who_leaves_in_a_batch_says_so(node: FakeNode, elsewhere: ThreadPoolExec
         assert node.expect(Op.BROADCAST).message == b"bye"
         node.finish()
         leaving.result(PATIENCE)
+
+
+def test_the_old_name_of_on_disconnect_still_works_with_a_warning(node: FakeNode) -> None:
+    heard: queue.SimpleQueue[iris.Closed] = queue.SimpleQueue()
+    node.accept_soon()
+    with pytest.warns(DeprecationWarning, match="on_drop was renamed") as warned:
+        connection = iris.connect(node.port, on_drop=heard.put)
+    assert warned[0].filename == __file__
+    with connection:
+        node.vanish()
+        assert heard.get(timeout=PATIENCE).reason == "connection to the node lost"

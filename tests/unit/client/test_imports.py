@@ -34,7 +34,7 @@ def test_the_binding_needs_the_standard_library_and_construct_alone() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM, *modules], cwd=ROOT, check=True, timeout=60)
 
 
-def test_both_faces_have_the_same_names() -> None:
+def test_both_apis_have_the_same_names() -> None:
     assert iris.aio.__all__ == iris.client.__all__
 
 

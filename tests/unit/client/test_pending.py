@@ -11,7 +11,7 @@ from concurrent.futures import Future
 import pytest
 
 import iris
-from iris.client.pending import Answer, Reply
+from iris.client.pending import BlockingReply, ReplyFuture
 
 SOON = 0.05  # seconds
 
@@ -24,7 +24,7 @@ def later(act: object, *args: object) -> threading.Timer:
 
 @pytest.mark.parametrize("waited_for", [False, True])
 def test_a_reply_is_a_future(waited_for: bool) -> None:
-    reply, told = Reply(), list[object]()
+    reply, told = ReplyFuture(), list[object]()
     assert isinstance(reply, Future)
     assert (reply.done(), reply.cancelled(), reply.running() if waited_for else True) == (
         False,
@@ -54,7 +54,7 @@ def test_a_reply_is_a_future(waited_for: bool) -> None:
 
 
 def test_a_reply_that_failed_says_why_to_all() -> None:
-    reply, told = Reply(), list[object]()
+    reply, told = ReplyFuture(), list[object]()
     reply.add_done_callback(lambda future: told.append(future.exception()))
     error = iris.Fault("no")
     reply.set_exception(error)
@@ -67,7 +67,7 @@ def test_a_reply_that_failed_says_why_to_all() -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_thread_can_wait_for_a_reply(fails: bool) -> None:
-    reply = Reply()
+    reply = ReplyFuture()
     later(*(reply.set_exception, iris.Fault("no")) if fails else (reply.set_result, b"x"))
     if fails:
         assert isinstance(reply.exception(10), iris.Fault)
@@ -76,7 +76,7 @@ def test_a_thread_can_wait_for_a_reply(fails: bool) -> None:
 
 
 def test_replies_can_be_waited_for_together() -> None:
-    replies = [Reply() for _ in range(4)]
+    replies = [ReplyFuture() for _ in range(4)]
     replies[0].set_result(b"0")
     later(replies[1].set_result, b"1")
     done, left = futures.wait(replies[:2], 10)
@@ -90,7 +90,7 @@ def test_replies_can_be_waited_for_together() -> None:
 
 def test_a_reply_can_be_awaited() -> None:
     async def wait() -> bytes:
-        reply = Reply()
+        reply = ReplyFuture()
         later(reply.set_result, b"x")
         return await asyncio.wait_for(asyncio.wrap_future(reply), 10)
 
@@ -99,14 +99,16 @@ def test_a_reply_can_be_awaited() -> None:
 
 def test_each_callback_and_waiter_of_a_race_is_told_once() -> None:
     for _ in range(300):
-        reply, go, told = Reply(), threading.Barrier(3), list[bytes]()
+        reply, go, told = ReplyFuture(), threading.Barrier(3), list[bytes]()
 
-        def add(reply: Reply = reply, go: threading.Barrier = go, told: list[bytes] = told) -> None:
+        def add(
+            reply: ReplyFuture = reply, go: threading.Barrier = go, told: list[bytes] = told
+        ) -> None:
             go.wait()
             reply.add_done_callback(lambda future: told.append(future.result()))
 
         def wait(
-            reply: Reply = reply, go: threading.Barrier = go, told: list[bytes] = told
+            reply: ReplyFuture = reply, go: threading.Barrier = go, told: list[bytes] = told
         ) -> None:
             go.wait()
             told.extend(future.result() for future in futures.wait([reply], 10).done)
@@ -122,13 +124,13 @@ def test_each_callback_and_waiter_of_a_race_is_told_once() -> None:
 
 
 def test_an_answer_is_waited_for_by_one() -> None:
-    answer = Answer()
+    answer = BlockingReply()
     assert not answer.wait(0)
     assert not answer.done()
     later(answer.set_result, b"x")
     assert answer.wait(10)
     assert (answer.done(), answer.result()) == (True, b"x")
-    answer = Answer()
+    answer = BlockingReply()
     answer.set_exception(iris.Fault("no"))
     assert answer.wait(0)
     with pytest.raises(iris.Fault, match="no"):

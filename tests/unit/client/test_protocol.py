@@ -10,42 +10,47 @@ from typing import Any
 import pytest
 
 from iris.client.errors import Closed, Denied, Fault, TimedOut
+from iris.client.limits import TUNNEL_BUFFER
 from iris.errors import ProtocolError, StateError
 from iris.relay_protocol.client_codec import MESSAGE_SIZE, NAME_SIZE
 from iris.relay_protocol.schema import DEFAULT, VERSION, Op
-from tests.support.fake_face import BUFFER, FakeFace
+from tests.support.fake_frontend import FakeEnd, FakeFrontend
 
 
-def asked(face: FakeFace, text: bytes = b"q") -> "Future[bytes]":
+def asked(frontend: FakeFrontend, text: bytes = b"q") -> "Future[bytes]":
     future: Future[bytes] = Future()
-    face.core.request("c", text, 1.5, future)
+    frontend.protocol.request("c", text, 1.5, future)
     return future
 
 
-def built(face: FakeFace) -> "Future[Any]":
+def built(frontend: FakeFrontend) -> "Future[Any]":
     future: Future[Any] = Future()
-    face.core.tunnel("c", 1.5, future)
+    frontend.protocol.tunnel("c", 1.5, future)
     return future
 
 
 def test_the_greeting_names_protocol_and_cluster() -> None:
-    assert FakeFace("c").core.greeting == DEFAULT.client(Op.INIT, version=VERSION, cluster="c")
-    assert FakeFace().core.greeting == DEFAULT.client(Op.INIT, version=VERSION, cluster="")
+    assert FakeFrontend("c").protocol.init_packet == DEFAULT.client(
+        Op.INIT, version=VERSION, cluster="c"
+    )
+    assert FakeFrontend().protocol.init_packet == DEFAULT.client(
+        Op.INIT, version=VERSION, cluster=""
+    )
 
 
 def test_a_welcome_attaches() -> None:
-    face = FakeFace(attached=False)
-    assert not face.attached.done()
-    face.node(Op.INIT, version=VERSION)
-    assert face.attached.result(0) is None
+    frontend = FakeFrontend(attached=False)
+    assert not frontend.attached.done()
+    frontend.node(Op.INIT, version=VERSION)
+    assert frontend.attached.result(0) is None
 
 
 def test_a_denial_says_why() -> None:
-    face = FakeFace(attached=False)
-    face.node(Op.DENY, reason="full")
+    frontend = FakeFrontend(attached=False)
+    frontend.node(Op.DENY, reason="full")
     with pytest.raises(Denied, match="full"):
-        face.attached.result(0)
-    assert face.core.ended is not None
+        frontend.attached.result(0)
+    assert frontend.protocol.ended is not None
 
 
 @pytest.mark.parametrize(
@@ -54,22 +59,22 @@ def test_a_denial_says_why() -> None:
 )
 def test_something_else_than_our_protocol_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):
-        FakeFace(attached=False).core.feed(data)
+        FakeFrontend(attached=False).protocol.feed(data)
 
 
 def test_what_the_application_says_is_said_in_packets() -> None:
-    face = FakeFace("c")
-    core = face.core
+    frontend = FakeFrontend("c")
+    core = frontend.protocol
     core.broadcast("all", b"1")
     core.publish("t", b"2")
     core.subscribe("t", lambda _: None)
     core.unsubscribe("t")
     core.reply(7, b"3")
     core.fail(8, "no")
-    asked(face, b"4")
-    built(face)
+    asked(frontend, b"4")
+    built(frontend)
     core.close()
-    assert face.said() == [
+    assert frontend.packets() == [
         (Op.BROADCAST, {"cluster": "all", "message": b"1"}),
         (Op.PUBLISH, {"topic": "t", "event": b"2"}),
         (Op.SUBSCRIBE, {"topic": "t"}),
@@ -99,28 +104,28 @@ def test_what_the_application_says_is_said_in_packets() -> None:
     ],
 )
 def test_what_cant_be_right_is_refused_before_anything_is_said(call: Callable[[Any], None]) -> None:
-    face = FakeFace()
+    frontend = FakeFrontend()
     with pytest.raises(ValueError, match=r"name|message|timeout|surrogates"):
-        call(face.core)
+        call(frontend.protocol)
     with pytest.raises(TypeError):
-        face.core.broadcast("c", "text")  # type: ignore[arg-type]
-    assert not face.written
-    assert not face.core._pending
-    assert not face.core._building
+        frontend.protocol.broadcast("c", "text")  # type: ignore[arg-type]
+    assert not frontend.written
+    assert not frontend.protocol._pending
+    assert not frontend.protocol._building
 
 
 def test_a_cluster_that_cant_be_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="name"):
-        FakeFace("x" * (NAME_SIZE + 1))
+        FakeFrontend("x" * (NAME_SIZE + 1))
 
 
 def test_answers_find_who_asked_in_any_order() -> None:
-    face = FakeFace()
-    futures = [asked(face) for _ in range(4)]
-    face.node(Op.REPLY, id=2, timed_out=False, success=True, result=b"two")
-    face.node(Op.REPLY, id=0, timed_out=False, success=True, result=b"")
-    face.node(Op.REPLY, id=3, timed_out=False, success=False, result="broken")
-    face.node(Op.REPLY, id=1, timed_out=True)
+    frontend = FakeFrontend()
+    futures = [asked(frontend) for _ in range(4)]
+    frontend.node(Op.REPLY, id=2, timed_out=False, success=True, result=b"two")
+    frontend.node(Op.REPLY, id=0, timed_out=False, success=True, result=b"")
+    frontend.node(Op.REPLY, id=3, timed_out=False, success=False, result="broken")
+    frontend.node(Op.REPLY, id=1, timed_out=True)
     assert [futures[i].result(0) for i in (0, 2)] == [b"", b"two"]
     with pytest.raises(Fault, match="broken"):
         futures[3].result(0)
@@ -130,43 +135,43 @@ def test_answers_find_who_asked_in_any_order() -> None:
 
 
 def test_an_answer_that_nobody_waits_for_is_ignored() -> None:
-    face = FakeFace()
-    forgotten, cancelled = asked(face), asked(face)
-    face.core.forget(0)
+    frontend = FakeFrontend()
+    forgotten, cancelled = asked(frontend), asked(frontend)
+    frontend.protocol.forget(0)
     cancelled.cancel()
     for number in (0, 1, 0, 99):
-        face.node(Op.REPLY, id=number, timed_out=False, success=True, result=b"late")
+        frontend.node(Op.REPLY, id=number, timed_out=False, success=True, result=b"late")
     assert not forgotten.done()
 
 
 def test_events_come_until_the_subscription_ends() -> None:
-    face, events = FakeFace(), []
-    face.core.subscribe("t", events.append)
-    face.node(Op.PUBLISH, topic="t", event=b"1")
-    face.node(Op.PUBLISH, topic="other", event=b"2")
-    face.core.unsubscribe("t")
-    face.node(Op.PUBLISH, topic="t", event=b"3")
+    frontend, events = FakeFrontend(), []
+    frontend.protocol.subscribe("t", events.append)
+    frontend.node(Op.PUBLISH, topic="t", event=b"1")
+    frontend.node(Op.PUBLISH, topic="other", event=b"2")
+    frontend.protocol.unsubscribe("t")
+    frontend.node(Op.PUBLISH, topic="t", event=b"3")
     assert events == [b"1"]
 
 
 def test_a_topic_is_subscribed_once() -> None:
-    face = FakeFace()
+    frontend = FakeFrontend()
     with pytest.raises(StateError):
-        face.core.unsubscribe("t")
-    face.core.subscribe("t", print)
+        frontend.protocol.unsubscribe("t")
+    frontend.protocol.subscribe("t", print)
     with pytest.raises(StateError):
-        face.core.subscribe("t", print)
-    face.core.unsubscribe("t")
-    face.core.subscribe("t", print)
-    assert [op for op, _ in face.said()] == [Op.SUBSCRIBE, Op.UNSUBSCRIBE, Op.SUBSCRIBE]
+        frontend.protocol.subscribe("t", print)
+    frontend.protocol.unsubscribe("t")
+    frontend.protocol.subscribe("t", print)
+    assert [op for op, _ in frontend.packets()] == [Op.SUBSCRIBE, Op.UNSUBSCRIBE, Op.SUBSCRIBE]
 
 
 def test_a_service_is_handed_what_comes_for_it() -> None:
-    face = FakeFace("c")
-    face.node(Op.BROADCAST, message=b"all")
-    face.node(Op.REQUEST, id=5, request=b"one", timeout=1500)
-    face.node(Op.TUNNEL_INIT, build_id=6, chunk_limit=100)
-    assert face.heard == [("broadcast", b"all"), ("request", 5, b"one", 1.5), ("offer", 6, 100)]
+    frontend = FakeFrontend("c")
+    frontend.node(Op.BROADCAST, message=b"all")
+    frontend.node(Op.REQUEST, id=5, request=b"one", timeout=1500)
+    frontend.node(Op.TUNNEL_INIT, build_id=6, chunk_limit=100)
+    assert frontend.calls == [("broadcast", b"all"), ("request", 5, b"one", 1.5), ("offer", 6, 100)]
 
 
 @pytest.mark.parametrize(
@@ -179,137 +184,147 @@ def test_a_service_is_handed_what_comes_for_it() -> None:
 )
 def test_who_is_no_service_isnt_treated_as_one(op: Op, body: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
-        FakeFace().node(op, **body)
+        FakeFrontend().node(op, **body)
 
 
 def test_a_tunnel_is_there_before_anything_comes_through_it() -> None:
-    face = FakeFace()
-    future = built(face)
+    frontend = FakeFrontend()
+    future = built(frontend)
     confirm = DEFAULT.node(Op.TUNNEL_CONFIRM, id=0, timed_out=False, chunk_limit=100)
-    face.core.feed(
+    frontend.protocol.feed(
         confirm
         + DEFAULT.node(Op.TUNNEL_ALLOW, id=0, space=9)
         + DEFAULT.node(Op.TUNNEL_TRANSFER, id=0, size=1, chunk=b"x")
     )
     assert (future.result(0).number, future.result(0).chunk_limit) == (0, 100)
-    assert future.result(0).heard == [9, (1, b"x")]
-    assert face.said()[1:] == [(Op.TUNNEL_ALLOW, {"id": 0, "space": BUFFER})]
+    assert future.result(0).calls == [9, (1, b"x")]
+    assert frontend.packets()[1:] == [(Op.TUNNEL_ALLOW, {"id": 0, "space": TUNNEL_BUFFER})]
 
 
 def test_an_accepted_tunnel_is_there_before_anything_comes_through_it() -> None:
-    face = FakeFace("c")
-    built(face)
-    face.said()
-    tunnel = face.core.accept(44, 100)
-    face.node(Op.TUNNEL_ALLOW, id=1, space=9)
-    assert tunnel.heard == [9]
-    assert face.said() == [
+    frontend = FakeFrontend("c")
+    built(frontend)
+    frontend.packets()
+    tunnel = frontend.protocol.accept(44, 100)
+    frontend.node(Op.TUNNEL_ALLOW, id=1, space=9)
+    assert tunnel.calls == [9]
+    assert frontend.packets() == [
         (Op.TUNNEL_CONFIRM, {"build_id": 44, "id": 1}),
-        (Op.TUNNEL_ALLOW, {"id": 1, "space": BUFFER}),
+        (Op.TUNNEL_ALLOW, {"id": 1, "space": TUNNEL_BUFFER}),
     ]
 
 
 def test_a_tunnel_that_nobody_accepts_times_out() -> None:
-    face = FakeFace()
-    future, forgotten = built(face), built(face)
-    face.core.forget_tunnel(1)
+    frontend = FakeFrontend()
+    future, forgotten = built(frontend), built(frontend)
+    frontend.protocol.forget_tunnel(1)
     for number in (0, 1):
-        face.node(Op.TUNNEL_CONFIRM, id=number, timed_out=True)
+        frontend.node(Op.TUNNEL_CONFIRM, id=number, timed_out=True)
     with pytest.raises(TimedOut):
         future.result(0)
     assert not forgotten.done()
 
 
 def test_a_tunnel_that_nobody_waits_for_is_closed() -> None:
-    face = FakeFace()
-    forgotten, cancelled = built(face), built(face)
-    face.core.forget_tunnel(0)
+    frontend = FakeFrontend()
+    forgotten, cancelled = built(frontend), built(frontend)
+    frontend.protocol.forget_tunnel(0)
     cancelled.cancel()
-    face.said()
+    frontend.packets()
     for number in (0, 1):
-        face.node(Op.TUNNEL_CONFIRM, id=number, timed_out=False, chunk_limit=1)
-    assert face.said() == [(Op.TUNNEL_CLOSE, {"id": 0}), (Op.TUNNEL_CLOSE, {"id": 1})]
+        frontend.node(Op.TUNNEL_CONFIRM, id=number, timed_out=False, chunk_limit=1)
+    assert frontend.packets() == [(Op.TUNNEL_CLOSE, {"id": 0}), (Op.TUNNEL_CLOSE, {"id": 1})]
     assert not forgotten.done()
 
 
 def test_a_closed_tunnel_is_forgotten() -> None:
-    face = FakeFace("c")
-    tunnel = face.core.accept(0, 100)
-    face.node(Op.TUNNEL_CLOSE, id=0, reason="why")
+    frontend = FakeFrontend("c")
+    tunnel = frontend.protocol.accept(0, 100)
+    frontend.node(Op.TUNNEL_CLOSE, id=0, reason="why")
     for op, body in (
         (Op.TUNNEL_ALLOW, {"space": 1}),
         (Op.TUNNEL_TRANSFER, {"size": 1, "chunk": b"x"}),
         (Op.TUNNEL_CLOSE, {"reason": ""}),
     ):
-        face.node(op, id=0, **body)
-    face.said()
-    face.core.close_tunnel(0)
-    assert tunnel.heard == ["why"]
-    assert not face.written
+        frontend.node(op, id=0, **body)
+    frontend.packets()
+    frontend.protocol.close_tunnel(0)
+    assert tunnel.calls == ["why"]
+    assert not frontend.written
 
 
 def test_a_tunnel_without_room_for_anything_is_refused() -> None:
-    face = FakeFace("c")
-    built(face)
+    frontend = FakeFrontend("c")
+    built(frontend)
     with pytest.raises(ProtocolError):
-        face.node(Op.TUNNEL_CONFIRM, id=0, timed_out=False, chunk_limit=0)
+        frontend.node(Op.TUNNEL_CONFIRM, id=0, timed_out=False, chunk_limit=0)
     with pytest.raises(ProtocolError):
-        face.node(Op.TUNNEL_INIT, build_id=0, chunk_limit=0)
+        frontend.node(Op.TUNNEL_INIT, build_id=0, chunk_limit=0)
 
 
 def test_at_the_end_everybody_is_told() -> None:
-    face = FakeFace("c")
-    request, tunnel, live = asked(face), built(face), face.core.accept(0, 1)
-    face.core.subscribe("t", print)
-    face.node(Op.CLOSE, reason="enough")
+    frontend = FakeFrontend("c")
+    request, tunnel, live = asked(frontend), built(frontend), frontend.protocol.accept(0, 1)
+    frontend.protocol.subscribe("t", print)
+    frontend.node(Op.CLOSE, reason="enough")
     for future in (request, tunnel):
         with pytest.raises(Closed, match="enough") as error:
             future.result(0)
         assert error.value.reason == "enough"
-    assert live.heard == ["enough"]
-    assert face.core.end(Closed("again")) is False
+    assert live.calls == ["enough"]
+    assert frontend.protocol.end(Closed("again")) is False
     for call in (
-        lambda: face.core.publish("t", b""),
-        lambda: asked(face),
-        lambda: built(face),
-        lambda: face.core.subscribe("t", print),
-        lambda: face.core.unsubscribe("t"),
-        face.core.close,
+        lambda: frontend.protocol.publish("t", b""),
+        lambda: asked(frontend),
+        lambda: built(frontend),
+        lambda: frontend.protocol.subscribe("t", print),
+        lambda: frontend.protocol.unsubscribe("t"),
+        frontend.protocol.close,
     ):
         with pytest.raises(Closed, match="enough"):
             call()
 
 
 def test_nothing_follows_a_close() -> None:
-    face = FakeFace()
+    frontend = FakeFrontend()
     with pytest.raises(ProtocolError):
-        face.core.feed(
+        frontend.protocol.feed(
             DEFAULT.node(Op.CLOSE, reason="") + DEFAULT.node(Op.PUBLISH, topic="t", event=b"")
         )
 
 
 def test_what_cant_be_written_isnt_waited_for() -> None:
-    face = FakeFace()
-    face.broken = Closed("broken")
+    frontend = FakeFrontend()
+    frontend.broken = Closed("broken")
     for call in (asked, built):
         with pytest.raises(Closed):
-            call(face)
-    assert not face.core._pending
-    assert not face.core._building
+            call(frontend)
+    assert not frontend.protocol._pending
+    assert not frontend.protocol._building
     with pytest.raises(Closed):
-        face.core.subscribe("t", print)
-    face.broken = None
-    face.core.subscribe("t", print)
+        frontend.protocol.subscribe("t", print)
+    frontend.broken = None
+    frontend.protocol.subscribe("t", print)
 
 
 def test_who_asks_while_it_ends_is_told_too() -> None:
-    face, future = FakeFace(), Future[bytes]()
+    frontend, future = FakeFrontend(), Future[bytes]()
 
     def end(*_: object) -> None:
-        face.core.end(Closed("now"))
+        frontend.protocol.end(Closed("now"))
 
-    face.write_soon = end  # type: ignore[method-assign]
-    face.core.request("c", b"", 1.0, future)
+    frontend.write_soon = end  # type: ignore[method-assign]
+    frontend.protocol.request("c", b"", 1.0, future)
     with pytest.raises(Closed, match="now"):
         future.result(0)
-    assert not face.core._pending
+    assert not frontend.protocol._pending
+
+
+def test_who_waits_for_a_tunnel_that_is_confirmed_wrongly_is_told_of_the_end() -> None:
+    frontend, pending = FakeFrontend(), Future[FakeEnd]()
+    number = frontend.protocol.tunnel("c", 1.0, pending)
+    with pytest.raises(ProtocolError, match="chunk limit"):
+        frontend.node(Op.TUNNEL_CONFIRM, id=number, timed_out=False, chunk_limit=0)
+    frontend.protocol.end(Closed("broken"))
+    with pytest.raises(Closed, match="broken"):
+        pending.result(0)

@@ -12,7 +12,7 @@ import pytest
 import iris
 from iris.client.dispatcher import Dispatcher
 from iris.relay_protocol.schema import MESSAGE_SIZE, Op
-from tests.support.fake_face import FakeFace
+from tests.support.fake_frontend import FakeEnd, FakeFrontend, FakePool
 from tests.support.fake_node import FakeNode
 
 PATIENCE = 10.0  # seconds for what must come
@@ -70,7 +70,7 @@ def test_a_failing_handler_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
         assert not caplog.records or "failed" not in caplog.text
         ask(node, 1, b"other")
         assert answer(node) == (1, False, "ValueError: wrong")
-        assert "the handler of a request failed" in caplog.text
+        assert "request handler failed" in caplog.text
         for request, text in ((b"none", "TypeError: "), (b"long", "ValueError: a message of")):
             ask(node, 1, request)
             assert answer(node)[2].startswith(text)
@@ -97,7 +97,12 @@ def test_a_handler_without_requests_refuses_them() -> None:
 
 def test_everything_can_be_decorated() -> None:
     handler, heard = iris.Handler(), queue.SimpleQueue[object]()
-    for decorate in (handler.on_init, handler.on_broadcast, handler.on_tunnel, handler.on_drop):
+    for decorate in (
+        handler.on_init,
+        handler.on_broadcast,
+        handler.on_tunnel,
+        handler.on_disconnect,
+    ):
         decorate(heard.put)
     with registered(handler) as (node, service):
         assert heard.get(timeout=PATIENCE) is service.connection
@@ -183,7 +188,7 @@ def test_requests_beyond_threads_and_memory_are_dropped(caplog: pytest.LogCaptur
         assert flushed.exception(PATIENCE) is not None
         go_on.set()
         assert sorted(answer(node)[0] for _ in range(5)) == [0, 1, 2, 3, 5]
-    assert "a request is dropped" in caplog.text
+    assert "request dropped: queue limit" in caplog.text
 
 
 def test_broadcasts_beyond_their_memory_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
@@ -204,7 +209,7 @@ def test_broadcasts_beyond_their_memory_are_dropped(caplog: pytest.LogCaptureFix
         assert flushed.exception(PATIENCE) is not None
         go_on.set()
         assert got.get(timeout=PATIENCE) == b"2"
-    assert "a broadcast is dropped" in caplog.text
+    assert "broadcast dropped: queue limit" in caplog.text
     assert got.empty()
 
 
@@ -215,59 +220,38 @@ def test_expired_requests_arent_run(caplog: pytest.LogCaptureFixture) -> None:
         ask(node, 1, b"in time")
         assert answer(node)[0] == 1
     assert handled == [b"in time"]
-    assert "a request expired" in caplog.text
+    assert "request dropped: expired" in caplog.text
 
 
-class FakePool:
-    """Keeps what it is given."""
+class Queueing(Dispatcher[FakeEnd, FakePool]):
+    """Only queues."""
 
-    def __init__(self) -> None:
-        self.items: list[Any] = []
-
-    def start(self) -> None:
-        """Nothing waits."""
-
-    def submit(self, item: Any, size: int) -> bool:
-        self.items.append(item)
-        return True
+    def __init__(self, limits: iris.ServiceLimits, clock: Callable[[], float]) -> None:
+        self.frontend = FakeFrontend("c")
+        super().__init__(self.frontend, lambda _: None, limits, clock)
+        self.broadcasts, self.requests, self.tunnels = self.frontend._pools
 
 
 def test_time_counts_from_when_a_request_came() -> None:
-    now, requests = [100.0], FakePool()
-    intake = Dispatcher(
-        FakeFace("c").core,
-        iris.ServiceLimits(),
-        lambda: now[0],
-        name="",
-        broadcasts=FakePool(),
-        requests=requests,
-        tunnels=FakePool(),
-    )
-    intake.handle_request(0, b"", 2.0)
+    now = [100.0]
+    dispatcher = Queueing(iris.ServiceLimits(), lambda: now[0])
+    dispatcher.handle_request(0, b"", 2.0)
     now[0] = 101.9
-    assert not intake.expired(requests.items[0])
+    assert not dispatcher.expired(dispatcher.requests.items[0])
     now[0] = 102.0
-    assert intake.expired(requests.items[0])
+    assert dispatcher.expired(dispatcher.requests.items[0])
 
 
 def test_more_tunnels_than_allowed_arent_accepted(caplog: pytest.LogCaptureFixture) -> None:
-    face, tunnels = FakeFace("c"), FakePool()
-    intake = Dispatcher(
-        face.core,
-        iris.ServiceLimits(tunnel_threads=2),
-        time.monotonic,
-        name="",
-        broadcasts=FakePool(),
-        requests=FakePool(),
-        tunnels=tunnels,
-    )
+    dispatcher = Queueing(iris.ServiceLimits(tunnel_threads=2), time.monotonic)
     for build_id in range(3):
-        intake.handle_offer(build_id, 10)
-    assert len(tunnels.items) == 2
-    assert "a tunnel isn't accepted" in caplog.text
-    intake.tunnel_done()
-    intake.handle_offer(3, 10)
-    assert [body["build_id"] for op, body in face.said() if op == Op.TUNNEL_CONFIRM] == [0, 1, 3]
+        dispatcher.handle_tunnel_offer(build_id, 10)
+    assert len(dispatcher.tunnels.items) == 2
+    assert "tunnel rejected" in caplog.text
+    dispatcher.tunnel_done()
+    dispatcher.handle_tunnel_offer(3, 10)
+    packets = dispatcher.frontend.packets()
+    assert [body["build_id"] for op, body in packets if op == Op.TUNNEL_CONFIRM] == [0, 1, 3]
 
 
 def test_a_tunnel_is_closed_when_its_handler_returns() -> None:
@@ -359,7 +343,7 @@ def test_what_waits_at_the_end_is_dropped_and_what_runs_isnt_waited_for_for_ever
         leaving.join(PATIENCE)
         assert not leaving.is_alive()
         go_on.set()
-    assert "2 messages weren't handled any more" in caplog.text
+    assert "2 queued messages dropped" in caplog.text
     assert "a handler is still running" in caplog.text
 
 
@@ -380,14 +364,14 @@ def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(
         number = node.expect(Op.TUNNEL_CONFIRM).id
         assert begun.wait(PATIENCE)
         node.send(Op.TUNNEL_CLOSE, id=number, reason="cut")
-    assert "a tunnel ended while it was used: cut" in caplog.text
+    assert "tunnel closed while in use: cut" in caplog.text
     assert "a handler failed" not in caplog.text
 
 
 def test_nobody_is_answered_once_the_node_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     begun, go_on, dropped = threading.Event(), threading.Event(), threading.Event()
     handler = iris.Handler()
-    handler.on_drop(lambda _: dropped.set())
+    handler.on_disconnect(lambda _: dropped.set())
 
     @handler.on_request
     def handle(request: bytes) -> bytes:
@@ -402,3 +386,28 @@ def test_nobody_is_answered_once_the_node_is_lost(caplog: pytest.LogCaptureFixtu
         assert dropped.wait(PATIENCE)
         go_on.set()
     assert "failed" not in caplog.text
+
+
+def test_the_old_names_of_disconnect_still_work_with_a_warning() -> None:
+    heard: queue.SimpleQueue[iris.Closed] = queue.SimpleQueue()
+    with pytest.warns(DeprecationWarning, match="handle_drop was renamed to handle_disconnect"):
+
+        class Old(iris.Handler):
+            def handle_drop(self, reason: iris.Closed) -> None:
+                heard.put(reason)
+
+    decorated = iris.Handler()
+    with pytest.warns(DeprecationWarning, match="on_drop was renamed to on_disconnect"):
+        decorated.on_drop(heard.put)
+    for handler in (Old(), decorated):
+        with registered(handler) as (node, _):
+            node.vanish()
+            assert heard.get(timeout=PATIENCE).reason == "connection to the node lost"
+
+
+def test_a_handler_with_both_names_of_disconnect_uses_the_new_one() -> None:
+    class Both(iris.Handler):
+        def handle_drop(self, reason: iris.Closed) -> None: ...
+        def handle_disconnect(self, reason: iris.Closed) -> None: ...
+
+    assert Both.handle_disconnect is not Both.handle_drop
