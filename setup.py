@@ -42,6 +42,7 @@ HOT = [  # a message's whole way through the node, in its order
     "iris/proto/wire/trees.py",
     "iris/proto/wire/clusters.py",
     "iris/proto/wire/message.py",
+    "iris/proto/link/base.py",
     "iris/proto/link/header_templates.py",
     "iris/proto/link/classic.py",
     "iris/proto/link/link.py",

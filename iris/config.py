@@ -35,8 +35,8 @@ class Limits:
     peer_send_buffer: int = 192 * MIB  # bytes waiting for one peer link
     # bytes waiting for one peer at which its own clients aren't read from for a while
     peer_high_water: int = 4 * MIB
-    # bytes that a connection may announce before it proved the network's key
-    unproven_size: int = 16 * KIB
+    # bytes that a message may announce on a connection that isn't authenticated
+    unauthenticated_size: int = 16 * KIB
     gob_types: int = 128  # type definitions that one gob stream may send
     parked_messages: int = 4_096  # anycasts waiting at a rendezvous for a tree that is just forming
     parked_bytes: int = 16 * MIB  # the same, in bytes of payload
@@ -51,8 +51,8 @@ class SessionConfig:
     auth_timeout: float = 3.0  # whole authentication; Go config.SessionShakeTimeout
     link_timeout: float = 1.0  # until the data link has arrived; Go config.SessionLinkTimeout
     grace_timeout: float = 3.0  # close packet to close packet; Go config.SessionGraceTimeout
-    # a peer that takes nothing for so long is dropped; Go config.PastrySendTimeout
-    send_timeout: float = 3.0
+    # a peer that reads nothing for so long is dropped, unless None; Go config.PastrySendTimeout
+    send_timeout: float | None = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,13 +21,15 @@ from iris.proto.bootstrap.subnet import SubnetSearch
 from iris.proto.iris.overlay import Overlay as Iris
 from iris.proto.pastry.overlay import Overlay as Pastry
 from iris.proto.scribe.overlay import Overlay as Scribe
-from iris.proto.session.session import KeyMismatchReporter, Listener, Session, dial
+from iris.proto.session.base import LinkFactory
+from iris.proto.session.classic import ClassicSuite
+from iris.proto.session.handshakes import HandshakeReporter, SessionListener, dial
+from iris.proto.session.session import Session
 from iris.proto.wire.message import Entropy
 from iris.proto.wire.node_id import NodeId
 from iris.runtime.deadline import time_left
 from iris.runtime.interfaces import Interface
 from iris.runtime.system import CpuMeter
-from iris.runtime.tcp import Address
 from iris.runtime.timer import Timer
 from iris.service.relay.server import RelayServer
 
@@ -63,8 +65,21 @@ class Node:
         rng = rng or random.Random()
         self.metrics = Metrics()
         self._timer = Timer(clock)
+        links = LinkFactory(
+            config=self._config.session,
+            limits=self._config.limits,
+            metrics=self.metrics,
+            clock=clock,
+        )
+        suite = ClassicSuite(key, links, entropy=entropy)
         self._iris = Iris(
-            config=self._config, timer=self._timer, rng=rng, entropy=entropy, clock=clock
+            config=self._config,
+            timer=self._timer,
+            suite=suite,
+            rng=rng,
+            entropy=entropy,
+            clock=clock,
+            metrics=self.metrics,
         )
         self._scribe = Scribe(
             self._iris,
@@ -74,22 +89,11 @@ class Node:
             rng=rng,
             cpu_usage=CpuMeter(),
         )
-        mismatches = KeyMismatchReporter(network)
+        handshakes = HandshakeReporter(network, self.metrics, clock)
 
-        def listen(interface: Interface, on_session: Callable[[Session], None]) -> Listener:
-            return Listener(
-                (str(interface.address), 0),
-                key,
-                on_session,
-                session=self._config.session,
-                limits=self._config.limits,
-                strangers=mismatches,
-                entropy=entropy,
-            )
-
-        def connect(address: Address) -> Session:
-            session, limits = self._config.session, self._config.limits
-            return dial(address, key, session=session, limits=limits, strangers=mismatches)
+        def listen(interface: Interface, on_session: Callable[[Session], None]) -> SessionListener:
+            address, limit = (str(interface.address), 0), self._config.limits.peer_handshakes
+            return SessionListener(address, suite, on_session, handshakes, max_handshakes=limit)
 
         def search_subnet(interface: Interface, node_id: NodeId, port: int) -> Source:
             return SubnetSearch(
@@ -106,7 +110,7 @@ class Node:
             interfaces,
             self._scribe,
             listen=listen,
-            connect=connect,
+            connect=lambda address: dial(address, suite, handshakes),
             searches=[search_subnet],  # discovery: a source for every interface
             sources=[],  # and those of the whole node
             config=self._config,

@@ -1,6 +1,6 @@
 """TCP connections: dialling and accepting.
 
-Shell; answers to Go's proto/stream/stream.go. Sockets are blocking, IPv4, and send small packets at
+Shell; counterpart of Go's proto/stream/stream.go. Sockets are blocking, IPv4, and send small packets at
 once.
 """
 
@@ -109,19 +109,30 @@ class Listener:
     def close(self) -> None:
         """Accept no more. Idempotent; from any thread but its own."""
         self._closed.set()
-        with contextlib.suppress(OSError):  # closed before
-            self._sock.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        shut_down(self._sock)  # wakes accept()
         if self._thread.is_alive():
             self._thread.join()
         self._sock.close()
 
 
+def shut_down(sock: socket.socket) -> None:
+    """End both directions: threads blocked on the socket return. From any thread; idempotent."""
+    with contextlib.suppress(OSError):  # down already
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def hang_up(sock: socket.socket) -> None:
+    """Shut down, then close: the peer gets an end of stream even if there is unread data."""
+    shut_down(sock)
+    sock.close()
+
+
 @contextlib.contextmanager
 def handshake_errors() -> Iterator[None]:
-    """Turn a socket's errors during a handshake into ours."""
+    """Turn a socket's errors during a handshake into HandshakeTimeout and LinkClosed."""
     try:
         yield
     except TimeoutError as exc:
-        raise HandshakeTimeout("the other side didn't finish the handshake in time") from exc
+        raise HandshakeTimeout("handshake timed out") from exc
     except OSError as exc:
-        raise LinkClosed("the connection broke in the middle of the handshake") from exc
+        raise LinkClosed("connection lost during the handshake") from exc

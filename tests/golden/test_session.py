@@ -19,19 +19,19 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from iris.config import Limits, SessionConfig
+from iris.config import Limits
 from iris.crypto.sts import Exchange
 from iris.gobber import Decoder, Encoder
 from iris.gobber.definitions import Numbering, WireType
 from iris.gobber.types import BIG_INT, GobType
-from iris.proto.link.classic import Bounds, LinkCodec, PacketSplitter, derive_links
+from iris.proto.link.classic import Bounds, ClassicCodec, PacketSplitter, derive_links
 from iris.proto.link.header_templates import HeadEncoder
 from iris.proto.session.classic import (
-    Settings,
     authenticate_client,
     authenticate_server,
     link_client,
     link_server,
+    open_stream,
 )
 from iris.proto.wire.clusters import AuthPacket, DataHeader
 from iris.proto.wire.clusters import Header as IrisHeader
@@ -48,12 +48,11 @@ from iris.proto.wire.session import (
 from iris.proto.wire.trees import Header as ScribeHeader
 from iris.proto.wire.trees import Report
 from tests.support.sockets import tcp_pair
+from tests.support.suites import link_factory
 
 RECORD = json.loads((Path(__file__).parent / "session.json").read_text())
 KEY = cast(RSAPrivateKey, load_pem_private_key(RECORD["rsa_private_key_pem"].encode(), None))
-SETTINGS = Settings(
-    config=SessionConfig(), limits=replace(Limits(), unproven_size=128 * 1024), clock=lambda: 0.0
-)
+LINKS = link_factory(limits=replace(Limits(), unauthenticated_size=1 << 20), clock=lambda: 0.0)
 BOUNDS = Bounds(head=1 << 20, payload=1 << 20)
 SEND = {"client": "client->server", "server": "server->client"}
 OTHER = {"client": "server", "server": "client"}
@@ -88,10 +87,10 @@ def secret() -> bytes:
     return exchange.secret()
 
 
-def codecs(side: str) -> dict[str, LinkCodec]:
+def codecs(side: str) -> dict[str, ClassicCodec]:
     links = derive_links(secret(), server=side == "server")
     return {
-        conn: LinkCodec(keys, bounds=BOUNDS, max_types=128)
+        conn: ClassicCodec(keys, LINKS.limits)
         for conn, keys in zip(("ctrl", "data"), links, strict=True)
     }
 
@@ -146,7 +145,7 @@ def recorded_id() -> int:
     return request.link.id
 
 
-def received(data: bytes, codec: LinkCodec) -> list[Any]:
+def received(data: bytes, codec: ClassicCodec) -> list[Any]:
     codec.feed(data)
     return [message.meta for message in iter(codec.open, None)]
 
@@ -156,9 +155,9 @@ def test_client_says_what_the_recorded_client_said() -> None:
     with ours, theirs, ours_data, theirs_data:
         theirs.sendall(b"".join(handshake("ctrl", "server")))
         theirs_data.sendall(b"".join(handshake("data", "server")))
-        stream = SETTINGS.stream(ours, 5.0)
+        stream = open_stream(ours, 5.0, LINKS)
         agreed = authenticate_client(stream, Exchange(KEY, exponent=exponent("client")))
-        control, data = link_client(stream, agreed, lambda: ours_data, SETTINGS)
+        session = link_client(stream, agreed, lambda: ours_data, LINKS)
         assert agreed == secret()
         sent = theirs.recv(65_536)
         request, response = handshake("ctrl", "client")
@@ -172,7 +171,9 @@ def test_client_says_what_the_recorded_client_said() -> None:
         assert received(sent.removeprefix(request), codecs("server")["data"]) == [
             LinkRequest(recorded_id())
         ]
-        check_messages({"ctrl": (control, theirs), "data": (data, theirs_data)}, "server")
+        check_messages(
+            {"ctrl": (session.control, theirs), "data": (session.data, theirs_data)}, "server"
+        )
 
 
 def test_server_says_what_the_recorded_server_said() -> None:
@@ -180,21 +181,23 @@ def test_server_says_what_the_recorded_server_said() -> None:
     with ours, theirs, ours_data, theirs_data:
         theirs.sendall(b"".join(handshake("ctrl", "client")))
         theirs_data.sendall(b"".join(handshake("data", "client")))
-        stream, data_stream = SETTINGS.stream(ours, 5.0), SETTINGS.stream(ours_data, 5.0)
+        stream, data_stream = open_stream(ours, 5.0, LINKS), open_stream(ours_data, 5.0, LINKS)
         request = stream.recv(InitRequest)
         assert request.auth is not None
         agreed = authenticate_server(
             stream, request.auth, Exchange(KEY, exponent=exponent("server"))
         )
         assert data_stream.recv(InitRequest) == InitRequest(link=LinkRequest(recorded_id()))
-        control, data = link_server(stream, agreed, recorded_id(), lambda: data_stream, SETTINGS)
+        session = link_server(stream, agreed, recorded_id(), lambda: data_stream, LINKS)
         assert agreed == secret()
         challenge, link_packet = decode(theirs.recv(65_536), AuthChallenge)
         assert challenge == next(decode(handshake("ctrl", "server")[0], AuthChallenge))
         client = codecs("client")
         assert received(link_packet, client["ctrl"]) == [LinkRequest(recorded_id())]
         assert received(theirs_data.recv(65_536), client["data"]) == [LinkRequest(recorded_id())]
-        check_messages({"ctrl": (control, theirs), "data": (data, theirs_data)}, "client")
+        check_messages(
+            {"ctrl": (session.control, theirs), "data": (session.data, theirs_data)}, "client"
+        )
 
 
 def check_messages(links: dict[str, Any], sender: str) -> None:

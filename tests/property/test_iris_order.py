@@ -12,11 +12,13 @@ from iris.config import Config
 from iris.proto.iris.overlay import Overlay
 from tests.support.applications import Application
 from tests.support.ring import Node, Ring
+from tests.support.suites import link_factory, tunnel_suite
 
 
 def on_top_of(node: Node) -> Overlay:
     """Put the iris layer on top of a node's scribe."""
     overlay = Overlay(
+        suite=tunnel_suite(link_factory()),
         config=Config(),
         timer=node.ring.timer,
         rng=random.Random(node.node_id),

@@ -7,16 +7,18 @@ What goes to another node is sealed, and its header encoded and decoded, as a li
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from iris.config import MIB, Config
 from iris.gobber import Decoder, Encoder
 from iris.proto.iris.overlay import Overlay
+from iris.proto.session.base import LinkFactory, Suite
 from iris.proto.wire.link import Header
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId
 from iris.runtime.timer import Timer
 from tests.support.ring import VirtualTimer
+from tests.support.suites import link_factory, tunnel_suite
 
 
 class FakeScribe:
@@ -73,17 +75,20 @@ class FakeNetwork:
         config: Config | None = None,
         seed: int = 1,
         real_timer: Timer | None = None,
+        suite: Callable[[LinkFactory], Suite] = tunnel_suite,
     ) -> None:
         self.rng, self.timer = random.Random(seed), VirtualTimer()
         self.nodes: dict[NodeId, FakeScribe] = {}
         self.apps: dict[NodeId, Overlay] = {}
+        config, clock = config or Config(), time.monotonic if real_timer else lambda: self.timer.now
         for node_id in map(NodeId, ids):
             app = Overlay(
-                config=config or Config(),
+                config=config,
                 timer=real_timer or self.timer,
+                suite=suite(link_factory(config.session, config.limits, clock)),
                 rng=random.Random(node_id),
                 entropy=random.Random(node_id).randbytes,
-                clock=time.monotonic if real_timer else lambda: self.timer.now,
+                clock=clock,
             )
             self.nodes[node_id], self.apps[node_id] = FakeScribe(self, node_id), app
             app.attach(self.nodes[node_id])

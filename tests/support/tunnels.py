@@ -5,7 +5,7 @@ And the dialling side of a tunnel's handshake, by hand.
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
@@ -14,8 +14,10 @@ from queue import SimpleQueue
 from iris.config import Config, IrisConfig, SessionConfig
 from iris.proto.iris.overlay import Overlay, Tunnel
 from iris.proto.link.classic import derive_links
-from iris.proto.link.gob_stream import GobStream
 from iris.proto.link.link import Link
+from iris.proto.session.base import LinkFactory, Suite
+from iris.proto.session.classic import continue_as_link
+from iris.proto.session.gob_stream import GobStream
 from iris.proto.wire.clusters import AuthPacket, Header, InitPacket
 from iris.proto.wire.message import Message
 from iris.proto.wire.node_id import NodeId
@@ -23,6 +25,7 @@ from iris.runtime.interfaces import Interface
 from iris.runtime.timer import Timer
 from tests.support.applications import Application, TunnelEnd
 from tests.support.fake_scribe import FakeNetwork
+from tests.support.suites import link_factory, tunnel_suite
 
 LOOPBACK = Interface("lo", IPv4Address("127.0.0.1"), IPv4Network("127.0.0.0/8"))
 WINDOW = 64 * 1024
@@ -37,10 +40,12 @@ CONFIG = replace(
 class Site:
     """Two nodes that listen on loopback: a caller on the first, and a service on the second."""
 
-    def __init__(self, config: Config = CONFIG) -> None:
+    def __init__(
+        self, config: Config = CONFIG, suite: Callable[[LinkFactory], Suite] = tunnel_suite
+    ) -> None:
         self.timer = Timer()
         self.timer.start()
-        self.network = FakeNetwork([1, 2], config=config, real_timer=self.timer)
+        self.network = FakeNetwork([1, 2], config=config, real_timer=self.timer, suite=suite)
         self.here, self.there = self.network[1], self.network[2]
         self.here.start_tunnels([LOOPBACK])
         self.there.start_tunnels([LOOPBACK])
@@ -99,10 +104,12 @@ def wait_until_down(overlay: Overlay) -> None:
 
 
 @contextmanager
-def site(config: Config = CONFIG) -> Iterator[Site]:
+def site(
+    config: Config = CONFIG, suite: Callable[[LinkFactory], Suite] = tunnel_suite
+) -> Iterator[Site]:
     """A site that leaves no thread behind."""
     before = set(threading.enumerate())
-    made = Site(config)
+    made = Site(config, suite)
     try:
         yield made
     finally:
@@ -124,18 +131,11 @@ def dialled(
     """The dialling side of the handshake, by hand."""
     deadline = site.here._clock() + 5
     sock = socket.create_connection(site.address)
-    stream = GobStream(sock, deadline, max_size=1 << 14, max_types=64)
+    links = link_factory()
+    stream = GobStream(sock, deadline, links.limits)
     stream.send(InitPacket(offer.src, offer.tun_id if tun_id is None else tun_id))
-    sock, leftover = stream.detach()
     keys = next(derive_links(key or offer.tun_key, server=False))
-    link = Link(
-        sock,
-        keys,
-        config=SessionConfig(),
-        limits=Config().limits,
-        name="by-hand",
-        leftover=leftover,
-    )
+    link = continue_as_link(stream, keys, "tunnel", links)
     try:
         if prove:
             link.send_direct(Message(AuthPacket(offer.tun_id)), deadline)

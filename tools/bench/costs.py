@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from iris.config import Config
-from iris.proto.link.classic import Bounds, LinkCodec, derive_links
+from iris.proto.link.classic import ClassicCodec, derive_links
 from iris.proto.scribe.overlay import Overlay as Scribe
 from iris.proto.wire.clusters import Header as ClusterHeader
 from iris.proto.wire.clusters import Op
@@ -129,11 +129,8 @@ def _pieces(size: int, timer: Timer, near: socket.socket, far: socket.socket) ->
     (server,), (client,) = (
         list(derive_links(b"secret", server=side))[:1] for side in (True, False)
     )
-    bounds = Bounds(head=1 << 16, payload=1 << 20)
-    sender, receiver = (
-        LinkCodec(server, bounds=bounds, max_types=64),
-        LinkCodec(client, bounds=bounds, max_types=64),
-    )
+    sender, receiver = (ClassicCodec(keys, config.limits) for keys in (server, client))
+    receiver.raise_bounds()
     message = Message(sink.header, sealed)
     packets: list[bytes] = [b"".join(sender.seal(message)) for _ in range(2)]
     for packet in packets:

@@ -26,6 +26,7 @@ from iris.proto.iris.requests import TIMED_OUT, Call, Fault, Outcome, Reply, Tim
 from iris.proto.iris.tunnel import Tunnel, TunnelConsumer, TunnelOffer
 from iris.proto.iris.tunnel_manager import TunnelManager
 from iris.proto.link.link import Link
+from iris.proto.session.base import Suite
 from iris.proto.wire.clusters import Header, Op
 from iris.proto.wire.message import Entropy, Message
 from iris.proto.wire.node_id import NodeId
@@ -69,17 +70,18 @@ class Overlay:
         *,
         config: Config,
         timer: Timer,
+        suite: Suite,
         rng: random.Random,
         entropy: Entropy = os.urandom,
         clock: Callable[[], float] = time.monotonic,
         metrics: Metrics | None = None,
     ) -> None:
-        """Arguments: rng picks among a cluster's local members; entropy makes tunnel keys."""
+        """Arguments: suite makes tunnels' links; rng picks among local members; entropy makes keys."""
         self._config, self._timer, self._entropy, self._clock = config, timer, entropy, clock
         self._metrics = metrics or Metrics()
         self._random = rng.random
         self._tunnel_manager = TunnelManager(
-            config, timer, self._tunnel_key, self._handle_link, clock, self._metrics
+            config, timer, suite, self._tunnel_key, self._handle_link, clock, self._metrics
         )
         self._connections: dict[int, Connection] = {}
         self._tunnels: dict[int, ConnectionTunnels] = {}  # by connection id

@@ -14,7 +14,6 @@ one: hosts often share addresses that lead nowhere, those of their bridges.
 Lock order: none; nothing is called with the lock held.
 """
 
-import dataclasses
 import logging
 import socket
 import threading
@@ -23,24 +22,20 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from iris.config import Config
-from iris.errors import AuthenticationError, HandshakeTimeout, IrisError, ProtocolError
+from iris.errors import HandshakeTimeout, IrisError
 from iris.metrics import Metrics
 from iris.proto.addresses import dialable
 from iris.proto.iris.tunnel import Tunnel
 from iris.proto.iris.tunnel_link import LinkTunnel
-from iris.proto.link.classic import derive_links
 from iris.proto.link.link import Link
-from iris.proto.session.classic import Settings
-from iris.proto.wire.clusters import AuthPacket, Header, InitPacket
-from iris.proto.wire.message import Message
+from iris.proto.session.base import FindKey, Suite
+from iris.proto.wire.clusters import Header
 from iris.runtime.interfaces import Interface
 from iris.runtime.rate_limited_log import RateLimitedLogger
 from iris.runtime.tcp import Address, Listener, connect, format_address
 from iris.runtime.timer import Timer
 from iris.runtime.worker_pool import WorkerPool
 
-# seconds: an application that reads a tunnel slowly isn't a peer that takes nothing
-_NO_STALL = 1e9
 _KEEPALIVE_PROBES = 3
 
 _log = logging.getLogger(__name__)
@@ -53,7 +48,8 @@ class TunnelManager:
         self,
         config: Config,
         timer: Timer,
-        find_key: Callable[[int, int], bytes | None],
+        suite: Suite,
+        find_key: FindKey,
         on_link: Callable[[int, int, Link], None],
         clock: Callable[[], float] = time.monotonic,
         metrics: Metrics | None = None,
@@ -67,8 +63,7 @@ class TunnelManager:
         self._config, self._timer, self._clock = config.iris, timer, clock
         self._metrics = metrics or Metrics()
         self._limit = config.limits.tunnels
-        self._session = dataclasses.replace(config.session, send_timeout=_NO_STALL)
-        self._settings = Settings(config=self._session, limits=config.limits, clock=clock)
+        self._session, self._suite = config.session, suite
         self._find_key, self._on_link = find_key, on_link
         pool = partial(
             WorkerPool, threads=config.iris.tunnel_handshakes, waiting=config.limits.client_tunnels
@@ -111,9 +106,9 @@ class TunnelManager:
         try:
             if self._clock() - arrived > self._config.tunnel_accept_timeout:
                 raise HandshakeTimeout("timed out in the accept queue")
-            conn_id, tun_id, link = self._admit(
-                sock, self._clock() + self._config.tunnel_init_timeout
-            )
+            deadline = self._clock() + self._config.tunnel_init_timeout
+            conn_id, tun_id, link = self._suite.accept_tunnel(sock, self._find_key, deadline)
+            self._keep_alive(sock)
         except (IrisError, OSError) as exc:
             self._metrics.tunnel_handshakes["accepted", "failed"].inc()
             _log.debug("tunnel from %s failed: %s", format_address(remote), exc)
@@ -121,16 +116,6 @@ class TunnelManager:
         else:
             self._metrics.tunnel_handshakes["accepted", "established"].inc()
             self._on_link(conn_id, tun_id, link)
-
-    def _admit(self, sock: socket.socket, deadline: float) -> tuple[int, int, Link]:
-        stream = self._settings.stream(sock, deadline - self._clock())
-        init = stream.recv(InitPacket)
-        key = self._find_key(init.conn_id, init.tun_id)
-        if key is None:
-            raise ProtocolError("init packet for a tunnel that isn't requested")
-        link = self._settings.link(stream, next(derive_links(key, server=True)), "tunnel")
-        self._authenticate(link, sock, init.tun_id, deadline)
-        return init.conn_id, init.tun_id, link
 
     # Offered to us
 
@@ -175,12 +160,8 @@ class TunnelManager:
     def _dial_address(self, offer: Header, address: Address, deadline: float) -> Link:
         sock = connect(address, deadline - self._clock())
         try:
-            stream = self._settings.stream(sock, deadline - self._clock())
-            stream.send(InitPacket(offer.src, offer.tun_id))
-            link = self._settings.link(
-                stream, next(derive_links(offer.tun_key, server=False)), "tunnel"
-            )
-            self._authenticate(link, sock, offer.tun_id, deadline)
+            link = self._suite.dial_tunnel(sock, offer.src, offer.tun_id, offer.tun_key, deadline)
+            self._keep_alive(sock)
         except BaseException:
             sock.close()
             raise
@@ -202,13 +183,9 @@ class TunnelManager:
             self._config.tunnel_handshakes,
         )
 
-    def _authenticate(self, link: Link, sock: socket.socket, tun_id: int, deadline: float) -> None:
-        link.send_direct(Message(AuthPacket(tun_id)), deadline)
-        answer = link.recv_direct(deadline).meta
-        if type(answer) is not AuthPacket or answer.id != tun_id:
-            raise AuthenticationError("auth packet of another tunnel")
+    def _keep_alive(self, sock: socket.socket) -> None:
+        """Let the kernel notice a host that vanished silently."""
         period = max(1, int(self._config.tunnel_keepalive))
-        # so that a host that vanished silently is noticed
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, period)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, period)

@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import MD5
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from iris.config import KIB, MIB
+from iris.config import KIB, MIB, Limits
 from iris.errors import AuthenticationError, ProtocolError
 from iris.gobber.framing import BYTES_ID, BYTES_MESSAGE, GobUint, bytes_head, peek_bytes
+from iris.proto.link.base import LinkCodec
 from iris.proto.link.header_templates import HeadDecoder, HeadEncoder
 from iris.proto.wire.message import Message, Payload
 from iris.runtime.send_buffer import Buffer
@@ -198,32 +199,33 @@ def _cipher(half: construct.Container) -> CipherContext:
     return Cipher(AES(half.key), CTR(half.iv)).encryptor()
 
 
-class LinkCodec:
-    """One link's two directions.
+class ClassicCodec(LinkCodec):
+    """Key streams, MACs and gob streams, which run on from packet to packet."""
 
-    Key streams, MACs and gob streams that run on from packet to packet. One thread per direction.
-    """
-
-    def __init__(self, keys: LinkKeys, *, bounds: Bounds, max_types: int) -> None:
-        """Begin both directions.
-
-        `bounds` is for what comes in, and may be raised later by its maker.
-        """
+    def __init__(self, keys: LinkKeys, limits: Limits) -> None:
+        """Begin both directions."""
         incoming, outgoing = keys.incoming, keys.outgoing
         self._encode = HeadEncoder().encode
         self._encrypt = _cipher(outgoing).update
         self._out_mac = hmac.new(outgoing.mac_key, digestmod="md5")
-        self._splitter = PacketSplitter(bounds)
-        self._decode = HeadDecoder(max_size=HEAD_LIMIT, max_types=max_types).decode
+        self._bounds = Bounds(limits.unauthenticated_size, limits.unauthenticated_size)
+        self._message_size = limits.message_size
+        self._splitter = PacketSplitter(self._bounds)
+        self._decode = HeadDecoder(max_size=HEAD_LIMIT, max_types=limits.gob_types).decode
         self._decrypt = _cipher(incoming).update
         self._in_mac = hmac.new(incoming.mac_key, digestmod="md5")
-        self.feed = self._splitter.feed
+
+    def raise_bounds(self) -> None:
+        """See `LinkCodec.raise_bounds`."""
+        self._bounds.head = HEAD_LIMIT
+        self._bounds.payload = self._message_size + PAYLOAD_SLACK
+
+    def prepare(self, payload: Payload) -> None:
+        """Encrypt the payload, unless it is encrypted already."""
+        payload.seal()
 
     def seal(self, message: Message) -> tuple[Buffer, ...]:
-        """Encode a packet; every one of them must be sent, in this order.
-
-        Its payload is encrypted, if it never was before.
-        """
+        """See `LinkCodec.seal`."""
         payload = message.payload
         if payload is None:
             data = b""
@@ -254,12 +256,12 @@ class LinkCodec:
             _MAC_HEAD + mac.digest(),
         )
 
-    def open(self) -> Message | None:
-        """Take the next message out of what was fed; None until it's complete.
+    def feed(self, data: bytes) -> None:
+        """See `LinkCodec.feed`."""
+        self._splitter.feed(data)
 
-        Raises: AuthenticationError when the MAC is wrong, ProtocolError for anything else that is
-        malformed; no more may be opened then.
-        """
+    def open(self) -> Message | None:
+        """See `LinkCodec.open`; AuthenticationError when the MAC is wrong."""
         packet = self._splitter.next()
         if packet is None:
             return None

@@ -17,7 +17,8 @@ from typing import Final
 
 from iris.config import Limits, SessionConfig
 from iris.errors import IrisError, LimitReached, LinkClosed, ProtocolError, StateError
-from iris.proto.link.classic import HEAD_LIMIT, PAYLOAD_SLACK, Bounds, LinkCodec, LinkKeys
+from iris.metrics import Metrics
+from iris.proto.link.base import LinkCodec
 from iris.proto.wire.link import ClosePacket
 from iris.proto.wire.message import Message
 from iris.runtime.batch import BATCH, Batch, flush_batch
@@ -25,7 +26,7 @@ from iris.runtime.compiling import with_cause
 from iris.runtime.deadline import socket_timeout, time_left
 from iris.runtime.reader import SocketReader
 from iris.runtime.send_buffer import SendBuffer
-from iris.runtime.tcp import format_address, handshake_errors
+from iris.runtime.tcp import format_address, handshake_errors, shut_down
 
 _CHUNK: Final = 65_536  # bytes of one read during a handshake
 # bytes; what a message has beside its payload, when it is weighed against the send buffer's limit
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Link:
-    """Owns one connected socket, its send buffer, and its thread `link-rx-{name}-ip:port`.
+    """Owns one connected socket, its send buffer, and its thread `link-rx-{kind}-ip:port`.
 
     Its maker closes or aborts it.
     """
@@ -43,29 +44,29 @@ class Link:
     def __init__(
         self,
         sock: socket.socket,
-        keys: LinkKeys,
+        codec: LinkCodec,
         *,
+        kind: str,
         config: SessionConfig,
         limits: Limits,
-        name: str,
+        metrics: Metrics,
         leftover: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take over a blocking socket, and `leftover`.
+        """Take over a blocking socket.
 
-        What was received on it already, beyond the handshake.
+        Args:
+            kind: control, data, session or tunnel; names the threads, and is counted.
+            leftover: what was received beyond the handshake.
 
-        `name` tells the link's threads from those of other links to the same address. Raises:
-        LinkClosed when the connection broke already.
+        Raises: LinkClosed when the connection broke already.
         """
         with handshake_errors():
             local, remote = sock.getsockname(), sock.getpeername()
         self.local, self.remote = format_address(local), format_address(remote)
-        self.local_host, self.remote_host = str(local[0]), str(remote[0])
-        self._sock, self._config, self._limits, self._clock = sock, config, limits, clock
-        self._bounds = Bounds(head=limits.unproven_size, payload=limits.unproven_size)
-        self._codec = LinkCodec(keys, bounds=self._bounds, max_types=limits.gob_types)
-        self._codec.feed(leftover)
+        self._sock, self._codec, self._config, self._clock = sock, codec, config, clock
+        self.kind, self._metrics = kind, metrics
+        codec.feed(leftover)
         self._lock = threading.Lock()
         self._finished = False  # nothing can be sent any more
         self._aborted = False
@@ -74,11 +75,11 @@ class Link:
         self._on_message: Callable[[Message], None] | None = None
         self._on_end: Callable[[Exception | None], None] | None = None
         self._runner = threading.Thread(
-            target=self._receive, name=f"link-rx-{name}-{self.remote}", daemon=True
+            target=self._receive, name=f"link-rx-{kind}-{self.remote}", daemon=True
         )
         self.send_buffer = SendBuffer(
             sock,
-            name=f"link-{name}-{self.remote}",
+            name=f"link-{kind}-{self.remote}",
             limit=limits.peer_send_buffer,
             stall_timeout=config.send_timeout,
             on_broken=self._broken,
@@ -95,7 +96,7 @@ class Link:
         payload, buffer = message.payload, self.send_buffer
         size = _HEAD_GUESS
         if payload is not None:
-            payload.seal()  # outside of the lock
+            self._codec.prepare(payload)  # outside of the lock
             size += len(payload)
         if buffer.full(size):
             raise LimitReached(f"{buffer.size} bytes wait for {self.remote}")
@@ -181,10 +182,7 @@ class Link:
         exactly once, from the reading thread as well, when nothing more will come: None when the
         other side's close packet came, else what broke. The owner still has to close.
         """
-        self._bounds.head, self._bounds.payload = (
-            HEAD_LIMIT,
-            self._limits.message_size + PAYLOAD_SLACK,
-        )
+        self._codec.raise_bounds()
         self._on_message, self._on_end = on_message, on_end
         with self._lock:
             if self._aborted or self._runner.ident is not None:
@@ -287,5 +285,4 @@ class Link:
             self._sock.close()
 
     def _interrupt(self) -> None:
-        with contextlib.suppress(OSError):  # down already
-            self._sock.shutdown(socket.SHUT_RDWR)  # wakes a blocked recv()
+        shut_down(self._sock)  # wakes a blocked recv()

@@ -19,7 +19,6 @@ from typing import Protocol
 from iris.config import Config
 from iris.errors import IrisError, LinkClosed, ProtocolError
 from iris.proto.addresses import MAX_ADDRESSES, parse_address
-from iris.proto.link.link import Link
 from iris.proto.pastry.actions import Dial
 from iris.proto.pastry.peer import Peer
 from iris.proto.wire.message import Message
@@ -35,9 +34,11 @@ _log = logging.getLogger(__name__)
 class Session(Protocol):
     """What is needed of `iris.proto.session.session.Session`."""
 
-    control: Link
     local: str
     remote: str
+
+    def exchange(self, message: Message, deadline: float) -> Message:
+        """Send a message and wait for the peer's, before `start`."""
 
     def start(
         self, on_message: Callable[[Message], None], on_end: Callable[[Exception | None], None]
@@ -167,10 +168,8 @@ class Sessions:
             if stopped:
                 raise LinkClosed("this node is shutting down")
             deadline = self._clock() + self._config.pastry.init_timeout
-            session.control.send_direct(
-                Message(InitPacket(self._node_id, self._addresses)), deadline
-            )
-            init = session.control.recv_direct(deadline).meta
+            ours = Message(InitPacket(self._node_id, self._addresses))
+            init = session.exchange(ours, deadline).meta
             if not isinstance(init, InitPacket) or not valid_id(init.id):
                 raise ProtocolError("no valid init packet")
         except BaseException:

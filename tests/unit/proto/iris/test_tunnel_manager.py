@@ -20,6 +20,7 @@ from iris.runtime.worker_pool import WorkerPool
 from tests.support import tunnels
 from tests.support.applications import TunnelEnd
 from tests.support.fake_scribe import FakeNetwork
+from tests.support.suites import NullSuite
 from tests.support.tunnels import CONFIG, LOOPBACK, Site, dialled
 
 
@@ -273,3 +274,12 @@ def test_interface_that_is_gone_is_left_out(site: Site, caplog: pytest.LogCaptur
     assert len(overlay._tunnel_manager.addresses) == 1
     assert "cannot listen for tunnels on gone (192.0.2.1)" in caplog.text
     overlay.close()
+
+
+def test_tunnels_need_nothing_of_the_classic_suite() -> None:
+    with tunnels.site(suite=NullSuite) as site:
+        first, second = site.ends()
+        first.tunnel.send(5, b"hello")
+        second.wait(lambda end: end.chunks == [(5, b"hello")])
+        first.tunnel.close()
+        second.wait(lambda end: end.closed == [""])

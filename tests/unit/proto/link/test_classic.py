@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from iris.config import Limits
 from iris.errors import AuthenticationError, ProtocolError
 from iris.gobber import bytes_head
-from iris.proto.link.classic import Bounds, LinkCodec, LinkKeys, PacketSplitter, derive_links
+from iris.proto.link.classic import Bounds, ClassicCodec, LinkKeys, PacketSplitter, derive_links
 from iris.proto.wire.link import ClosePacket
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.ring import Header
@@ -17,14 +18,16 @@ from iris.proto.wire.session import LinkRequest
 SECRET = b"what both sides know"
 
 
-def codec(keys: LinkKeys, *, limit: int = 1 << 20) -> LinkCodec:
-    return LinkCodec(keys, bounds=Bounds(head=limit, payload=limit), max_types=128)
+def codec(keys: LinkKeys) -> ClassicCodec:
+    codec = ClassicCodec(keys, Limits())
+    codec.raise_bounds()
+    return codec
 
 
 @dataclass
 class Ends:
-    client: LinkCodec
-    server: LinkCodec
+    client: ClassicCodec
+    server: ClassicCodec
 
     def pass_on(self, message: Message) -> Message:
         self.server.feed(b"".join(self.client.seal(message)))

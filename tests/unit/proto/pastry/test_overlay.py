@@ -22,14 +22,16 @@ from iris.proto.bootstrap.base import OnFound, Source
 from iris.proto.bootstrap.subnet import SubnetSearch
 from iris.proto.pastry.actions import Dial
 from iris.proto.pastry.overlay import Overlay
-from iris.proto.session.session import Listener, Session, dial
+from iris.proto.session.classic import ClassicSuite
+from iris.proto.session.handshakes import HandshakeReporter, SessionListener, dial
+from iris.proto.session.session import Session
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId
 from iris.proto.wire.ring import Header, InitPacket, Op
 from iris.proto.wire.trees import Header as Meta
 from iris.runtime.interfaces import Interface
-from iris.runtime.tcp import Address
 from iris.runtime.timer import Timer
+from tests.support.suites import link_factory
 from tests.support.virtual_ring import closest
 
 LOOPBACK = Interface("lo", IPv4Address("127.0.0.1"), IPv4Network("127.0.0.0/8"))
@@ -89,6 +91,9 @@ class Lab:
         self.nodes: list[tuple[Overlay, App]] = []
         self.metrics = Metrics()  # of all nodes
 
+    def suite(self, key: RSAPrivateKey | None = None) -> ClassicSuite:
+        return ClassicSuite(key or self.key, link_factory(self.config.session, self.config.limits))
+
     def node(
         self,
         *,
@@ -98,14 +103,11 @@ class Lab:
     ) -> tuple[Overlay, App]:
         """Make a node that finds others through `sources`, or by default by the subnet search."""
         app, rng = App(), random.Random(len(self.nodes))
-        session, limits = self.config.session, self.config.limits
+        suite, handshakes = self.suite(key), HandshakeReporter("lab", self.metrics)
 
-        def listen(interface: Interface, on_session: Callable[[Session], None]) -> Listener:
-            address = str(interface.address), 0
-            return Listener(address, key or self.key, on_session, session=session, limits=limits)
-
-        def connect(address: Address) -> Session:
-            return dial(address, key or self.key, session=session, limits=limits)
+        def listen(interface: Interface, on_session: Callable[[Session], None]) -> SessionListener:
+            address, limit = (str(interface.address), 0), self.config.limits.peer_handshakes
+            return SessionListener(address, suite, on_session, handshakes, max_handshakes=limit)
 
         def search(interface: Interface, node_id: NodeId, port: int) -> SubnetSearch:
             return SubnetSearch(
@@ -116,7 +118,7 @@ class Lab:
             [LOOPBACK],
             app,
             listen=listen,
-            connect=connect,
+            connect=lambda address: dial(address, suite, handshakes),
             searches=[] if sources else [search],
             sources=sources,
             config=config or self.config,
@@ -203,7 +205,7 @@ def route_many(nodes: list[tuple[Overlay, App]], count: int = 100) -> None:
 def join_raw(lab: Lab, overlay: Overlay, node: NodeId) -> Session:
     """A session of a peer that the test plays."""
     host, _, port = overlay.addresses[0].partition(":")
-    session = dial((host, int(port)), lab.key, session=lab.config.session, limits=lab.config.limits)
+    session = lab.suite().dial((host, int(port)))
     deadline = lab.timer._clock() + PATIENCE
     session.control.send_direct(Message(InitPacket(node, ["127.0.0.1:9"])), deadline)
     assert isinstance(session.control.recv_direct(deadline).meta, InitPacket)
@@ -461,7 +463,7 @@ def test_who_does_not_introduce_himself_is_no_peer(lab: Lab, packet: Message) ->
     overlay, _ = lab.node()
     overlay.boot()
     host, _, port = overlay.addresses[0].partition(":")
-    session = dial((host, int(port)), lab.key, session=lab.config.session, limits=lab.config.limits)
+    session = lab.suite().dial((host, int(port)))
     session.control.send_direct(packet, lab.timer._clock() + PATIENCE)
     ended = threading.Event()
     session.start(lambda message: None, lambda error: ended.set())
@@ -474,7 +476,7 @@ def test_one_who_never_introduces_himself_does_not_hold_up_the_end(lab: Lab) -> 
     overlay, _ = lab.node()
     overlay.boot()
     host, _, port = overlay.addresses[0].partition(":")
-    session = dial((host, int(port)), lab.key, session=lab.config.session, limits=lab.config.limits)
+    session = lab.suite().dial((host, int(port)))
     begun = lab.timer._clock()
     overlay.close()
     assert lab.timer._clock() - begun < lab.config.pastry.init_timeout
@@ -486,7 +488,7 @@ def test_a_node_with_another_key_stays_outside(lab: Lab) -> None:
     inside.boot()
     outside.boot()
     failed = threading.Event()
-    logger = logging.getLogger("iris.proto.session.session")
+    logger = logging.getLogger("iris.proto.session.handshakes")
     handler = logging.Handler()
     handler.emit = lambda record: failed.set()  # type: ignore[method-assign]
     logger.addHandler(handler)

@@ -4,22 +4,31 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from queue import Empty, Queue
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from iris.config import Limits, SessionConfig
 from iris.crypto.sts import Exchange
 from iris.errors import AuthenticationError, HandshakeTimeout, LinkClosed, ProtocolError
+from iris.metrics import Metrics
 from iris.proto.link.classic import derive_links
-from iris.proto.link.gob_stream import GobStream
 from iris.proto.link.link import Link
-from iris.proto.session.classic import Settings, authenticate_client
-from iris.proto.session.session import KeyMismatchReporter, Listener, Session, dial
+from iris.proto.session.base import Suite
+from iris.proto.session.classic import (
+    ClassicSuite,
+    authenticate_client,
+    continue_as_link,
+    open_stream,
+)
+from iris.proto.session.gob_stream import GobStream
+from iris.proto.session.handshakes import HandshakeReporter, SessionListener, dial
+from iris.proto.session.session import Session
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.ring import Header
 from iris.proto.wire.session import (
@@ -30,6 +39,7 @@ from iris.proto.wire.session import (
     LinkRequest,
 )
 from iris.runtime.tcp import Address
+from tests.support.suites import NullSuite, link_factory
 
 KEY, OTHER_KEY = (
     rsa.generate_private_key(public_exponent=65_537, key_size=2_048) for _ in range(2)
@@ -42,17 +52,29 @@ CONFIG = replace(
     link_timeout=PATIENCE,
     grace_timeout=PATIENCE,
 )
-LIMITS = replace(Limits(), peer_handshakes=1)  # so 8 connections may be unproven
-SETTINGS = Settings(config=CONFIG, limits=LIMITS, clock=time.monotonic)
+LIMITS = replace(Limits(), peer_handshakes=1)  # so 8 connections may be unauthenticated
+LINKS = link_factory(CONFIG, LIMITS)
 
 
 class Node:
     """A listener and the sessions it accepted."""
 
-    def __init__(self, **more: Any) -> None:
+    def __init__(
+        self,
+        config: SessionConfig = CONFIG,
+        on_session: Callable[[Session], None] | None = None,
+        suite: Suite | None = None,
+    ) -> None:
         self.sessions = Queue[Session]()
-        more = {"session": CONFIG, "limits": LIMITS, "on_session": self.sessions.put, **more}
-        self.listener = Listener(("127.0.0.1", 0), KEY, **more)
+        self.metrics = Metrics()
+        self.reporter = HandshakeReporter("demo", self.metrics)
+        self.listener = SessionListener(
+            ("127.0.0.1", 0),
+            suite or ClassicSuite(KEY, link_factory(config, LIMITS)),
+            on_session or self.sessions.put,
+            self.reporter,
+            max_handshakes=LIMITS.peer_handshakes,
+        )
         self.listener.start()
 
     @property
@@ -62,10 +84,16 @@ class Node:
     def session(self) -> Session:
         return self.sessions.get(timeout=PATIENCE)
 
-    def dial(self, **more: Any) -> Session:
-        return dial(
-            self.address, more.pop("key", KEY), **{"session": CONFIG, "limits": LIMITS, **more}
-        )
+    def dial(self, key: RSAPrivateKey = KEY) -> Session:
+        return dial(self.address, ClassicSuite(key, LINKS), self.reporter)
+
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """Handshakes counted, by side and outcome."""
+        return {
+            (labels["side"], labels["outcome"]): int(value)
+            for _, labels, value in self.metrics.handshakes.samples()
+            if value
+        }
 
     def connect(self, host: str = "127.0.0.1") -> socket.socket:
         sock = socket.create_connection(self.address, source_address=(host, 0))
@@ -73,13 +101,13 @@ class Node:
         return sock
 
     def stream(self) -> GobStream:
-        return SETTINGS.stream(self.connect(), PATIENCE)
+        return open_stream(self.connect(), PATIENCE, LINKS)
 
     def control(self) -> tuple[Link, Iterator[Any], int]:
         """Go as far as the session's id: (control link, key schedule for the data link, id)."""
         stream = self.stream()
         schedule = derive_links(authenticate_client(stream, Exchange(KEY)), server=False)
-        control = SETTINGS.link(stream, next(schedule), "control")
+        control = continue_as_link(stream, next(schedule), "control", LINKS)
         request = control.recv_direct(time.monotonic() + PATIENCE).meta
         assert isinstance(request, LinkRequest)
         return control, schedule, request.id
@@ -122,6 +150,7 @@ def test_both_sides_of_a_session_send_and_receive(node: Node) -> None:
         message = messages.get(timeout=PATIENCE)
         assert (message.meta, message.data()) == (Header(dest=1), b"data")
     assert (client.local, client.remote) == (server.remote, server.local)
+    assert node.outcomes() == {("dialled", "established"): 1, ("accepted", "established"): 1}
     close_both(client, server)
     assert client_end.get(timeout=PATIENCE) is server_end.get(timeout=PATIENCE) is None
     assert client_end.empty()  # once per session, not per link
@@ -174,18 +203,18 @@ def test_a_session_ends_when_one_of_its_links_breaks(node: Node) -> None:
 def test_both_sides_say_once_that_the_other_holds_a_different_key(
     node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
-    strangers = KeyMismatchReporter("demo")
+    dialling = HandshakeReporter("other", node.metrics)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             with pytest.raises(AuthenticationError):
-                node.dial(key=OTHER_KEY, strangers=strangers)
+                dial(node.address, ClassicSuite(OTHER_KEY, LINKS), dialling)
         node.listener.close()
-    said = sorted(record.getMessage() for record in caplog.records)
-    assert said == [
-        "127.0.0.1 holds a different key for network 'demo'",
-        "127.0.0.1 seems to hold a different key for this network",
+    assert sorted(caplog.messages) == [
+        "127.0.0.1 holds a different key for network 'other'",
+        "127.0.0.1 seems to hold a different key for network 'demo'",
     ]
     assert node.sessions.empty()
+    assert node.outcomes() == {("dialled", "wrong key"): 2, ("accepted", "wrong key"): 2}
 
 
 def test_an_acceptor_gives_up_on_a_token_that_proves_nothing(
@@ -199,7 +228,7 @@ def test_an_acceptor_gives_up_on_a_token_that_proves_nothing(
     with pytest.raises(LinkClosed):
         stream.recv(AuthChallenge)
     node.listener.close()
-    assert caplog.messages == ["127.0.0.1 holds a different key for this network"]
+    assert caplog.messages == ["127.0.0.1 holds a different key for network 'demo'"]
 
 
 def test_a_dialler_that_we_cut_off_ourselves_is_no_stranger(
@@ -210,6 +239,7 @@ def test_a_dialler_that_we_cut_off_ourselves_is_no_stranger(
     stream.recv(AuthChallenge)
     node.listener.close()
     assert caplog.messages == []
+    assert node.outcomes() == {("accepted", "closed"): 1}
 
 
 def test_a_listener_may_be_closed_while_a_session_is_being_handled() -> None:
@@ -225,32 +255,11 @@ def test_a_listener_may_be_closed_while_a_session_is_being_handled() -> None:
     assert handled.wait(PATIENCE)
 
 
-def test_a_stranger_is_named_once_a_minute_and_only_so_many_are_remembered(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    now = 0.0
-    strangers = KeyMismatchReporter(clock=lambda: now)
-    for now, host in (  # noqa: B007 (the clock reads it)
-        (0.0, "10.0.0.1"),
-        (59.0, "10.0.0.1"),
-        (60.0, "10.0.0.1"),
-        (61.0, "10.0.0.2"),
-        (62.0, "10.0.0.1"),
-    ):
-        strangers.report(host)
-    assert [message.split()[0] for message in caplog.messages] == [
-        "10.0.0.1",
-        "10.0.0.1",
-        "10.0.0.2",
-    ]
-    for count in range(1_000):
-        strangers.report(f"10.0.{count >> 8}.{count & 255}")
-    assert len(strangers._said) <= 256
-
-
 def test_nobody_answers_the_handshake() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(HandshakeTimeout):
-        dial(silent.getsockname(), KEY, session=replace(CONFIG, auth_timeout=0.05), limits=LIMITS)
+        ClassicSuite(KEY, link_factory(replace(CONFIG, auth_timeout=0.05))).dial(
+            silent.getsockname()
+        )
 
 
 def test_an_address_that_speaks_something_else_breaks_the_rules() -> None:
@@ -265,7 +274,7 @@ def test_an_address_that_speaks_something_else_breaks_the_rules() -> None:
         answering = threading.Thread(target=answer)
         answering.start()
         with pytest.raises(ProtocolError):
-            dial(server.getsockname(), KEY, session=CONFIG, limits=LIMITS)
+            ClassicSuite(KEY, LINKS).dial(server.getsockname())
         answering.join()
 
 
@@ -317,7 +326,7 @@ def test_a_host_with_many_silent_connections_pushes_out_its_own(node: Node) -> N
 
 
 def test_a_silent_connection_is_dropped_after_the_authentication_time() -> None:
-    node = Node(session=replace(CONFIG, auth_timeout=0.05))
+    node = Node(config=replace(CONFIG, auth_timeout=0.05))
     with node.connect() as sock:
         assert closed_by_the_other_side(sock)
     node.listener.close()
@@ -337,7 +346,7 @@ def test_a_second_data_connection_is_closed_and_the_first_one_counts(node: Node)
     first, second = node.stream(), node.stream()
     deadline = time.monotonic() + PATIENCE
     first.send(InitRequest(link=LinkRequest(session_id)))
-    data = SETTINGS.link(first, next(schedule), "data")
+    data = continue_as_link(first, next(schedule), "data", LINKS)
     assert data.recv_direct(deadline).meta == LinkRequest(session_id)
     second.send(InitRequest(link=LinkRequest(session_id)))
     with pytest.raises(LinkClosed):
@@ -353,7 +362,7 @@ def test_a_data_link_with_another_id_is_no_session(node: Node) -> None:
     stream = node.stream()
     deadline = time.monotonic() + PATIENCE
     stream.send(InitRequest(link=LinkRequest(session_id)))
-    data = SETTINGS.link(stream, next(schedule), "data")
+    data = continue_as_link(stream, next(schedule), "data", LINKS)
     data.send_direct(Message(LinkRequest(session_id ^ 1)), deadline)
     assert data.recv_direct(deadline).meta == LinkRequest(session_id)
     with pytest.raises(LinkClosed):
@@ -364,7 +373,7 @@ def test_a_data_link_with_another_id_is_no_session(node: Node) -> None:
 
 
 def test_a_session_without_its_data_connection_is_dropped() -> None:
-    node = Node(session=replace(CONFIG, link_timeout=0.05))
+    node = Node(config=replace(CONFIG, link_timeout=0.05))
     control, _, _ = node.control()
     with pytest.raises(LinkClosed):
         control.recv_direct(time.monotonic() + PATIENCE)
@@ -401,3 +410,19 @@ def test_closing_a_listener_drops_what_is_no_session_yet(node: Node) -> None:
         node.sessions.get_nowait()
     client.abort()
     server.abort()
+
+
+def test_a_session_may_have_one_link_for_both() -> None:
+    node = Node(suite=NullSuite(LINKS))
+    client, server = dial(node.address, NullSuite(LINKS), node.reporter), node.session()
+    at_client, client_end = receive(client)
+    at_server, server_end = receive(server)
+    for session, messages in ((client, at_server), (server, at_client)):
+        session.send(Message(Header(dest=1)))
+        session.send(Message(Header(dest=2), Payload.of(b"data")))
+        received = [messages.get(timeout=PATIENCE) for _ in range(2)]
+        assert [message.meta for message in received] == [Header(dest=1), Header(dest=2)]
+        assert [message.data() for message in received] == [b"", b"data"]
+    close_both(client, server)
+    assert client_end.get(timeout=PATIENCE) is server_end.get(timeout=PATIENCE) is None
+    node.listener.close()
