@@ -18,7 +18,9 @@ from setuptools import Extension, setup
 
 HOT = [  # a message's whole way through the node, in its order
     "iris/service/relay/connection.py",
-    "iris/relay_protocol/codec.py",
+    "iris/relay_protocol/varint.py",
+    "iris/relay_protocol/parser.py",
+    "iris/relay_protocol/node_packets.py",
     "iris/service/relay/session.py",
     "iris/service/relay/tunnel.py",
     "iris/proto/iris/base.py",
@@ -51,7 +53,7 @@ HOT = [  # a message's whole way through the node, in its order
     "iris/runtime/send_buffer.py",
     "iris/runtime/timer.py",
     "iris/runtime/credit_window.py",
-    "iris/relay_protocol/client_codec.py",  # and an application's end of it
+    "iris/relay_protocol/client_packets.py",  # and an application's end of it
     "iris/client/protocol.py",
     "iris/client/flow.py",
     "iris/client/bounded_queue.py",

@@ -14,7 +14,7 @@ from iris.client.closing import AsyncClosing
 from iris.client.errors import Closed, TimedOut
 from iris.client.handlers import renamed
 from iris.client.limits import CONNECT_TIMEOUT, PORT, RESPONSE_GRACE, TopicLimits
-from iris.relay_protocol.client_codec import Buffer
+from iris.relay_protocol.client_packets import Buffer
 
 _NEVER = float("inf")
 

@@ -15,7 +15,7 @@ from iris.aio.tunnel import Tunnel
 from iris.client.base_node_connection import BaseNodeConnection, no_response
 from iris.client.errors import Closed
 from iris.client.protocol import Dispatcher
-from iris.relay_protocol.client_codec import ImmutableBytes
+from iris.relay_protocol.client_packets import ImmutableBytes
 from iris.runtime.deadline import time_left
 
 _HIGH_WATER = 4 << 20  # bytes in the transport's buffer, beyond which writers wait

@@ -17,8 +17,8 @@ from iris.client.dispatcher import Dispatcher, Request
 from iris.client.errors import Closed, Fault
 from iris.client.handlers import BaseHandler, as_handler, fault_text
 from iris.client.limits import CONNECT_TIMEOUT, PORT, ServiceLimits
-from iris.relay_protocol import client_codec as codec
-from iris.relay_protocol.client_codec import Buffer
+from iris.relay_protocol import client_packets as codec
+from iris.relay_protocol.client_packets import Buffer
 
 _log = logging.getLogger(__name__)
 

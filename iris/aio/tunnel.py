@@ -10,7 +10,7 @@ from iris.client.closing import AsyncClosing
 from iris.client.errors import Closed, TimedOut
 from iris.client.flow import Flow, Outgoing
 from iris.client.limits import CLOSE_GRACE
-from iris.relay_protocol.client_codec import Buffer
+from iris.relay_protocol.client_packets import Buffer
 
 if TYPE_CHECKING:
     from iris.aio.node_connection import NodeConnection

@@ -15,7 +15,7 @@ from iris.client.errors import Closed, TimedOut
 from iris.client.limits import TUNNEL_BUFFER
 from iris.client.protocol import ClientProtocol, Frontend, Pending, T
 from iris.errors import LinkClosed, ProtocolError
-from iris.relay_protocol.client_codec import ImmutableBytes
+from iris.relay_protocol.client_packets import ImmutableBytes
 from iris.runtime.compiling import mypyc_attr, with_cause
 
 

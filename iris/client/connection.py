@@ -17,7 +17,7 @@ from iris.client.node_connection import NodeConnection, open_socket
 from iris.client.pending import BlockingReply, ReplyFuture
 from iris.client.pool import Pool
 from iris.client.tunnel import Tunnel
-from iris.relay_protocol.client_codec import Buffer
+from iris.relay_protocol.client_packets import Buffer
 from iris.runtime.batch import Batch, flush_batch
 
 

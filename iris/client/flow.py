@@ -8,7 +8,7 @@ from collections import deque
 
 from iris.client.errors import Closed
 from iris.errors import ProtocolError
-from iris.relay_protocol import client_codec as codec
+from iris.relay_protocol import client_packets as codec
 from iris.relay_protocol.schema import MESSAGE_SIZE
 from iris.runtime.credit_window import CreditWindow
 

@@ -26,7 +26,7 @@ from iris.client.pool import Pool
 from iris.client.protocol import Dispatcher
 from iris.client.tunnel import Tunnel
 from iris.errors import LinkClosed, StateError
-from iris.relay_protocol.client_codec import ImmutableBytes
+from iris.relay_protocol.client_packets import ImmutableBytes
 from iris.runtime.batch import Batch, flush_batch
 from iris.runtime.compiling import with_cause
 from iris.runtime.deadline import time_left

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from iris.client.errors import Closed, Denied, Fault, TimedOut
+from iris.config import Limits, RelayConfig
 from iris.errors import ProtocolError, StateError
-from iris.relay_protocol import client_codec as codec
-from iris.relay_protocol.client_codec import Buffer, ImmutableBytes
-from iris.relay_protocol.schema import VERSION, Op
+from iris.relay_protocol import client_packets as codec
+from iris.relay_protocol.client_packets import Buffer, ImmutableBytes
+from iris.relay_protocol.parser import Parser
+from iris.relay_protocol.schema import VERSION, Op, Side
 
 
 class Pending(Protocol):
@@ -107,7 +109,7 @@ class ClientProtocol(Generic[T]):
         self._building: dict[int, Pending] = {}
         self._tunnels: dict[int, T] = {}
         self._subscriptions: dict[str, Callable[[bytes], None]] = {}
-        self._parser = codec.NodeParser()
+        self._parser = Parser(Side.NODE, Limits(), RelayConfig())
         handlers: dict[int, Callable[..., None]] = {
             Op.INIT: self._handle_init,
             Op.DENY: self._handle_deny,

@@ -13,8 +13,8 @@ from iris.client.limits import CONNECT_TIMEOUT, PORT, ServiceLimits
 from iris.client.node_connection import NodeConnection, open_socket
 from iris.client.threaded_dispatcher import ThreadedDispatcher
 from iris.client.tunnel import Tunnel
-from iris.relay_protocol import client_codec as codec
-from iris.relay_protocol.client_codec import Buffer
+from iris.relay_protocol import client_packets as codec
+from iris.relay_protocol.client_packets import Buffer
 
 
 class Handler(BaseHandler):

@@ -11,7 +11,7 @@ from iris.client.limits import ServiceLimits
 from iris.client.node_connection import NodeConnection
 from iris.client.pool import Pool
 from iris.client.tunnel import Tunnel
-from iris.relay_protocol.client_codec import payload
+from iris.relay_protocol.client_packets import payload
 
 if TYPE_CHECKING:
     from iris.client.service import Handler

@@ -17,7 +17,7 @@ from iris.client.errors import Closed, TimedOut
 from iris.client.files import Stream, open_tunnel
 from iris.client.flow import Flow, Outgoing
 from iris.client.limits import CLOSE_GRACE
-from iris.relay_protocol.client_codec import Buffer
+from iris.relay_protocol.client_packets import Buffer
 from iris.runtime.batch import flush_batch
 
 if TYPE_CHECKING:

@@ -1,16 +1,16 @@
-"""The relay protocol `v1.0-draft2`, every packet of both directions declared once. Pure.
+"""The packets of the relay protocol `v1.0-draft2`, each declared once for both directions. Pure.
 
-Counterpart of Go's service/relay/proto.go. These declarations are the reference: cold paths use them as
-they are, `codec.py` is a faster reading of the same, held to it by
-tests/property/test_relay_codec.py. A packet is a container of `op` and `body`; what breaks the
-rules or goes beyond the limits raises `construct.ConstructError`.
+Counterpart of Go's service/relay/proto.go. To add a packet, add its opcode to `Op` and its fields to
+`PACKETS`: the incremental parser (`parser.py`) and the construct schemas (`protocol`) follow the
+table. `Protocol` writes any packet; `node_packets.py` and `client_packets.py` are faster writers of
+the frequent ones, which the property tests compare with the schemas.
 tests/golden/relay_transcript.json has both directions in bytes.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from io import BytesIO
-from typing import Any
+from typing import Any, Final
 
 from construct import (
     Const,
@@ -30,15 +30,28 @@ from construct import (
 )
 
 from iris.config import Limits, RelayConfig
+from iris.errors import ProtocolError
+from iris.relay_protocol.varint import MAX_VARINT, VARINT_SIZE, read_varint, varint
 
 VERSION = "v1.0-draft2"
-CLIENT_MAGIC, RELAY_MAGIC = "iris-client-magic", "iris-relay-magic"
 
 MESSAGE_SIZE = Limits().message_size  # bytes of one message of any kind
 NAME_SIZE = Limits().name_size  # bytes of a cluster's or topic's name in UTF-8
 
-MAX_VARINT = (1 << 64) - 1
-VARINT_SIZE = 10  # bytes at most
+
+class Side(Enum):
+    """The two ends of a connection."""
+
+    CLIENT = "client"
+    NODE = "node"
+
+    @property
+    def other(self) -> "Side":
+        """The one at the other end."""
+        return Side.NODE if self is Side.CLIENT else Side.CLIENT
+
+
+MAGIC = {Side.CLIENT: "iris-client-magic", Side.NODE: "iris-relay-magic"}
 
 
 class Op(IntEnum):
@@ -60,37 +73,83 @@ class Op(IntEnum):
     TUNNEL_CLOSE = 0x0D
 
 
+# Kinds of fields: plain integers, in the order in which the parser tells them apart
+NUMBER: Final = 0  # unsigned, 64 bits
+BINARY: Final = 1  # at most Limits.message_size bytes
+CHUNK: Final = 2  # the same, at most RelayConfig.chunk_limit bytes
+RESULT: Final = 3  # BINARY after a true BOOL, TEXT after a false one
+TEXT: Final = 4  # UTF-8, at most Limits.message_size bytes
+NAME: Final = 5  # UTF-8, at most Limits.name_size bytes
+MAGIC_STRING: Final = 6  # the sender's MAGIC, which isn't a field of a parsed packet
+BOOL: Final = 7
+TIMED_OUT: Final = 8  # a boolean; if true, the packet ends here, and its other fields are None
+
+
+Packet = dict[Side, tuple[tuple[str, int], ...]]  # by sender: its fields (name, kind), in order
+
+
+def _packet(*only: Side, **fields: int | tuple[Side, int]) -> Packet:
+    """Declare a packet, of one side `only` or both; a field is a kind, or (the only side, kind)."""
+    return {
+        side: tuple(
+            (name, kind if isinstance(kind, int) else kind[1])
+            for name, kind in fields.items()
+            if isinstance(kind, int) or kind[0] is side
+        )
+        for side in only or Side
+    }
+
+
+CLIENT, NODE = Side.CLIENT, Side.NODE
+OPENING = {CLIENT: {Op.INIT}, NODE: {Op.INIT, Op.DENY}}  # the first packet is one, no later one is
+PACKETS: dict[Op, Packet] = {
+    Op.INIT: _packet(magic=MAGIC_STRING, version=NAME, cluster=(CLIENT, NAME)),
+    Op.DENY: _packet(NODE, magic=MAGIC_STRING, reason=TEXT),
+    Op.CLOSE: _packet(reason=(NODE, TEXT)),
+    Op.BROADCAST: _packet(cluster=(CLIENT, NAME), message=BINARY),
+    Op.REQUEST: _packet(id=NUMBER, cluster=(CLIENT, NAME), request=BINARY, timeout=NUMBER),
+    Op.REPLY: _packet(id=NUMBER, timed_out=(NODE, TIMED_OUT), success=BOOL, result=RESULT),
+    Op.SUBSCRIBE: _packet(CLIENT, topic=NAME),
+    Op.UNSUBSCRIBE: _packet(CLIENT, topic=NAME),
+    Op.PUBLISH: _packet(topic=NAME, event=BINARY),
+    Op.TUNNEL_INIT: _packet(
+        id=(CLIENT, NUMBER),
+        cluster=(CLIENT, NAME),
+        timeout=(CLIENT, NUMBER),
+        build_id=(NODE, NUMBER),
+        chunk_limit=(NODE, NUMBER),
+    ),
+    Op.TUNNEL_CONFIRM: _packet(
+        build_id=(CLIENT, NUMBER),
+        id=NUMBER,
+        timed_out=(NODE, TIMED_OUT),
+        chunk_limit=(NODE, NUMBER),
+    ),
+    Op.TUNNEL_ALLOW: _packet(id=NUMBER, space=NUMBER),
+    Op.TUNNEL_TRANSFER: _packet(id=NUMBER, size=NUMBER, chunk=CHUNK),
+    Op.TUNNEL_CLOSE: _packet(id=NUMBER, reason=(NODE, TEXT)),
+}
+
+
 class _Varint(Construct):  # type: ignore[misc]  # construct has no types
-    """Base 128, little-endian, with continuation bit.
-
-    Longer spellings of a number are accepted, within ten bytes.
-    """
-
     def _parse(self, stream: BytesIO, context: object, path: str) -> int:
-        value = 0
-        for i in range(VARINT_SIZE):
-            byte: int = stream_read(stream, 1, path)[0]
-            value |= (byte & 0x7F) << 7 * i
-            if byte < 0x80:
-                if value > MAX_VARINT:
-                    raise ValidationError("a number is beyond 64 bits", path=path)
-                return value
-        raise ValidationError("a number is longer than ten bytes", path=path)
+        data = bytes(stream_read(stream, 1, path))
+        while data[-1] > 0x7F and len(data) < VARINT_SIZE:
+            data += stream_read(stream, 1, path)
+        try:
+            return read_varint(data, 0)[0]
+        except ProtocolError as exc:
+            raise ValidationError(str(exc), path=path) from exc
 
     def _build(self, value: int, stream: BytesIO, context: object, path: str) -> int:
         if not 0 <= value <= MAX_VARINT:
-            raise ValidationError(f"{value} is no unsigned number of 64 bits", path=path)
-        data, rest = bytearray(), value
-        while rest > 0x7F:
-            data.append(rest & 0x7F | 0x80)
-            rest >>= 7
-        data.append(rest)
-        stream_write(stream, bytes(data), len(data), path)
+            raise ValidationError(f"{value} is not an unsigned number of 64 bits", path=path)
+        data = varint(value)
+        stream_write(stream, data, len(data), path)
         return value
 
 
-VARINT = _Varint()
-BOOL = Mapping(Int8ub, {False: 0, True: 1})
+_VARINT, _BOOL = _Varint(), Mapping(Int8ub, {False: 0, True: 1})
 
 
 class _Binary(Construct):  # type: ignore[misc]
@@ -104,14 +163,14 @@ class _Binary(Construct):  # type: ignore[misc]
         self._limit = limit
 
     def _parse(self, stream: BytesIO, context: object, path: str) -> bytes:
-        size = VARINT._parse(stream, context, path)
+        size = _VARINT._parse(stream, context, path)
         self._check(size, path)
         data: bytes = stream_read(stream, size, path)
         return data
 
     def _build(self, value: bytes, stream: BytesIO, context: object, path: str) -> bytes:
         self._check(len(value), path)
-        VARINT._build(len(value), stream, context, path)
+        _VARINT._build(len(value), stream, context, path)
         stream_write(stream, value, len(value), path)
         return value
 
@@ -120,24 +179,16 @@ class _Binary(Construct):  # type: ignore[misc]
             raise ValidationError(f"{size} bytes, limit {self._limit}", path=path)
 
 
-def binary(limit: int) -> Construct:
-    """At most `limit` bytes behind their length."""
-    return _Binary(limit)
-
-
-def string(limit: int) -> Construct:
-    """At most `limit` bytes of UTF-8 behind their length."""
-    return StringEncoded(binary(limit), "utf8")
-
-
-def magic(text: str) -> Construct:
-    """A string that is always the same."""
-    return Const(text, string(len(text)))
+def _string(limit: int) -> Construct:
+    return StringEncoded(_Binary(limit), "utf8")
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The packets of both directions, within some limits."""
+    """The construct schemas of both directions; a packet is a container of `op` and `body`.
+
+    What violates the protocol or exceeds the limits raises `construct.ConstructError`.
+    """
 
     from_client: Construct
     from_node: Construct
@@ -152,55 +203,33 @@ class Protocol:
 
 
 def protocol(limits: Limits, relay: RelayConfig) -> Protocol:
-    """Declare the packets, with the sizes that are allowed."""
-    name, data, text = (
-        string(limits.name_size),
-        binary(limits.message_size),
-        string(limits.message_size),
-    )
-    chunk = binary(relay.chunk_limit)
-    result = IfThenElse(this.success, data, text)  # a reply's bytes, or a fault's text
-    from_client = {
-        Op.INIT: Struct("magic" / magic(CLIENT_MAGIC), "version" / name, "cluster" / name),
-        Op.CLOSE: Struct(),
-        Op.BROADCAST: Struct("cluster" / name, "message" / data),
-        Op.REQUEST: Struct("id" / VARINT, "cluster" / name, "request" / data, "timeout" / VARINT),
-        Op.REPLY: Struct("id" / VARINT, "success" / BOOL, "result" / result),
-        Op.SUBSCRIBE: Struct("topic" / name),
-        Op.UNSUBSCRIBE: Struct("topic" / name),
-        Op.PUBLISH: Struct("topic" / name, "event" / data),
-        Op.TUNNEL_INIT: Struct("id" / VARINT, "cluster" / name, "timeout" / VARINT),
-        Op.TUNNEL_CONFIRM: Struct("build_id" / VARINT, "id" / VARINT),
-        Op.TUNNEL_ALLOW: Struct("id" / VARINT, "space" / VARINT),
-        Op.TUNNEL_TRANSFER: Struct("id" / VARINT, "size" / VARINT, "chunk" / chunk),
-        Op.TUNNEL_CLOSE: Struct("id" / VARINT),
+    """Derive the schemas of `PACKETS`, within these limits."""
+    data, text = _Binary(limits.message_size), _string(limits.message_size)
+    kinds: dict[int, Construct] = {
+        BOOL: _BOOL,
+        TIMED_OUT: _BOOL,
+        NUMBER: _VARINT,
+        NAME: _string(limits.name_size),
+        BINARY: data,
+        CHUNK: _Binary(relay.chunk_limit),
+        TEXT: text,
+        RESULT: IfThenElse(this.success, data, text),
     }
+    return Protocol(*(_schema(side, kinds) for side in Side))
+
+
+def _schema(side: Side, kinds: dict[int, Construct]) -> Construct:
+    kinds = {**kinds, MAGIC_STRING: Const(MAGIC[side], _string(len(MAGIC[side])))}
     in_time = this.timed_out == False  # noqa: E712  # an expression that construct evaluates
-    from_node = {
-        Op.INIT: Struct("magic" / magic(RELAY_MAGIC), "version" / name),
-        Op.DENY: Struct("magic" / magic(RELAY_MAGIC), "reason" / text),
-        Op.CLOSE: Struct("reason" / text),
-        Op.BROADCAST: Struct("message" / data),
-        Op.REQUEST: Struct("id" / VARINT, "request" / data, "timeout" / VARINT),
-        Op.REPLY: Struct(
-            "id" / VARINT,
-            "timed_out" / BOOL,
-            "success" / Default(If(in_time, BOOL), None),
-            "result" / Default(If(in_time, result), None),
-        ),
-        Op.PUBLISH: Struct("topic" / name, "event" / data),
-        Op.TUNNEL_INIT: Struct("build_id" / VARINT, "chunk_limit" / VARINT),
-        Op.TUNNEL_CONFIRM: Struct(
-            "id" / VARINT, "timed_out" / BOOL, "chunk_limit" / Default(If(in_time, VARINT), None)
-        ),
-        Op.TUNNEL_ALLOW: Struct("id" / VARINT, "space" / VARINT),
-        Op.TUNNEL_TRANSFER: Struct("id" / VARINT, "size" / VARINT, "chunk" / chunk),
-        Op.TUNNEL_CLOSE: Struct("id" / VARINT, "reason" / text),
-    }
-    return Protocol(_packet(from_client), _packet(from_node))
-
-
-def _packet(bodies: dict[Op, Construct]) -> Construct:
+    bodies = {}
+    for op, packet in PACKETS.items():
+        if side in packet:
+            fields, late = [], False
+            for name, kind in packet[side]:
+                schema = kinds[kind]
+                fields.append(name / (Default(If(in_time, schema), None) if late else schema))
+                late = late or kind == TIMED_OUT
+            bodies[op] = Struct(*fields)
     return Struct(
         "op" / Mapping(Int8ub, {op: int(op) for op in bodies}), "body" / Switch(this.op, bodies)
     )

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from iris.config import Limits, RelayConfig
 from iris.errors import ProtocolError
-from iris.relay_protocol import client_codec as codec
-from iris.relay_protocol.client_codec import NodeParser
-from iris.relay_protocol.schema import MAX_VARINT, VERSION, Op, protocol
+from iris.relay_protocol import client_packets as codec
+from iris.relay_protocol.parser import Parser
+from iris.relay_protocol.schema import VERSION, Op, Side, protocol
+from iris.relay_protocol.varint import MAX_VARINT, varint
 
 LIMITS = replace(Limits(), message_size=70_000, name_size=300)
 RELAY = replace(RelayConfig(), chunk_limit=40_000)
@@ -95,7 +96,7 @@ def values(fields: Container) -> tuple[Any, ...]:
 
 def read(pieces: list[bytes], *, attached: bool = True) -> tuple[list[Packet], bool]:
     """What the parser reads, and whether it rejects the rest."""
-    parser, packets = NodeParser(LIMITS, RELAY), []
+    parser, packets = Parser(Side.NODE, LIMITS, RELAY), []
     if attached:
         assert list(parser.feed(INIT)) == [(Op.INIT, (VERSION,))]
     try:
@@ -199,7 +200,7 @@ def test_what_an_application_writes_is_what_the_schema_writes(data: st.DataObjec
     text, name = data.draw(names), data.draw(st.text(min_size=1, max_size=60))
     pairs = {
         codec.broadcast(name, payload): (Op.BROADCAST, {"cluster": name, "message": payload}),
-        codec.request(number, name, payload, codec.varint(other)): (
+        codec.request(number, name, payload, varint(other)): (
             Op.REQUEST,
             {"id": number, "cluster": name, "request": payload, "timeout": other},
         ),
@@ -211,7 +212,7 @@ def test_what_an_application_writes_is_what_the_schema_writes(data: st.DataObjec
         (codec.fault(number, text),): (Op.REPLY, {"id": number, "success": False, "result": text}),
         (codec.subscribe(name),): (Op.SUBSCRIBE, {"topic": name}),
         (codec.unsubscribe(name),): (Op.UNSUBSCRIBE, {"topic": name}),
-        (codec.tunnel_init(number, name, codec.varint(other)),): (
+        (codec.tunnel_init(number, name, varint(other)),): (
             Op.TUNNEL_INIT,
             {"id": number, "cluster": name, "timeout": other},
         ),

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from iris.config import Limits, RelayConfig
 from iris.errors import ProtocolError
-from iris.relay_protocol import codec
-from iris.relay_protocol.codec import Parser
-from iris.relay_protocol.schema import MAX_VARINT, VERSION, Op, protocol
+from iris.relay_protocol import node_packets as codec
+from iris.relay_protocol.parser import Parser
+from iris.relay_protocol.schema import VERSION, Op, Side, protocol
+from iris.relay_protocol.varint import MAX_VARINT, varint
 
 LIMITS = replace(Limits(), message_size=70_000, name_size=300)
 RELAY = replace(RelayConfig(), chunk_limit=40_000)
@@ -87,7 +88,7 @@ def values(fields: Container) -> tuple[Any, ...]:
 
 def read(pieces: list[bytes], *, attached: bool = True) -> tuple[list[Packet], bool]:
     """What the parser reads, and whether it rejects the rest."""
-    parser, packets = Parser(LIMITS, RELAY), []
+    parser, packets = Parser(Side.CLIENT, LIMITS, RELAY), []
     if attached:
         assert list(parser.feed(INIT)) == [(Op.INIT, (VERSION, ""))]
     try:
@@ -197,11 +198,11 @@ def test_the_first_packet_reads_as_the_schema_reads_an_init(
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(b"\x03" + codec.varint(301), id="name"),
-        pytest.param(b"\x03\x00" + codec.varint(70_001), id="message"),
-        pytest.param(b"\x05\x00\x00" + codec.varint(70_001), id="fault"),
-        pytest.param(b"\x0c\x00\x00" + codec.varint(40_001), id="chunk"),
-        pytest.param(b"\x08\x00" + codec.varint(MAX_VARINT), id="greatest"),
+        pytest.param(b"\x03" + varint(301), id="name"),
+        pytest.param(b"\x03\x00" + varint(70_001), id="message"),
+        pytest.param(b"\x05\x00\x00" + varint(70_001), id="fault"),
+        pytest.param(b"\x0c\x00\x00" + varint(40_001), id="chunk"),
+        pytest.param(b"\x08\x00" + varint(MAX_VARINT), id="greatest"),
     ],
 )
 def test_a_length_beyond_its_limit_is_rejected_before_its_first_byte(data: bytes) -> None:
@@ -221,7 +222,7 @@ def test_what_the_node_writes_is_what_the_schema_writes(data: st.DataObject) -> 
     size = len(payload)
     pairs = {
         b"".join(codec.broadcast(payload)): (Op.BROADCAST, {"message": payload}),
-        codec.request(number, size) + payload + codec.varint(other): (
+        codec.request(number, size) + payload + varint(other): (
             Op.REQUEST,
             {"id": number, "request": payload, "timeout": other},
         ),
@@ -260,7 +261,7 @@ def test_what_the_node_writes_is_what_the_schema_writes(data: st.DataObject) -> 
 
 
 def test_a_parser_holds_on_to_nothing_once_a_long_message_is_read() -> None:
-    parser = Parser(Limits(), RELAY)
+    parser = Parser(Side.CLIENT, Limits(), RELAY)
     list(parser.feed(INIT))
     data = PROTOCOL.client(Op.BROADCAST, cluster="c", message=bytes(70_000))
     for i in range(0, len(data), 1_000):
@@ -270,9 +271,9 @@ def test_a_parser_holds_on_to_nothing_once_a_long_message_is_read() -> None:
 
 
 def test_a_message_dripping_in_bytes_costs_little_more_than_its_size() -> None:
-    parser = Parser(Limits(), RELAY)
+    parser = Parser(Side.CLIENT, Limits(), RELAY)
     list(parser.feed(INIT))
-    list(parser.feed(b"\x03\x00" + codec.varint(60_000)))
+    list(parser.feed(b"\x03\x00" + varint(60_000)))
     for _ in range(59_999):
         assert not list(parser.feed(b"x"))
     assert len(parser._pieces) <= 60_000 // 4_096 + 2

@@ -77,7 +77,7 @@ def test_an_error_tells_what_it_came_of() -> None:
     error = with_cause(ProtocolError("wrong"), cause)
     assert error.__cause__ is cause
     with pytest.raises(ProtocolError) as raised:
-        import_module("iris.relay_protocol.codec").decode_utf8(b"\xff")
+        import_module("iris.relay_protocol.parser").decode_utf8(b"\xff")
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__
 

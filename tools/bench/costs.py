@@ -28,8 +28,9 @@ from iris.proto.wire.clusters import Op
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId
 from iris.proto.wire.ring import Header as RingHeader
-from iris.relay_protocol import codec
-from iris.relay_protocol.schema import DEFAULT, VERSION
+from iris.relay_protocol import node_packets
+from iris.relay_protocol.parser import Parser
+from iris.relay_protocol.schema import DEFAULT, VERSION, Side
 from iris.relay_protocol.schema import Op as RelayOp
 from iris.runtime.batch import BATCH, Batch
 from iris.runtime.send_buffer import SendBuffer
@@ -86,13 +87,13 @@ class _Sink:
 
 def _pieces(size: int, timer: Timer, near: socket.socket, far: socket.socket) -> Iterator[Piece]:
     config, data = Config(), os.urandom(size)
-    parser = codec.Parser(config.limits, config.relay)
+    parser = Parser(Side.CLIENT, config.limits, config.relay)
     list(parser.feed(DEFAULT.client(RelayOp.INIT, version=VERSION, cluster="")))
     request = DEFAULT.client(
         RelayOp.REQUEST, id=300, cluster="cluster", request=data, timeout=5_000
     )
     yield "relay: parse a request", lambda read=request * _READ: list(parser.feed(read)), _READ  # type: ignore[misc]
-    yield "relay: the head of a reply", lambda: codec.reply(300, size), 1
+    yield "relay: the head of a reply", lambda: node_packets.reply(300, size), 1
     yield "timer: set a deadline and cancel it", lambda: timer.cancel(timer.after(5.0, _nothing)), 1
     lock = threading.Lock()
     yield "lock, uncontended", lambda: _hold(lock), 1

@@ -19,8 +19,8 @@ from iris.config import Config
 from iris.errors import LimitReached, ProtocolError
 from iris.proto.iris.base import Handler
 from iris.proto.iris.connection import Connection
-from iris.relay_protocol.codec import Parser
-from iris.relay_protocol.schema import DEFAULT, Op
+from iris.relay_protocol.parser import Parser
+from iris.relay_protocol.schema import DEFAULT, Op, Side
 from iris.runtime.batch import BATCH, Batch, Flushable
 from iris.runtime.reader import SocketReader
 from iris.runtime.send_buffer import SendBuffer
@@ -71,7 +71,7 @@ class ClientConnection:
             config.limits.peer_high_water,
             config.relay.tunnel_buffer + 2 * config.iris.tunnel_window,
         )
-        self._parser = Parser(config.limits, config.relay)
+        self._parser = Parser(Side.CLIENT, config.limits, config.relay)
         self._name = f"relay-{number}"
         self._send_buffer = ClientSendBuffer(
             sock, name=self._name, limit=config.limits.client_send_buffer, corked=True
@@ -98,7 +98,7 @@ class ClientConnection:
         self._deny(reason)
         self._timer.cancel(self._deadline)
         self._sock.close()
-        self._release()
+        self.client.release()
         self._over.set()
 
     def join(self, timeout: float) -> bool:
@@ -160,11 +160,7 @@ class ClientConnection:
         self._timer.cancel(self._deadline)
         self._sock.close()
         self._on_gone(self)
-        self._release()
-
-    def _release(self) -> None:
         self.client.release()
-        self._parser.release()
 
     def _read(self) -> None:
         """Read until the application hangs up. Whoever is idle holds on to nothing of what it said."""

@@ -28,8 +28,9 @@ from iris.proto.iris.base import Delivery, Handler
 from iris.proto.iris.connection import Connection
 from iris.proto.iris.requests import Call, Fault, Outcome, Reply
 from iris.proto.iris.tunnel import TunnelOffer
-from iris.relay_protocol import codec
+from iris.relay_protocol import node_packets as codec
 from iris.relay_protocol.schema import DEFAULT, VERSION, Op
+from iris.relay_protocol.varint import varint
 from iris.runtime.compiling import with_cause
 from iris.runtime.send_buffer import SendBuffer
 from iris.runtime.timer import Timer, TimerEntry
@@ -291,9 +292,7 @@ class ClientSession:
         call.data = b""  # the send buffer has it, and lets go of it long before the answer comes
         entry = self._calls[number] = _InHand(call)
         entry.deadline = self._timer.after(call.timeout, partial(self._give_up, number))
-        self._write(
-            (codec.request(number, len(data)), data, codec.varint(round(call.timeout * 1_000)))
-        )
+        self._write((codec.request(number, len(data)), data, varint(round(call.timeout * 1_000))))
 
     def _give_up(self, number: int) -> None:
         entry = self._calls.pop(number, None)

@@ -19,7 +19,7 @@ from typing import Protocol
 from iris.config import Config
 from iris.errors import LimitReached, MessageTooBig, ProtocolError, StateError
 from iris.proto.iris.tunnel import Tunnel
-from iris.relay_protocol import codec
+from iris.relay_protocol import node_packets as codec
 from iris.runtime.batch import Batch
 
 NOT_BUILT = "the tunnel couldn't be built"

@@ -7,8 +7,7 @@ import pytest
 from iris.client.errors import Closed
 from iris.client.flow import Flow, Outgoing
 from iris.errors import ProtocolError
-from iris.relay_protocol.client_codec import MESSAGE_SIZE
-from iris.relay_protocol.schema import DEFAULT, Op
+from iris.relay_protocol.schema import DEFAULT, MESSAGE_SIZE, Op
 
 
 def packets(buffers: list[bytes | memoryview]) -> list[tuple[int, bytes]]:

@@ -12,8 +12,7 @@ import pytest
 from iris.client.errors import Closed, Denied, Fault, TimedOut
 from iris.client.limits import TUNNEL_BUFFER
 from iris.errors import ProtocolError, StateError
-from iris.relay_protocol.client_codec import MESSAGE_SIZE, NAME_SIZE
-from iris.relay_protocol.schema import DEFAULT, VERSION, Op
+from iris.relay_protocol.schema import DEFAULT, MESSAGE_SIZE, NAME_SIZE, VERSION, Op
 from tests.support.fake_frontend import FakeEnd, FakeFrontend
 
 

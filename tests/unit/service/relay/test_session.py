@@ -7,7 +7,7 @@ import pytest
 
 from iris.errors import IrisError, LimitReached, ProtocolError
 from iris.proto.iris.overlay import Connection, Delivery, Handler
-from iris.relay_protocol import codec
+from iris.relay_protocol import node_packets as codec
 from iris.relay_protocol.schema import VERSION, Op
 from iris.service.relay.session import Denied
 from tests.support.fake_scribe import FakeNetwork

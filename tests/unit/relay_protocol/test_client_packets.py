@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from iris.relay_protocol import client_codec as codec
+from iris.relay_protocol import client_packets as codec
+from iris.relay_protocol.varint import varint
 
 
 def test_bytes_and_views_of_them_are_sent_as_they_are() -> None:
@@ -38,7 +39,7 @@ def test_wide_items_count_in_bytes() -> None:
 
 def test_timeouts_are_in_milliseconds() -> None:
     assert [codec.milliseconds(seconds) for seconds in (0.001, 1, 2.5)] == [
-        codec.varint(n) for n in (1, 1000, 2500)
+        varint(n) for n in (1, 1000, 2500)
     ]
     for seconds in (0.0, -1.0, float("nan"), float("inf"), sys.float_info.max):
         with pytest.raises(ValueError, match="timeout"):
