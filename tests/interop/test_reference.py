@@ -5,12 +5,14 @@ import hashlib
 import itertools
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.cluster import Node, answers, exercise, hosts, reach, start, start_reference
-from tests.support.lab import Lab, wait_for
+from tests.support.lab import Lab
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.timeout(180)]
 
@@ -92,9 +94,7 @@ def test_a_killed_go_node_is_missed_and_taken_back(
             stack.enter_context(node.client(f"again-{node.name}", on_request=lambda data: data))
         for one, other in itertools.product((*others, revived), repeat=2):
             client = stack.enter_context(one.client())
-            wait_for(
-                lambda client=client, other=other: answers(client, f"again-{other.name}"), 10.0
-            )
+            wait_for(partial(answers, client, f"again-{other.name}"), 10.0)
 
 
 def test_our_node_comes_and_goes_among_go_nodes(

@@ -14,8 +14,9 @@ import pytest
 from iris.relaycheck import cases
 from iris.relaycheck.harness import CASES
 from tests.support.cluster import hosts, start, start_reference
-from tests.support.lab import Host, Lab, wait_for
+from tests.support.lab import Host, Lab
 from tests.support.node import ROOT
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.timeout(180)]
 

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -40,14 +41,14 @@ def start(port: int, tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def run(
-        *args: str, ready: str = "attached", stdin: object = subprocess.DEVNULL
+        *args: str, ready: str = "attached", stdin: int | BinaryIO = subprocess.DEVNULL
     ) -> "subprocess.Popen[bytes]":
         log = tmp_path / f"ctl-{len(started)}.log"
         command = [sys.executable, "-m", "iris.ctl", *args, "--port", str(port), "--verbose"]
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=errors
-            )  # type: ignore[call-overload]
+            )
         started.append(process)
         wait_for_line(process, log, ready)
         return process
@@ -182,7 +183,7 @@ def test_a_receiver_that_is_killed_is_a_fault(start: Start, port: int) -> None:
         assert sink.stdout.read(1) == b"x"
         sink.kill()
         assert sender.wait(10) == 1  # although there may be more to send
-        assert sender.communicate() == (None, CUT)
+        assert sender.communicate()[1] == CUT
 
 
 def echo_back(listener: socket.socket) -> None:
@@ -249,13 +250,13 @@ def test_a_port_that_is_taken_and_flags_that_make_no_sense_are_told(port: int) -
 class Terminal:
     """A pseudo-terminal, and a program of which some descriptors are it."""
 
-    def __init__(self, args: list[str], **others: object) -> None:
+    def __init__(self, args: list[str], **others: int | BinaryIO) -> None:
         self._master, slave = pty.openpty()
-        files = {"stdin": slave, "stdout": slave, "stderr": slave, **others}
+        files: dict[str, Any] = {"stdin": slave, "stdout": slave, "stderr": slave, **others}
         environment = {**os.environ, "COLUMNS": "100"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "iris.ctl", *args], cwd=ROOT, env=environment, **files
-        )  # type: ignore[call-overload]
+        )
         os.close(slave)
 
     def type(self, text: bytes) -> None:
@@ -284,7 +285,7 @@ class Terminal:
 def terminal() -> Iterator[Callable[..., Terminal]]:
     made: list[Terminal] = []
 
-    def make(*args: str, **others: object) -> Terminal:
+    def make(*args: str, **others: int | BinaryIO) -> Terminal:
         made.append(Terminal(list(args), **others))
         return made[-1]
 

@@ -128,7 +128,8 @@ def test_tunnels_carry_messages_of_any_size_both_ways(port: int) -> None:
 
 
 def test_messages_given_up_halfway_are_forgotten(port: int) -> None:
-    handler, go_on, got = iris.Handler(), threading.Event(), []
+    handler, go_on = iris.Handler(), threading.Event()
+    got: list[bytes] = []
 
     @handler.on_tunnel
     def later(tunnel: iris.Tunnel) -> None:

@@ -78,6 +78,7 @@ def test_the_bindings_suite_through_the_proxy_breaks_no_rule(tmp_path: Path) -> 
         finally:
             proxy.kill()
             proxy.wait()
+            assert proxy.stderr is not None
             proxy.stderr.close()
     assert json.loads((tmp_path / "report.json").read_text())["connections"] > 10
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.lab import ROOT, Lab, wait_for
+from tests.support.lab import ROOT, Lab
+from tests.support.waiting import wait_for
 from tools.bench import figures, plot
 from tools.bench.figures import ONE, TWO
 

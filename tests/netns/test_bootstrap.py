@@ -19,7 +19,8 @@ from iris.proto.wire.node_id import NodeId
 from iris.runtime.interfaces import Interface
 from iris.runtime.tcp import Address
 from tests.support.cluster import start_reference
-from tests.support.lab import Host, Lab, wait_for
+from tests.support.lab import Host, Lab
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.netns
 

@@ -8,12 +8,14 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.cluster import Node, answers, exercise, failures, hosts, load, reach, start
-from tests.support.lab import Lab, wait_for
+from tests.support.lab import Lab
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(150)]
 
@@ -101,7 +103,7 @@ def test_a_gracefully_stopped_host_loses_no_request(lab: Lab, key_file: Path, le
             stack.enter_context(node.client("work", on_request=lambda data: data))
         clients = [stack.enter_context(nodes[i].client()) for i in (0, 4)]
         for client in clients:
-            wait_for(lambda client=client: answers(client, "work"), 10.0)
+            wait_for(partial(answers, client, "work"), 10.0)
         time.sleep(1.5)
         with (
             load(clients[0], "work", rate=700.0, timeout=5.0) as first,
@@ -140,11 +142,11 @@ def test_a_late_host_answers_others_within_a_second_and_a_half_of_its_start(
             host = lab.host(f"late{i}", f"10.77.0.{100 + i}/24")
             began = time.monotonic()
             process = host.python("-m", "iris", "-net", "demo", "-rsa", str(key_file))
-            wait_for(lambda host=host: host.listens(55555), 10.0, "a relay")
+            wait_for(partial(host.listens, 55555), 10.0, "a relay")
             late = Node(host, process)
             with late.client(f"late-{i}", on_request=lambda data: data):
                 wait_for(
-                    lambda i=i: answers(client, f"late-{i}", 0.2),
+                    partial(answers, client, f"late-{i}", 0.2),
                     10.0,
                     "an answer from the late host",
                 )
@@ -162,7 +164,7 @@ def test_the_relay_of_a_lone_node_serves_within_a_second(lab: Lab, key_file: Pat
         host = lab.host(f"lone{i}", f"10.78.{i}.1/24")
         began = time.monotonic()
         process = host.python("-m", "iris", "-net", f"lone-{i}", "-rsa", str(key_file))
-        wait_for(lambda host=host: host.listens(55555), 10.0, "a relay")
+        wait_for(partial(host.listens, 55555), 10.0, "a relay")
         with Node(host, process).client("alone", on_request=lambda data: data) as client:
             assert client.request("alone", b"?", 1.0) == b"?"
         took.append(time.monotonic() - began)

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from tests.support.cluster import hosts, start
-from tests.support.lab import Lab, Process, wait_for
+from tests.support.lab import Lab, Process
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.netns
 

@@ -8,7 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.support.lab import ROOT, Host, Lab, wait_for
+from tests.support.lab import ROOT, Host, Lab
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.netns
 

@@ -1,12 +1,11 @@
-"""What the README promises of two nodes on one machine, on a host that has nothing but its loopback
-interface.
-"""
+"""The README's tour: two nodes on a host that has nothing but its loopback interface."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.support.lab import ROOT, Lab, Process, wait_for
+from tests.support.lab import ROOT, Lab, Process
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
 
@@ -30,8 +29,9 @@ def test_a_service_at_one_node_answers_who_asks_at_the_other(lab: Lab, key_file:
         host.python("examples/echo_service.py", str(port), log="echo", env=environment)
         for port in (55555, 55555, 55556)
     ]
-    for service in services:
-        wait_for(lambda service=service: "serving 'echo'" in service.text(), 20.0, "a service")
+    wait_for(
+        lambda: all("serving 'echo'" in service.text() for service in services), 20.0, "a service"
+    )
     wait_for(lambda: ask().text() == "hello there\n", 40.0, "an answer")
     wait_for(
         lambda: ask() and all("asked" in service.text() for service in services),

@@ -66,7 +66,7 @@ FIELDS = {
     Op.TUNNEL_ALLOW: "id space", Op.TUNNEL_TRANSFER: "id size chunk", Op.TUNNEL_CLOSE: "id reason",
 }  # fmt: skip
 node_packets = st.one_of(
-    *(strategy.map(lambda fields, op=op: (op, fields)) for op, strategy in NODE_BODIES.items())
+    *(st.tuples(st.just(op), strategy) for op, strategy in NODE_BODIES.items())
 )
 
 
@@ -75,7 +75,8 @@ def oracle(data: bytes, *, attached: bool = True) -> tuple[list[Packet], bool]:
 
     It has no memory: the first is checked here.
     """
-    stream, packets, start = BytesIO(data), [], 0
+    stream, start = BytesIO(data), 0
+    packets: list[Packet] = []
     while start < len(data):
         if (data[start] <= Op.DENY) == attached:
             return packets, True
@@ -175,7 +176,7 @@ def test_the_first_packet_reads_as_the_schema_reads_it(
 
 @pytest.mark.parametrize("op", NODE_BODIES)
 def test_a_packet_may_be_cut_at_every_byte(op: Op) -> None:
-    fields: dict[str, Any] = {
+    examples: dict[Op, dict[str, Any]] = {
         Op.CLOSE: {"reason": "grüße"},
         Op.BROADCAST: {"message": b"m" * 9},
         Op.REQUEST: {"id": 300, "request": b"", "timeout": MAX_VARINT},
@@ -186,7 +187,8 @@ def test_a_packet_may_be_cut_at_every_byte(op: Op) -> None:
         Op.TUNNEL_ALLOW: {"id": 0, "space": 1 << 20},
         Op.TUNNEL_TRANSFER: {"id": 5, "size": 127, "chunk": b"c" * 130},
         Op.TUNNEL_CLOSE: {"id": 5, "reason": ""},
-    }[op]
+    }
+    fields = examples[op]
     data, want = PROTOCOL.node(op, **fields), (int(op), tuple(fields.values()))
     for i in range(len(data) + 1):
         assert read([data[:i], data[i:] + data]) == ([want, want], False)
@@ -198,7 +200,7 @@ def test_a_packet_may_be_cut_at_every_byte(op: Op) -> None:
 def test_what_an_application_writes_is_what_the_schema_writes(data: st.DataObject) -> None:
     number, other, payload = data.draw(numbers), data.draw(numbers), data.draw(payloads)
     text, name = data.draw(names), data.draw(st.text(min_size=1, max_size=60))
-    pairs = {
+    pairs: dict[Any, tuple[Op, dict[str, Any]]] = {
         codec.broadcast(name, payload): (Op.BROADCAST, {"cluster": name, "message": payload}),
         codec.request(number, name, payload, varint(other)): (
             Op.REQUEST,

@@ -152,13 +152,9 @@ def test_heads_come_back_as_they_went_whatever_numbers_the_sender_gives_types(
 ) -> None:
     encoder = Encoder()
     for number in range(before):  # types of another stream, which this one never sees
-        encoder.encode(
-            struct(f"T{number}")(
-                dataclass(slots=True)(
-                    type("T", (), {"__annotations__": {"a": int}, "a": gob("A", UINT)})
-                )
-            )(1)
-        )
+        made = type("T", (), {"__annotations__": {"a": int}, "a": gob("A", UINT)})
+        foreign: Callable[[int], object] = struct(f"T{number}")(dataclass(slots=True)(made))
+        encoder.encode(foreign(1))
     stream = [example, *stream, example]
     decoder, plain = HeadDecoder(max_size=1 << 20, max_types=128), Plain()
     data = [encoder.encode(Header(*head)) for head in stream]

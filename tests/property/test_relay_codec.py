@@ -58,7 +58,7 @@ CLIENT_BODIES = {
     Op.TUNNEL_CLOSE: body(id=numbers),
 }
 client_packets = st.one_of(
-    *(strategy.map(lambda fields, op=op: (op, fields)) for op, strategy in CLIENT_BODIES.items())
+    *(st.tuples(st.just(op), strategy) for op, strategy in CLIENT_BODIES.items())
 )
 
 
@@ -67,7 +67,8 @@ def oracle(data: bytes, *, attached: bool = True) -> tuple[list[Packet], bool]:
 
     It has no memory: inits are looked for here.
     """
-    stream, packets, start = BytesIO(data), [], 0
+    stream, start = BytesIO(data), 0
+    packets: list[Packet] = []
     while start < len(data):
         if (data[start] == Op.INIT) == attached:
             return packets, True
@@ -220,7 +221,7 @@ def test_what_the_node_writes_is_what_the_schema_writes(data: st.DataObject) -> 
         data.draw(names),
     )
     size = len(payload)
-    pairs = {
+    pairs: dict[Any, tuple[Op, dict[str, Any]]] = {
         b"".join(codec.broadcast(payload)): (Op.BROADCAST, {"message": payload}),
         codec.request(number, size) + payload + varint(other): (
             Op.REQUEST,

@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from io import BufferedReader
 from typing import Any
 
 from construct import Container
@@ -25,7 +26,7 @@ PATIENCE = 10.0  # seconds for what must come
 
 
 class Closed(Exception):
-    """The connection ended, with the node's reason ("" after an own close), or None without a word."""
+    """The connection ended, with the node's reason: "" after an own close, None without a word."""
 
     def __init__(self, reason: str | None) -> None:
         super().__init__(reason)
@@ -56,7 +57,7 @@ class Raw:
         self.sock = socket.create_connection((host, port), PATIENCE)
         self.sock.settimeout(timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._stream = self.sock.makefile("rb", buffering=65_536)
+        self._stream = BufferedReader(self.sock.makefile("rb", buffering=0), 65_536)
 
     def send(self, op: Op, **body: Any) -> None:
         self.sock.sendall(DEFAULT.client(op, **body))
@@ -102,7 +103,7 @@ class Raw:
 class Client:
     """An attached application.
 
-    What comes for it is in `broadcasts`, `events`, `requests` and `tunnels`, or goes to the
+    What comes for it is in `broadcasts`, `events`, `next_request()` and `tunnels`, or goes to the
     callbacks.
 
     A callback runs in the reading thread: on_request gets a request's data, and returns the reply
@@ -122,7 +123,7 @@ class Client:
         self.broadcasts: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self.events: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
         # (id, data, seconds)
-        self.requests: queue.SimpleQueue[tuple[int, bytes, float] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[int, bytes, float] | None] = queue.SimpleQueue()
         self.tunnels: queue.SimpleQueue[Tunnel] = queue.SimpleQueue()  # accepted ones
         self._on_request, self._on_broadcast, self._on_event = on_request, on_broadcast, on_event
         self._ids, self._tunnel_ids = itertools.count(), itertools.count()
@@ -184,7 +185,7 @@ class Client:
         self.send(
             Op.REQUEST, id=number, cluster=cluster, request=data, timeout=round(timeout * 1_000)
         )
-        if self._ended.is_set() and self._pending.pop(number, None):
+        if self._ended.is_set() and self._pending.pop(number, None) is not None:
             future.set_exception(Closed(self.reason))
         return future
 
@@ -194,10 +195,15 @@ class Client:
     def fail(self, number: int, text: str) -> None:
         self.send(Op.REPLY, id=number, success=False, result=text)
 
-    def serve(self, handler: Callable[[bytes], bytes]) -> None:
-        """Answer requests in this thread, until the connection ends."""
-        while (request := self.requests.get()) is not None:
-            self._answer(handler, request[0], request[1])
+    def next_request(self, timeout: float = PATIENCE) -> tuple[int, bytes, float]:
+        """Wait for a request: its id, its data, and its timeout in seconds.
+
+        Raises: Closed.
+        """
+        request = self._requests.get(timeout=timeout)
+        if request is None:
+            raise Closed(self.reason)
+        return request
 
     def _answer(self, handler: Callable[[bytes], bytes], number: int, data: bytes) -> None:
         try:
@@ -267,7 +273,7 @@ class Client:
                 table.popitem()[1].set_exception(Closed(self.reason))
         for tunnel in list(self._live.values()):
             tunnel._closed_by_node("connection ended")
-        self.requests.put(None)
+        self._requests.put(None)
 
     def _take_broadcast(self, body: Container) -> None:
         (self._on_broadcast or self.broadcasts.put)(body.message)
@@ -282,7 +288,7 @@ class Client:
         if self._on_request is not None:
             self._answer(self._on_request, body.id, body.request)
         else:
-            self.requests.put((body.id, body.request, body.timeout / 1_000))
+            self._requests.put((body.id, body.request, body.timeout / 1_000))
 
     def _take_reply(self, body: Container) -> None:
         future = self._pending.pop(body.id)  # KeyError: answered twice, a bug of the node's

@@ -1,4 +1,4 @@
-"""A network of nodes on several hosts, and what applications do there: for the tests in real time."""
+"""A network of nodes on several hosts, and applications that exercise it in real time."""
 
 import contextlib
 import itertools
@@ -8,12 +8,18 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.support.client import Client, TimedOut
-from tests.support.lab import Host, Lab, Process, wait_for
+from tests.support.lab import Host, Lab, Process
+from tests.support.waiting import wait_for
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -24,9 +30,9 @@ class Node:
     process: Process
     port: int = 55555
 
-    def client(self, cluster: str = "", **callbacks: object) -> Client:
+    def client(self, cluster: str = "", **callbacks: Any) -> Client:
         with self.host.inside():
-            return Client(self.port, cluster, **callbacks)  # type: ignore[arg-type]
+            return Client(self.port, cluster, **callbacks)
 
     @property
     def name(self) -> str:
@@ -61,7 +67,7 @@ def reach(nodes: Sequence[Node], timeout: float = 20.0) -> None:
         clients = [stack.enter_context(node.client()) for node in nodes]
         for client, node in itertools.product(clients, nodes):
             wait_for(
-                lambda client=client, node=node: answers(client, f"reach-{node.name}"),
+                partial(answers, client, f"reach-{node.name}"),
                 timeout,
                 f"an answer from {node.name}",
             )
@@ -73,8 +79,8 @@ def answers(client: Client, cluster: str, timeout: float = 0.5) -> bool:
     return False
 
 
-def collect(queue: object, count: int, timeout: float = 10.0) -> list[object]:
-    return [queue.get(timeout=timeout) for _ in range(count)]  # type: ignore[attr-defined]
+def collect(queue: "SimpleQueue[T]", count: int, timeout: float = 10.0) -> list[T]:
+    return [queue.get(timeout=timeout) for _ in range(count)]
 
 
 def exercise(nodes: Sequence[Node]) -> None:
@@ -115,14 +121,15 @@ def exercise(nodes: Sequence[Node]) -> None:
             client.publish("news", source.encode())
         everyone = sorted(services)
         for target, service in services.items():
-            got = collect(service.broadcasts, len(nodes))
-            assert sorted(got) == sorted(f"{source}->{target}".encode() for source in everyone)  # type: ignore[type-var]
+            assert sorted(collect(service.broadcasts, len(nodes))) == sorted(
+                f"{source}->{target}".encode() for source in everyone
+            )
         for member in members:
             assert sorted(collect(member.broadcasts, len(nodes))) == [
                 name.encode() for name in everyone
-            ]  # type: ignore[type-var]
+            ]
         for name, client in clients.items():
-            got = sorted(collect(client.events, 2 * len(nodes)))  # type: ignore[type-var]
+            got = sorted(collect(client.events, 2 * len(nodes)))
             expected = [("news", source.encode()) for source in everyone]
             expected += [(f"news-{name}", f"{source}->{name}".encode()) for source in everyone]
             assert got == sorted(expected)

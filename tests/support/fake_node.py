@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from construct import Container
@@ -12,7 +13,7 @@ PATIENCE = 10.0  # seconds for what must come
 
 
 class FakeNode:
-    """Listens on a free port of loopback; `accept` lets one program attach. Speaks by the schemas."""
+    """Listens on a free port of loopback; `accept` attaches one program. Speaks by the schemas."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -38,9 +39,16 @@ class FakeNode:
             self.send(Op.INIT, version=VERSION)
         return self
 
-    def accept_soon(self, *, answer: bool = True) -> threading.Thread:
-        """The same from a thread, as programs wait for the welcome."""
-        thread = threading.Thread(target=self.accept, kwargs={"answer": answer})
+    def accept_soon(
+        self, *, answer: bool = True, then: Callable[[], None] = lambda: None
+    ) -> threading.Thread:
+        """Accept, then call `then`, in a thread, as programs wait for the welcome."""
+
+        def run() -> None:
+            self.accept(answer=answer)
+            then()
+
+        thread = threading.Thread(target=run)
         thread.start()
         return thread
 

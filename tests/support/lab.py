@@ -29,8 +29,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +37,7 @@ from types import TracebackType
 import psutil
 
 from iris.runtime.interfaces import Interface
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 OURS = (sys.executable, "-m", "iris")  # our node's command
@@ -46,15 +46,6 @@ NOWHERE = "02:00:00:00:00:01"  # a MAC address that nobody has
 _LABEL = "irislab"  # namespaces are called irislab-PID-NUMBER-HOST
 _CLONE_NEWNET = 0x40000000
 _numbers = itertools.count(1)
-
-
-def wait_for(condition: Callable[[], object], timeout: float, what: str = "it") -> None:
-    """Look again and again until `condition` holds. Raises: TimeoutError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} didn't happen within {timeout} s")
-        time.sleep(0.01)
 
 
 @functools.cache

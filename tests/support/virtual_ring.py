@@ -364,13 +364,12 @@ class VirtualRing:
             way = self.path(source, dest)
             root = closest(live, dest)
             if way[-1].node_id != root or len(way) - 1 > bound or not all(node.up for node in way):
-                wrong.append(
-                    f"{source.node_id:010x} -> {dest:010x} (root {root:010x}): {' '.join(f'{n.node_id:010x}' for n in way)}"
-                )
+                hops = " ".join(f"{node.node_id:010x}" for node in way)
+                wrong.append(f"{source.node_id:010x} -> {dest:010x} (root {root:010x}): {hops}")
         return wrong
 
     def wrong_leaf_sets(self) -> int:
-        """How many live nodes have a leaf set that isn't the one that all-knowing nodes would have."""
+        """Count the live nodes whose leaf set isn't that of nodes which know all others."""
         live = SortedList(node.node_id for node in self.live())
         half, wrong = self.config.leaf_set // 2, 0
         for node in self.live():
@@ -387,4 +386,4 @@ def closest(ids: SortedList, dest: NodeId) -> NodeId:
     """The numerically closest of some ids; of two the one below."""
     at = ids.bisect_left(dest)
     below, above = ids[at - 1], ids[at % len(ids)]
-    return below if distance(below, dest) <= distance(above, dest) else above
+    return NodeId(below if distance(below, dest) <= distance(above, dest) else above)

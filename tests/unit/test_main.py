@@ -150,7 +150,7 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     process = start("-dev", port=port)
     service, caller = Client(port, "slow"), Client(port)
     caller.request_later("slow", b"never answered", 60.0)
-    service.requests.get(timeout=5.0)  # the node would wait for it
+    service.next_request()  # the node would wait for it
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=1.0)
@@ -220,7 +220,7 @@ def test_the_network_key_is_kept_per_user(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    said = []
+    said: list[str] = []
     for _ in range(2):
         process = start(
             "-net",

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tests.support.lab import Host, wait_for
+from tests.support.lab import Host
+from tests.support.waiting import wait_for
 from tools.bench.figures import TWO, Figure, Metric
 from tools.bench.results import START, Results
 from tools.bench.run import Report, network_key

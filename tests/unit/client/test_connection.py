@@ -61,9 +61,7 @@ def test_a_program_leaves_in_order(node: FakeNode, elsewhere: ThreadPoolExecutor
 
 
 def test_a_node_that_isnt_there_or_doesnt_want_us(node: FakeNode) -> None:
-    deny = node.accept_soon(answer=False)
-    denied = threading.Thread(target=lambda: (deny.join(), node.send(Op.DENY, reason="full")))
-    denied.start()
+    denied = node.accept_soon(answer=False, then=lambda: node.send(Op.DENY, reason="full"))
     with pytest.raises(iris.Denied, match="full"):
         iris.connect(node.port)
     denied.join()
@@ -73,9 +71,7 @@ def test_a_node_that_isnt_there_or_doesnt_want_us(node: FakeNode) -> None:
         iris.connect(node.port, timeout=0.05)
     silent.join()
     node.vanish()
-    mute = node.accept_soon(answer=False)
-    hang_up = threading.Thread(target=lambda: (mute.join(), node.vanish()))
-    hang_up.start()
+    hang_up = node.accept_soon(answer=False, then=node.vanish)
     with pytest.raises(iris.Closed):
         iris.connect(node.port)
     hang_up.join()
@@ -277,7 +273,12 @@ def test_the_end_of_a_subscription_doesnt_end_the_next_one_of_that_topic(node: F
 def test_a_handler_may_close_the_connection(node: FakeNode) -> None:
     closed = threading.Event()
     with connected(node) as connection:
-        connection.subscribe("t", lambda _: (connection.close(), closed.set()))
+
+        def close(_: bytes) -> None:
+            connection.close()
+            closed.set()
+
+        connection.subscribe("t", close)
         node.expect(Op.SUBSCRIBE)
         node.send(Op.PUBLISH, topic="t", event=b"")
         assert closed.wait(PATIENCE)

@@ -144,7 +144,8 @@ def test_an_answer_that_nobody_waits_for_is_ignored() -> None:
 
 
 def test_events_come_until_the_subscription_ends() -> None:
-    frontend, events = FakeFrontend(), []
+    frontend = FakeFrontend()
+    events: list[bytes] = []
     frontend.protocol.subscribe("t", events.append)
     frontend.node(Op.PUBLISH, topic="t", event=b"1")
     frontend.node(Op.PUBLISH, topic="other", event=b"2")
@@ -309,7 +310,7 @@ def test_what_cant_be_written_isnt_waited_for() -> None:
 def test_who_asks_while_it_ends_is_told_too() -> None:
     frontend, future = FakeFrontend(), Future[bytes]()
 
-    def end(*_: object) -> None:
+    def end(packet: object) -> None:
         frontend.protocol.end(Closed("now"))
 
     frontend.write_soon = end  # type: ignore[method-assign]

@@ -119,7 +119,8 @@ def test_everything_can_be_decorated() -> None:
 
 
 def test_nothing_is_handled_before_the_handler_is_ready() -> None:
-    handler, ready = iris.Handler(), []
+    handler = iris.Handler()
+    ready: list[bool] = []
     handler.on_request(lambda _: b"ready" if ready else b"too early")
 
     @handler.on_init
@@ -147,7 +148,7 @@ def test_a_handler_that_doesnt_get_ready_ends_the_registration() -> None:
         raise KeyError("not ready")
 
     with FakeNode() as node:
-        leave = threading.Thread(target=lambda: (node.accept(), node.finish()))
+        leave = threading.Thread(target=lambda: node.accept().finish())
         leave.start()
         with pytest.raises(KeyError, match="not ready"):
             iris.register("c", handler, port=node.port)
@@ -215,7 +216,12 @@ def test_broadcasts_beyond_their_memory_are_dropped(caplog: pytest.LogCaptureFix
 
 def test_expired_requests_arent_run(caplog: pytest.LogCaptureFixture) -> None:
     handled: list[bytes] = []
-    with registered(lambda request: handled.append(request) or b"", request_threads=1) as (node, _):
+
+    def handle(request: bytes) -> bytes:
+        handled.append(request)
+        return b""
+
+    with registered(handle, request_threads=1) as (node, _):
         ask(node, 0, b"late", timeout=0)
         ask(node, 1, b"in time")
         assert answer(node)[0] == 1

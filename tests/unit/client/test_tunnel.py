@@ -3,7 +3,8 @@
 import contextlib
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -142,7 +143,10 @@ def test_a_close_that_isnt_confirmed_is_given_up(caplog: pytest.LogCaptureFixtur
 
 def test_a_lost_node_frees_everybody() -> None:
     with opened() as (node, tunnel, elsewhere):
-        calls = [elsewhere.submit(tunnel.recv), elsewhere.submit(tunnel.send, b"x")]
+        calls: list[Future[Any]] = [
+            elsewhere.submit(tunnel.recv),
+            elsewhere.submit(tunnel.send, b"x"),
+        ]
         node.vanish()
         for call in calls:
             assert isinstance(call.exception(PATIENCE), iris.Closed)
@@ -207,7 +211,7 @@ def test_a_long_write_is_sent_in_pieces() -> None:
                 file.write(data)
 
         writing = elsewhere.submit(write)
-        sizes = []
+        sizes: list[int] = []
         while sum(sizes) < len(data):
             size, _ = chunk(node)
             sizes.append(size)

@@ -1,6 +1,7 @@
 """The judge, on traces of conversations that are right and ones that aren't."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ def n(op: Op, **body: Any) -> tuple[Side, bytes]:
     return Side.NODE, GENEROUS.node(op, **body)
 
 
-Trace = list[tuple[Side, bytes] | tuple[Side, None] | float]
+Trace = Sequence[tuple[Side, bytes] | tuple[Side, None] | float]
 
-PLAIN: Trace = [c(Op.INIT, version=VERSION, cluster=""), n(Op.INIT, version=VERSION)]
-SERVICE: Trace = [c(Op.INIT, version=VERSION, cluster="c"), n(Op.INIT, version=VERSION)]
+PLAIN = [c(Op.INIT, version=VERSION, cluster=""), n(Op.INIT, version=VERSION)]
+SERVICE = [c(Op.INIT, version=VERSION, cluster="c"), n(Op.INIT, version=VERSION)]
 CLIENT_GONE, NODE_GONE = (Side.CLIENT, None), (Side.NODE, None)
 BYE: Trace = [c(Op.CLOSE), n(Op.CLOSE, reason=""), NODE_GONE, CLIENT_GONE]
 ASK = c(Op.REQUEST, id=7, cluster="x", request=b"?", timeout=1_000)
@@ -360,7 +361,7 @@ def test_a_whole_allowance_can_be_used_and_no_byte_more() -> None:
 def test_a_long_conversation_is_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iris.relaycheck.checker._REMEMBERED", 10)
     judge, found = Judge(), []
-    for side, data in SERVICE:  # type: ignore[misc]
+    for side, data in SERVICE:
         judge.feed(side, data)
     for number in range(100):
         for side, data in (
@@ -387,7 +388,7 @@ def test_a_long_conversation_is_not_remembered_for_ever(monkeypatch: pytest.Monk
 
 def test_a_violation_says_where_it_is() -> None:
     judge = Judge(5)
-    for side, data in PLAIN:  # type: ignore[misc]
+    for side, data in PLAIN:
         judge.feed(side, data)
     (violation,) = judge.feed(
         Side.CLIENT, DEFAULT.client(Op.CLOSE) + DEFAULT.client(Op.UNSUBSCRIBE, topic="tt")
@@ -396,7 +397,7 @@ def test_a_violation_says_where_it_is() -> None:
         5,
         len(PLAIN[0][1]) + 1,
         b"\x07\x02tt",
-    )  # type: ignore[index, arg-type]
+    )
     assert "topic.unknown" in str(violation)
 
 

@@ -15,7 +15,11 @@ TEXT = (ROOT / "docs" / "relay-protocol.md").read_text()
 def test_the_document_lists_the_rules_cases_and_scenarios_that_there_are() -> None:
     assert cases.__all__
     rows = re.findall(r"^\| `([a-z0-9.-]+)` \| (.+) \|$", TEXT, re.MULTILINE)
-    known = RULES | {each.id: each.words for each in (*CASES.values(), *SCENARIOS.values())}
+    known = (
+        RULES
+        | {case.id: case.words for case in CASES.values()}
+        | {scenario.id: scenario.words for scenario in SCENARIOS.values()}
+    )
     assert dict(rows) == known
     assert len(rows) == len(known)
 

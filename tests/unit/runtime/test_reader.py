@@ -1,8 +1,6 @@
-"""What a reading thread does while there's nothing to read.
+"""The reading thread: polls for a moment after a few bytes that came soon, one thread at a time."""
 
-It looks again for a moment, one thread at a time, and sleeps.
-"""
-
+import select
 import socket
 import threading
 import time
@@ -13,140 +11,162 @@ import pytest
 from iris.runtime import reader as module
 from iris.runtime.reader import SocketReader
 
+Pair = tuple[socket.socket, socket.socket]
+
+make_poll = select.poll
+polls: list[tuple[float | None, int]] = []  # timeouts, and the number of events that were there
+
+
+class RecordingPoll:
+    """A `select.poll` that takes notes."""
+
+    def __init__(self) -> None:
+        self._poll = make_poll()
+
+    def register(self, sock: socket.socket, mask: int) -> None:
+        self._poll.register(sock, mask)
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        found = self._poll.poll(timeout)
+        polls.append((timeout, len(found)))
+        return found
+
 
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    monkeypatch.setattr(select, "poll", RecordingPoll)
+    polls.clear()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
 
 
-def chat(box: SocketReader, theirs: socket.socket) -> None:
+def chat(reader: SocketReader, theirs: socket.socket) -> None:
     """Exchange something quickly, however slow this machine is right now."""
-    while not box._spin_next:
+    while not reader._spin_next:
         theirs.send(b"x")
-        assert box.recv() == b"x"
+        assert reader.recv() == b"x"
+    polls.clear()
 
 
-def looks(box: SocketReader) -> list[int]:
-    """What it saw when it looked, from now on."""
-    poll, seen = box._poll, []
-
-    def counting(timeout):
-        found = poll(timeout)
-        seen.append(len(found))
-        return found
-
-    box._poll = counting
-    return seen
+def nobody_spins() -> bool:
+    return module._spin_token == [None]
 
 
 def late(theirs: socket.socket, seconds: float) -> threading.Timer:
-    """Say something then."""
+    """Send something then."""
     timer = threading.Timer(seconds, theirs.send, [b"late"])
     timer.start()
     return timer
 
 
-def test_bytes_come_as_they_were_sent_until_the_other_side_hangs_up(pair):
+def test_bytes_come_as_they_were_sent_until_the_other_side_hangs_up(pair: Pair) -> None:
     ours, theirs = pair
-    box = SocketReader(ours)
+    reader = SocketReader(ours)
     sent = bytes(range(256)) * 1_024
-    writer = threading.Thread(
-        target=lambda: (theirs.sendall(sent), theirs.shutdown(socket.SHUT_WR))
-    )
+
+    def write() -> None:
+        theirs.sendall(sent)
+        theirs.shutdown(socket.SHUT_WR)
+
+    writer = threading.Thread(target=write)
     writer.start()
     received = b""
-    while data := box.recv():
+    while data := reader.recv():
         received += data
     writer.join()
     assert received == sent
-    assert box.recv() == b""
+    assert reader.recv() == b""
 
 
-def test_who_says_a_lot_is_read_in_greater_pieces_until_it_says_less(pair):
-    box = SocketReader(pair[0])
-    said, asked = [4_096, 65_536, 100_000, 262_144, 10_000, 5], []
+class FakeSocket(socket.socket):
+    """Brings reads of given sizes, and notes how much was asked for."""
 
-    def recv(size):
-        asked.append(size)
-        return bytes(said[len(asked) - 1])
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        self.sizes, self.asked = sizes, list[int]()
 
-    waits: list[float | None] = []
-    box._recv, box._poll = recv, waits.append
-    assert [len(box.recv()) for _ in said] == said
-    assert asked == [4_096, 65_536, 262_144, 262_144, 262_144, 65_536]
-    assert waits == [None] * 5  # each great buffer was only made when there was something
-    assert box._size == 4_096
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        self.asked.append(size)
+        return bytes(self.sizes[len(self.asked) - 1])
 
 
-def test_a_broken_connection_raises_also_while_it_is_looked_at(pair):
+def test_buffers_grow_with_what_comes_and_shrink_again(pair: Pair) -> None:
+    sizes = [4_096, 65_536, 100_000, 262_144, 10_000, 3_000, 2_000]
+    with FakeSocket(sizes) as sock:
+        reader = SocketReader(sock)
+        assert [len(reader.recv()) for _ in sizes] == sizes
+        assert sock.asked == [4_096, 65_536, 262_144, 262_144, 262_144, 65_536, 4_096]
+    # each large buffer was only made when there was something
+    assert [timeout for timeout, _ in polls] == [None] * 5
+
+
+def test_a_broken_connection_raises_also_while_it_is_polled(pair: Pair) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname())
         ours, _ = listener.accept()
     with ours:
-        box = SocketReader(ours)
-        chat(box, theirs)
+        reader = SocketReader(ours)
+        chat(reader, theirs)
         # a reset instead of an end
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         theirs.close()
         with pytest.raises(ConnectionResetError):
-            box.recv()
-    assert module._spin_token == [None]
+            reader.recv()
+    assert nobody_spins()
 
 
-def test_a_conversation_is_looked_at_again_then_the_thread_sleeps(pair):
+def test_after_a_conversation_the_thread_polls_then_sleeps(pair: Pair) -> None:
     ours, theirs = pair
-    box = SocketReader(ours)
-    chat(box, theirs)
-    seen, timer = looks(box), late(theirs, 0.2)
-    started = time.thread_time()
-    assert box.recv() == b"late"
+    reader = SocketReader(ours)
+    chat(reader, theirs)
+    timer, started = late(theirs, 0.2), time.thread_time()
+    assert reader.recv() == b"late"
     assert time.thread_time() - started < 0.1
     timer.join()
-    assert seen
-    assert not any(seen)
-    assert module._spin_token == [None]
+    assert set(polls) == {(0, 0)}
+    assert nobody_spins()
 
 
-def test_what_comes_while_it_is_looked_at_is_taken_at_once(pair):
+def test_what_comes_while_it_is_polled_is_taken_at_once(pair: Pair) -> None:
     ours, theirs = pair
-    box = SocketReader(ours)
-    chat(box, theirs)
-    seen = looks(box)
+    reader = SocketReader(ours)
+    chat(reader, theirs)
     theirs.send(b"x")
-    assert box.recv() == b"x"
-    assert seen == [1]
+    assert reader.recv() == b"x"
+    assert polls == [(0, 1)]
 
 
 @pytest.mark.parametrize("flood", [True, False])
-def test_a_flood_or_a_silence_is_the_end_of_a_conversation(pair, flood):
+def test_a_flood_or_a_silence_ends_a_conversation(pair: Pair, flood: bool) -> None:
     ours, theirs = pair
-    box = SocketReader(ours)
-    chat(box, theirs)
+    reader = SocketReader(ours)
+    chat(reader, theirs)
     if flood:
         theirs.send(bytes(3_000))
-        box.recv()
+        reader.recv()
     else:
         timer = late(theirs, 0.02)
-        box.recv()
+        reader.recv()
         timer.join()
-    seen, timer = looks(box), late(theirs, 0.02)
-    box.recv()
+    assert polls
+    polls.clear()
+    timer = late(theirs, 0.02)
+    reader.recv()
     timer.join()
-    assert seen == []
+    assert polls == []
 
 
-def test_one_thread_looks_at_a_time(pair):
+def test_one_thread_polls_at_a_time(pair: Pair) -> None:
     ours, theirs = pair
-    box = SocketReader(ours)
-    chat(box, theirs)
-    seen, timer = looks(box), late(theirs, 0.02)
-    turn = module._spin_token.pop()  # of another thread
+    reader = SocketReader(ours)
+    chat(reader, theirs)
+    token = module._spin_token
+    turn, timer = token.pop(), late(theirs, 0.02)  # as another thread does
     try:
-        assert box.recv() == b"late"
-        assert module._spin_token == []
+        assert reader.recv() == b"late"
+        assert token == []
     finally:
-        module._spin_token.append(turn)
+        token.append(turn)
     timer.join()
-    assert seen == []
+    assert polls == []

@@ -289,7 +289,7 @@ def test_nodes_meet_through_a_source_that_knows_addresses_alone(
         assert source.on_found is not None
         dials: list[Dial] = []
         handled = threading.Event()
-        joiner._sessions.dial = dials.append  # type: ignore[method-assign]
+        joiner._sessions.dial = lambda dial: dials.append(dial)  # type: ignore[method-assign]
         for _ in range(3):
             for text in (*joiner.addresses, *seed.addresses):
                 host, _, port = text.partition(":")

@@ -409,7 +409,7 @@ class Keeping(Connection):
 
 def test_a_client_that_is_idle_holds_on_to_nothing_of_what_it_said() -> None:
     network = Keeping()
-    with running(overlay=network) as relay:  # type: ignore[arg-type]
+    with running(overlay=network) as relay:
         attach(relay).send(Op.BROADCAST, cluster="c", message=bytes(300_000))
         assert network.came.wait(5)
         deadline = time.monotonic() + 5
@@ -462,7 +462,7 @@ def test_whose_traffic_fills_peers_is_not_read_from_until_they_take_some(peers: 
     network = Uphill(peers)
     with running(
         relay_config(limits={"peer_high_water": 1_000_000}, tunnel_buffer=0), overlay=network
-    ) as relay:  # type: ignore[arg-type]
+    ) as relay:
         raw = attach(relay)
         packet = DEFAULT.client(Op.BROADCAST, cluster="c", message=bytes(100_000))
         begin = time.monotonic()
@@ -498,7 +498,7 @@ def test_a_closing_relay_waits_for_answers_in_hand_and_takes_no_new_requests() -
     with running() as relay:
         service, client = Client(relay.port, "c"), Client(relay.port)
         answer = client.request_later("c", b"", 10)
-        number, _, _ = service.requests.get(timeout=5)
+        number, _, _ = service.next_request()
         closing = threading.Thread(target=relay.close, args=("over", 5.0))
         closing.start()
         late = client.request_later("c", b"", 0.2)
@@ -516,7 +516,7 @@ def test_a_closing_relay_waits_for_the_answers_that_its_clients_wait_for() -> No
     with running() as relay:
         service, caller = Client(relay.port, "c"), Client(relay.port)
         answer = caller.request_later("c", b"", 10)
-        number, _, _ = service.requests.get(timeout=5)
+        number, _, _ = service.next_request()
         idle = threading.Event()
         attachment = next(each for each in relay._attached if not each.client.cluster)
         attachment.client.drain(idle.set, asked=True)
