@@ -52,15 +52,15 @@ HOT = [  # a message's whole way through the node, in its order
     "iris/runtime/batch.py",
     "iris/runtime/send_buffer.py",
     "iris/runtime/timer.py",
+    "iris/runtime/bounded_queue.py",
+    "iris/runtime/worker_pool.py",
     "iris/runtime/credit_window.py",
     "iris/relay_protocol/client_packets.py",  # and an application's end of it
     "iris/client/protocol.py",
     "iris/client/flow.py",
-    "iris/client/bounded_queue.py",
     "iris/client/base_node_connection.py",
     "iris/client/dispatcher.py",
     "iris/client/node_connection.py",
-    "iris/client/pool.py",
     "iris/client/threaded_dispatcher.py",
 ]
 # other commands only ask, or pack up the source

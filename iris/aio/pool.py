@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from iris.client.bounded_queue import BoundedQueue
+from iris.runtime.bounded_queue import BoundedQueue
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Pool(Generic[T]):
         queue = self._queue
         idle = self._running and not self._starting and not queue
         if idle and len(self._tasks) < self._limit:
-            if size > queue.memory:
+            if size > queue.limit:
                 return False
             self._launch(item)
             return True
@@ -71,10 +71,10 @@ class Pool(Generic[T]):
         """Whether a task belongs to this pool."""
         return task in self._tasks
 
-    def close(self) -> int:
+    def close(self) -> list[T]:
         """Start nothing more; running handlers go on. Idempotent.
 
-        Returns: how many queued items were dropped.
+        Returns: the queued items that were dropped.
         """
         self._closed, self._running = True, False
         return self._queue.clear()

@@ -28,8 +28,8 @@ class Pool(Protocol):
     def submit(self, item: Any, size: int) -> bool:
         """Queue an item of `size` bytes. Returns: False when it is dropped for lack of memory."""
 
-    def close(self) -> int:
-        """Start nothing more; running handlers go on. Returns: how many items were dropped."""
+    def close(self) -> list[Any]:
+        """Start nothing more; running handlers go on. Returns: the items that were dropped."""
 
 
 P = TypeVar("P", bound=Pool)
@@ -113,7 +113,7 @@ class BaseNodeConnection(Generic[T, P]):
         with self._lock:
             pools, closing = list(self._pools), self._closing
         for pool in pools:
-            if dropped := pool.close():
+            if dropped := len(pool.close()):
                 _log.warning("%s: %d queued messages dropped", self.name, dropped)
         reason = self.protocol.ended
         if closing or reason is None:

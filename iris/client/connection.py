@@ -15,13 +15,13 @@ from iris.client.handlers import renamed
 from iris.client.limits import CONNECT_TIMEOUT, PORT, RESPONSE_GRACE, TopicLimits
 from iris.client.node_connection import NodeConnection, open_socket
 from iris.client.pending import BlockingReply, ReplyFuture
-from iris.client.pool import Pool
 from iris.client.tunnel import Tunnel
 from iris.relay_protocol.client_packets import Buffer
 from iris.runtime.batch import Batch, flush_batch
+from iris.runtime.worker_pool import WorkerPool
 
 
-class Connection(Closing, BaseConnection[NodeConnection, Pool[Any]]):
+class Connection(Closing, BaseConnection[NodeConnection, WorkerPool[Any]]):
     """A connection to the local node, made by `iris.connect`; also `Service.connection`.
 
     Any number of threads may share one. Every method raises `Closed` once it has ended, and
@@ -124,7 +124,7 @@ class Connection(Closing, BaseConnection[NodeConnection, Pool[Any]]):
 class Subscription(Closing):
     """The subscription of a topic, until `close` or the end of its `with` block."""
 
-    def __init__(self, connection: Connection, topic: str, pool: Pool[Any]) -> None:
+    def __init__(self, connection: Connection, topic: str, pool: WorkerPool[Any]) -> None:
         self._connection, self.topic, self._pool = connection, topic, pool
 
     def close(self) -> None:

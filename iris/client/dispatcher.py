@@ -84,7 +84,10 @@ class Dispatcher(Generic[T, P]):
             accepted = self._open_tunnels < self._limits.tunnel_threads
             self._open_tunnels += accepted
         if accepted:
-            self._tunnels.submit(self._protocol.accept(build_id, chunk_limit), 0)
+            tunnel = self._protocol.accept(build_id, chunk_limit)
+            if not self._tunnels.submit(tunnel, 0):  # the system has no thread left
+                self.tunnel_done()
+                self._protocol.abandon(tunnel)
         else:
             _log.error(
                 "%s: tunnel rejected: limit of %d open tunnels reached",

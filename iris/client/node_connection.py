@@ -22,7 +22,6 @@ from typing import Any
 
 from iris.client.base_node_connection import BaseNodeConnection, no_response
 from iris.client.errors import Closed
-from iris.client.pool import Pool
 from iris.client.protocol import Dispatcher
 from iris.client.tunnel import Tunnel
 from iris.errors import LinkClosed, StateError
@@ -31,6 +30,7 @@ from iris.runtime.batch import Batch, flush_batch
 from iris.runtime.compiling import with_cause
 from iris.runtime.deadline import time_left
 from iris.runtime.send_buffer import SendBuffer
+from iris.runtime.worker_pool import WorkerPool
 
 _HIGH_WATER = 4 << 20  # bytes in the send buffer, beyond which writers wait
 _READ_SIZE = 65_536  # bytes
@@ -38,7 +38,7 @@ _READ_SIZE = 65_536  # bytes
 _log = logging.getLogger(__name__)
 
 
-class NodeConnection(BaseNodeConnection[Tunnel, Pool[Any]]):
+class NodeConnection(BaseNodeConnection[Tunnel, WorkerPool[Any]]):
     """Owns a socket, the thread `iris-N-rx` that reads it, and the pools of all handlers."""
 
     def __init__(
@@ -75,7 +75,7 @@ class NodeConnection(BaseNodeConnection[Tunnel, Pool[Any]]):
             self._shut_down()
             self._reader.join()
             if isinstance(exc, TimeoutError):
-                raise no_response(timeout) from None
+                raise with_cause(no_response(timeout), None) from None
             raise
         self._log_attached()
 
@@ -111,9 +111,9 @@ class NodeConnection(BaseNodeConnection[Tunnel, Pool[Any]]):
 
     def make_pool(
         self, work: Callable[[Any], Any], workers: int, memory: int, name: str
-    ) -> Pool[Any]:
+    ) -> WorkerPool[Any]:
         """Make a pool of threads."""
-        return Pool(work, threads=workers, memory=memory, name=name)
+        return WorkerPool(work, threads=workers, limit=memory, name=name, running=False)
 
     # Reading
 

@@ -242,6 +242,12 @@ class ClientProtocol(Generic[T]):
         self._send((confirm + codec.tunnel_allow(number, self.tunnel_buffer),))
         return tunnel
 
+    def abandon(self, tunnel: T) -> None:
+        """Close a tunnel that was accepted, and that nothing uses."""
+        for number, each in list(self._tunnels.items()):
+            if each is tunnel:
+                self.close_tunnel(number)
+
     def close_tunnel(self, number: int) -> None:
         """Close a tunnel; its `handle_close` is called when the node has confirmed that."""
         if number in self._tunnels:

@@ -9,9 +9,9 @@ from iris.client.errors import Closed
 from iris.client.handlers import fault_text
 from iris.client.limits import ServiceLimits
 from iris.client.node_connection import NodeConnection
-from iris.client.pool import Pool
 from iris.client.tunnel import Tunnel
 from iris.relay_protocol.client_packets import payload
+from iris.runtime.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from iris.client.service import Handler
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class ThreadedDispatcher(Dispatcher[Tunnel, Pool[Any]]):
+class ThreadedDispatcher(Dispatcher[Tunnel, WorkerPool[Any]]):
     """Calls the methods of a `Handler`."""
 
     def __init__(self, node: NodeConnection, handler: "Handler", limits: ServiceLimits) -> None:

@@ -52,7 +52,10 @@ def test_request_ends_once_whoever_is_first(seed: int) -> None:
     timer = Timer()
     timer.start()
     network = FakeNetwork([1, 2], real_timer=timer)
-    workers, rng = WorkerPool("answers", threads=4, waiting=1 << 20), random.Random(seed)
+    workers = WorkerPool[Callable[[], None]](
+        lambda answer: answer(), threads=4, limit=1 << 20, name="answers"
+    )
+    rng = random.Random(seed)
 
     # in two threads that race with each other, and with the deadline
     def answer(call: Call) -> None:

@@ -19,7 +19,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 
 from iris.config import Config
 from iris.errors import HandshakeTimeout, IrisError
@@ -65,10 +64,11 @@ class TunnelManager:
         self._limit = config.limits.tunnels
         self._session, self._suite = config.session, suite
         self._find_key, self._on_link = find_key, on_link
-        pool = partial(
-            WorkerPool, threads=config.iris.tunnel_handshakes, waiting=config.limits.client_tunnels
+        threads, limit = config.iris.tunnel_handshakes, config.limits.client_tunnels
+        self._accepting = WorkerPool(
+            self._serve, threads=threads, limit=limit, name="tunnel-accept"
         )
-        self._accepting, self._dialling = pool("tunnel-accept"), pool("tunnel-dial")
+        self._dialling = WorkerPool(self._answer, threads=threads, limit=limit, name="tunnel-dial")
         self._listeners: list[Listener] = []
         self.addresses: list[str] = []  # "ip:port" of every listener, sorted
         self._rejections = RateLimitedLogger(_log, clock=clock)
@@ -97,12 +97,12 @@ class TunnelManager:
             listener.start()
 
     def _accept(self, sock: socket.socket, remote: Address) -> None:
-        arrived = self._clock()
-        if self._full() or not self._accepting.submit(lambda: self._serve(sock, remote, arrived)):
+        if self._full() or not self._accepting.submit((sock, remote, self._clock())):
             self._reject("accepted", f"from {format_address(remote)}")
             sock.close()
 
-    def _serve(self, sock: socket.socket, remote: Address, arrived: float) -> None:
+    def _serve(self, arrival: tuple[socket.socket, Address, float]) -> None:
+        sock, remote, arrived = arrival
         try:
             if self._clock() - arrived > self._config.tunnel_accept_timeout:
                 raise HandshakeTimeout("timed out in the accept queue")
@@ -124,9 +124,13 @@ class TunnelManager:
 
         `done` gets the link, or None when that fails, mostly from a thread of the pool.
         """
-        if self._full() or not self._dialling.submit(lambda: done(self._dial(offer, deadline))):
+        if self._full() or not self._dialling.submit((offer, deadline, done)):
             self._reject("dialled", "offered by another node")
             done(None)
+
+    def _answer(self, job: tuple[Header, float, Callable[[Link | None], None]]) -> None:
+        offer, deadline, done = job
+        done(self._dial(offer, deadline))
 
     def _dial(self, offer: Header, deadline: float) -> Link | None:
         addresses = dialable(offer.tun_addrs, self.addresses)
@@ -228,6 +232,10 @@ class TunnelManager:
         with self._changed:
             self._closed = True
             tunnels = list(self._tunnels)
+        for sock, _, _ in self._accepting.close():
+            sock.close()
+        for _, _, done in self._dialling.close():
+            done(None)
         for tunnel in tunnels:
             tunnel.close()
         with self._changed:

@@ -245,7 +245,7 @@ async def test_a_pool_bounds_its_tasks_and_keeps_the_order() -> None:
     while len(done) < 20:
         await asyncio.sleep(0)
     assert (done, most) == (list(range(20)), 3)
-    assert pool.close() == 0
+    assert pool.close() == []
     assert not pool.submit(1, 1)
     assert await pool.join(PATIENCE)
 

@@ -273,6 +273,23 @@ def test_a_tunnel_is_closed_when_its_handler_returns() -> None:
         node.send(Op.TUNNEL_CLOSE, id=number, reason="")
 
 
+def test_a_tunnel_that_no_thread_can_be_had_for_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    handler = iris.Handler()
+    handler.on_tunnel(lambda tunnel: tunnel.send(b"x"))
+    with registered(handler, tunnel_threads=1) as (node, _):
+        for build_id in range(2):  # its place is free again
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                node.send(Op.TUNNEL_INIT, build_id=build_id, chunk_limit=10)
+                number = node.expect(Op.TUNNEL_CONFIRM).id
+                node.expect(Op.TUNNEL_ALLOW)
+                assert node.expect(Op.TUNNEL_CLOSE).id == number
+            node.send(Op.TUNNEL_CLOSE, id=number, reason="")
+
+
 def test_a_leaving_service_finishes_what_it_has_in_hand() -> None:
     begun, go_on = threading.Event(), threading.Event()
 

@@ -3,10 +3,11 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -150,7 +151,7 @@ def test_connection_beyond_those_being_admitted_is_hung_up_on(
 
 def test_connection_that_waited_too_long_for_its_turn_is_hung_up_on(site: Site) -> None:
     ours, theirs = socket.socketpair()
-    site.here._tunnel_manager._serve(ours, ("192.0.2.1", 1), site.here._clock() - 2)
+    site.here._tunnel_manager._serve((ours, ("192.0.2.1", 1), site.here._clock() - 2))
     assert theirs.recv(1) == b""
     theirs.close()
 
@@ -235,7 +236,7 @@ def test_offer_beyond_those_being_dialled_is_left(
 ) -> None:
     site.ask()
     accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
-    site.there._tunnel_manager._dialling = WorkerPool("full", threads=0, waiting=0)
+    site.there._tunnel_manager._dialling = WorkerPool(print, threads=1, limit=0, name="full")
     site.service.offers[0].accept(accepted.put)
     assert accepted.get(timeout=10) is None
     assert "rejected: limit of" in caplog.text
@@ -256,11 +257,11 @@ def test_tunnels_to_other_nodes_are_bounded_both_ways(caplog: pytest.LogCaptureF
 def test_connection_closed_while_dialling_closes_the_tunnel(site: Site) -> None:
     asked = site.ask()
     accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
-    jobs: list[Callable[[], None]] = []
-    site.there._tunnel_manager._dialling.submit = lambda job: not jobs.append(job)  # type: ignore[method-assign, func-returns-value]
+    dials: list[Any] = []
+    site.there._tunnel_manager._dialling.submit = lambda dial: not dials.append(dial)  # type: ignore[method-assign, func-returns-value]
     site.service.offers[0].accept(accepted.put)
     site.member.close()
-    jobs[0]()
+    site.there._tunnel_manager._answer(dials[0])
     tunnel = asked.get(timeout=10)
     assert tunnel is not None
     TunnelEnd(tunnel).wait(lambda end: end.closed == [""])
