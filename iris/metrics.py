@@ -17,6 +17,7 @@ __all__ = ["Counter", "Family", "Gauge", "Histogram", "Metrics", "Sample"]
 
 Sample = tuple[str, dict[str, str], float]  # name with its suffix, labels, value
 
+LINK_KINDS: Final = ("control", "data", "session", "tunnel")
 _HANDSHAKE_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
 
 
@@ -202,6 +203,21 @@ class Metrics:
             "iris_handshake_seconds",
             "Duration of handshakes that established a session.",
             side=("dialled", "accepted"),
+        )
+
+        # proto/link
+        self.links_opened = self._declare(
+            Counter,
+            "iris_links_opened",
+            "Links that began to receive, by what they carry.",
+            kind=LINK_KINDS,
+        )
+        self.links_closed = self._declare(
+            Counter,
+            "iris_links_closed",
+            "Links that ceased to receive, by what they carry and cause.",
+            kind=LINK_KINDS,
+            cause=("closed", "connection lost", "protocol violation", "internal error"),
         )
 
         # proto/bootstrap

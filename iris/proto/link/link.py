@@ -1,8 +1,8 @@
-"""Encrypted, authenticated links: one TCP connection each.
+"""Links: one TCP connection each, over which any codec carries messages.
 
-Shell; answers to Go's proto/link/link.go. What is computed is in `packet.py`. Direct sends and
-receives are for handshakes; `start` then hands the receiving half to the thread `link-rx-…`, which
-carries every message to where it leaves the node.
+Shell; counterpart of Go's proto/link/link.go. What is computed is the codec's (`base.py`). Direct
+sends and receives are for handshakes; `start` then hands the receiving half to the thread
+`link-rx-…`, which carries every message to where it leaves the node.
 
 Lock order: link -> send buffer. Nothing is called back with the link's lock held.
 """
@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final
 
 from iris.config import Limits, SessionConfig
@@ -28,11 +29,43 @@ from iris.runtime.reader import SocketReader
 from iris.runtime.send_buffer import SendBuffer
 from iris.runtime.tcp import format_address, handshake_errors, shut_down
 
-_CHUNK: Final = 65_536  # bytes of one read during a handshake
-# bytes; what a message has beside its payload, when it is weighed against the send buffer's limit
-_HEAD_GUESS: Final = 512
+_READ_SIZE: Final = 65_536  # bytes of one read during a handshake
+# bytes that a message counts beside its payload, against the send buffer's limit
+_HEAD_ESTIMATE: Final = 512
 
 _log = logging.getLogger(__name__)
+
+
+class State(Enum):
+    """Of a link."""
+
+    CREATED = auto()  # for direct messages
+    FINISHED = auto()  # the same, but the last message is queued
+    OPEN = auto()  # its thread receives
+    CLOSING = auto()  # the same, but the last message is queued
+    ENDED = auto()  # its thread has reported the end
+    ABORTING = auto()  # its thread is to end, and closes the socket
+    CLOSED = auto()  # the socket is closed
+
+
+STEPS: Final = {
+    (State.CREATED, "start"): State.OPEN,
+    (State.CREATED, "finish"): State.FINISHED,
+    (State.CREATED, "abort"): State.CLOSED,
+    (State.FINISHED, "start"): State.CLOSING,
+    (State.FINISHED, "abort"): State.CLOSED,
+    (State.OPEN, "finish"): State.CLOSING,
+    (State.OPEN, "end"): State.ENDED,
+    (State.OPEN, "abort"): State.ABORTING,
+    (State.CLOSING, "end"): State.ENDED,
+    (State.CLOSING, "abort"): State.ABORTING,
+    (State.ENDED, "abort"): State.CLOSED,
+    (State.ABORTING, "end"): State.CLOSED,
+}
+# compiled, an enum's member is looked up at each use, a constant isn't
+_CREATED: Final = State.CREATED
+_OPEN: Final = State.OPEN
+_ABORTING: Final = State.ABORTING
 
 
 class Link:
@@ -68,9 +101,7 @@ class Link:
         self.kind, self._metrics = kind, metrics
         codec.feed(leftover)
         self._lock = threading.Lock()
-        self._finished = False  # nothing can be sent any more
-        self._aborted = False
-        self._reading = False
+        self._state = State.CREATED
         self._failure: Exception | None = None  # why sending ended
         self._on_message: Callable[[Message], None] | None = None
         self._on_end: Callable[[Exception | None], None] | None = None
@@ -85,16 +116,23 @@ class Link:
             on_broken=self._broken,
         )
 
+    def _step(self, event: str) -> bool:
+        """Take a step of the table, under the lock; False when there is none from this state."""
+        state = STEPS.get((self._state, event))
+        if state is not None:
+            self._state = state
+        return state is not None
+
     # Sending
 
     def send(self, message: Message) -> None:
         """Queue a message, from any thread; sent at the end of the thread's batch.
 
-        Raises: LinkClosed when the link is going or gone, LimitReached when too much waits already:
-        then nothing was queued.
+        Raises: LinkClosed when the link is closing or closed; LimitReached when the send buffer is
+            full. Then nothing was queued.
         """
         payload, buffer = message.payload, self.send_buffer
-        size = _HEAD_GUESS
+        size = _HEAD_ESTIMATE
         if payload is not None:
             self._codec.prepare(payload)  # outside of the lock
             size += len(payload)
@@ -105,11 +143,11 @@ class Link:
         buffer.schedule_flush()
 
     def _put(self, message: Message) -> None:
-        """Seal and append, with the lock held: what is sealed first must be sent first.
+        """Seal and append, under the lock: what is sealed first must be sent first.
 
         Flushing doesn't wait for a long payload's MAC.
         """
-        if self._finished:
+        if self._state is not _OPEN and self._state is not _CREATED:
             raise with_cause(LinkClosed(f"the link to {self.remote} is closed"), self._failure)
         self.send_buffer.append(self._codec.seal(message))
 
@@ -123,28 +161,25 @@ class Link:
                 try:
                     self._put(Message(ClosePacket()))
                 finally:
-                    self._finished = True
+                    self._step("finish")
             self.send_buffer.schedule_flush()
 
     def break_off(self) -> None:
-        """Queue the end of this direction without a close packet, so that the other side takes the
-        link for broken. Else like `finish`.
-        """
+        """Like `finish`, but without a close packet: the peer takes the link for broken."""
         with self._lock:
-            if self._finished:
+            if not self._step("finish"):
                 return
-            self._finished = True
         with contextlib.suppress(LinkClosed):  # broken
             self.send_buffer.finish()
-        self.send_buffer.on_drained_to(0, self._hang_up)
+        self.send_buffer.on_drained_to(0, self._shut_sending)
 
-    def _hang_up(self) -> None:
+    def _shut_sending(self) -> None:
         with contextlib.suppress(OSError):  # down already
             self._sock.shutdown(socket.SHUT_WR)
 
     def _broken(self, error: Exception) -> None:
         self._failure = error
-        self._interrupt()  # the reading thread reports it
+        shut_down(self._sock)  # the reading thread reports it
 
     # Handshakes
 
@@ -157,17 +192,17 @@ class Link:
             self._sock.settimeout(None)
 
     def recv_direct(self, deadline: float) -> Message:
-        """Wait for one message, before `start`, of a handshake's size. Raises.
+        """Wait for one message, before `start`, of at most `Limits.unauthenticated_size`.
 
-        HandshakeTimeout, LinkClosed, ProtocolError.
+        Raises: HandshakeTimeout, LinkClosed, ProtocolError.
         """
         while (message := self._codec.open()) is None:
             with handshake_errors():
                 self._sock.settimeout(socket_timeout(deadline, self._clock))
-                data = self._sock.recv(_CHUNK)
+                data = self._sock.recv(_READ_SIZE)
                 self._sock.settimeout(None)
             if not data:
-                raise LinkClosed(f"{self.remote} hung up in the middle of the handshake")
+                raise LinkClosed(f"{self.remote} closed the connection during the handshake")
             self._codec.feed(data)
         return message
 
@@ -178,63 +213,65 @@ class Link:
     ) -> None:
         """Receive from now on, messages of full size.
 
-        on_message gets every message; a ProtocolError out of it ends the link. on_end is called
-        exactly once, from the reading thread as well, when nothing more will come: None when the
-        other side's close packet came, else what broke. The owner still has to close.
+        Args:
+            on_message: called with every message; a ProtocolError out of it ends the link.
+            on_end: called exactly once, by the reading thread as well, when nothing more will
+                come: with None after the peer's close packet, else with what broke. The owner
+                still has to close.
+
+        Raises: StateError when the link was started or closed before.
         """
         self._codec.raise_bounds()
         self._on_message, self._on_end = on_message, on_end
         with self._lock:
-            if self._aborted or self._runner.ident is not None:
-                raise StateError("a link starts once, and not after its end")
+            if (self._state, "start") not in STEPS:
+                raise StateError("link already started or closed")
             self._runner.start()  # its end waits for the lock
-            self._reading = True
+            self._step("start")
+        self._metrics.links_opened[self.kind].inc()
 
     def _receive(self) -> None:
         assert self._on_end is not None
         error: Exception | None = None
+        cause = "connection lost"
         try:
             self._read()
-            # the other side waits for our close packet, and sends nothing after its own
+            # the peer waits for our close packet, and sends nothing after its own
             self.finish()
+            cause = "closed"
         except ProtocolError as exc:
-            _log.warning("%s is dropped: %s", self.remote, exc)
-            error = exc
+            _log.warning("protocol violation by %s: %s", self.remote, exc)
+            error, cause = exc, "protocol violation"
         except LinkClosed as exc:
             error = exc
         except OSError as exc:
             error = self._failure or exc
         except Exception as exc:
             # our bug
-            _log.exception(
-                "a message from %s couldn't be handled; its link is dropped", self.remote
-            )
-            error = exc
+            _log.exception("a message from %s couldn't be handled; closing its link", self.remote)
+            error, cause = exc, "internal error"
         if error is not None and not isinstance(error, IrisError):
             error = with_cause(LinkClosed(f"the link to {self.remote} broke"), error)
+        self._metrics.links_closed[self.kind, cause].inc()
         try:
             self._on_end(error)
         except Exception:
             _log.exception("the end of the link to %s couldn't be handled", self.remote)  # our bug
         with self._lock:
-            self._reading = False
-            aborted = self._aborted
+            aborted = self._state is _ABORTING
+            self._step("end")
         if aborted:
             self._sock.close()
 
     def _read(self) -> None:
-        """Receive until the other side's close packet."""
-        take, feed, recv, on_message = (
-            self._codec.open,
-            self._codec.feed,
-            SocketReader(self._sock).recv,
-            self._on_message,
-        )
+        """Receive until the peer's close packet."""
+        codec, on_message = self._codec, self._on_message
+        take, feed, recv = codec.open, codec.feed, SocketReader(self._sock).recv
         assert on_message is not None
         while True:
             with Batch() as batch:
                 taken = 0
-                while not self._aborted and (message := take()) is not None:
+                while self._state is not _ABORTING and (message := take()) is not None:
                     if type(message.meta) is ClosePacket:
                         return
                     on_message(message)
@@ -244,25 +281,22 @@ class Link:
                         taken = 0
             data = recv()
             if not data:
-                raise with_cause(
-                    LinkClosed(f"the link to {self.remote} ended without a close packet"),
-                    self._failure,
-                )
+                text = f"the link to {self.remote} ended without a close packet"
+                raise with_cause(LinkClosed(text), self._failure)
             feed(data)
 
     # The end
 
     def close(self, grace: float | None = None) -> None:
-        """Send what waits and the close packet, and receive until the other side's close packet,
-        all within `grace` seconds.
+        """Send what waits and the close packet, and receive until the peer's close packet, all
+        within `grace` seconds; then close the socket. Idempotent.
 
-        Idempotent; from any thread but the link's own. Afterwards the socket is closed; a link that
-        never started has nothing to wait for.
+        A link that never started has nothing to wait for.
+
+        Raises: StateError on the link's own thread.
         """
         if threading.current_thread() is self._runner:
-            raise StateError(
-                "a link can't wait for itself: abort it, or close it from another thread"
-            )
+            raise StateError("a link can't be closed by its own thread, only aborted")
         deadline = self._clock() + (self._config.grace_timeout if grace is None else grace)
         self.finish()
         self.send_buffer.flush()  # what this thread's own batch still holds back
@@ -272,17 +306,15 @@ class Link:
         self.abort()
 
     def abort(self) -> None:
-        """End the connection now; what still waits to be sent is lost. Never waits; idempotent.
+        """End the connection now; what still waits to be sent is lost.
 
-        From any thread.
+        Never waits; idempotent; from any thread.
         """
         with self._lock:
-            self._finished = self._aborted = True
-            reading = self._reading
+            if not self._step("abort"):
+                return
+            state = self._state
         self.send_buffer.close()
-        self._interrupt()
-        if not reading:
-            self._sock.close()
-
-    def _interrupt(self) -> None:
         shut_down(self._sock)  # wakes a blocked recv()
+        if state is not _ABORTING:
+            self._sock.close()

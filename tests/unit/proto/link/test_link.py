@@ -1,6 +1,7 @@
 """Links over loopback connections: order, ends, and what a slow or broken other side does to them."""
 
 import contextlib
+import itertools
 import logging
 import socket
 import threading
@@ -21,7 +22,7 @@ from iris.errors import (
 )
 from iris.gobber import bytes_head
 from iris.proto.link.classic import ClassicCodec, derive_links
-from iris.proto.link.link import Link
+from iris.proto.link.link import STEPS, Link, State
 from iris.proto.wire.link import ClosePacket
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.ring import Header
@@ -468,3 +469,32 @@ def test_a_connection_that_broke_already_is_no_link(pair: Pair) -> None:
     pair.sock.close()
     with pytest.raises(LinkClosed):
         pair.link()
+
+
+def test_links_are_counted_by_cause(pair: Pair) -> None:
+    one = pair.link()
+    received = Receiver(one)
+    pair.other_sock.sendall(b"\xff" * 100)
+    assert isinstance(received.end(), ProtocolError)
+    metrics = one._metrics
+    assert metrics.links_opened["data"].value == 1
+    assert metrics.links_closed["data", "protocol violation"].value == 1
+
+
+@pytest.mark.parametrize("events", list(itertools.product(["start", "finish", "abort"], repeat=3)))
+def test_a_link_goes_through_the_states_of_its_table(pair: Pair, events: tuple[str, ...]) -> None:
+    link, state = pair.link(), State.CREATED
+    for event in events:
+        after = STEPS.get((state, event))
+        if event != "start":
+            getattr(link, event)()
+        elif after is None:
+            with pytest.raises(StateError):
+                link.start(lambda message: None, lambda error: None)
+        else:
+            link.start(lambda message: None, lambda error: None)
+        state = after or state
+        if state is State.ABORTING:  # its thread ends by itself
+            link._runner.join(PATIENCE)
+            state = State.CLOSED
+        assert link._state is state
