@@ -17,8 +17,9 @@ __all__ = ["Counter", "Family", "Gauge", "Histogram", "Metrics", "Sample"]
 
 Sample = tuple[str, dict[str, str], float]  # name with its suffix, labels, value
 
-LINK_KINDS: Final = ("control", "data", "session", "tunnel")
-_HANDSHAKE_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
+LINK_KINDS: Final[tuple[str, ...]] = ("control", "data", "session", "tunnel")
+# seconds; of any length, for mypyc mistakes a fixed tuple of floats for one that isn't set
+_HANDSHAKE_BOUNDS: Final[tuple[float, ...]] = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Counter:
