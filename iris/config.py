@@ -38,8 +38,9 @@ class Limits:
     # bytes that a message may announce on a connection that isn't authenticated
     unauthenticated_size: int = 16 * KIB
     gob_types: int = 128  # type definitions that one gob stream may send
-    parked_messages: int = 4_096  # anycasts waiting at a rendezvous for a tree that is just forming
-    parked_bytes: int = 16 * MIB  # the same, in bytes of payload
+    # anycasts deferred at a rendezvous, until a tree that is just forming is there
+    deferred_messages: int = 4_096
+    deferred_bytes: int = 16 * MIB  # the same, in bytes of payload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +91,8 @@ class ScribeConfig:
 
     beat_period: float = 1.0
     max_missed: int = 3  # silent beats before a tree neighbour is reported gone
-    park_retry: float = 0.1  # between two attempts to place a parked anycast
-    park_time: float = 3.0  # at most, before a parked anycast is given up
+    defer_retry: float = 0.1  # between two attempts to send a deferred message
+    defer_time: float = 3.0  # at most, before a deferred message is dropped
 
 
 @dataclass(frozen=True, kw_only=True)

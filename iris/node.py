@@ -88,6 +88,7 @@ class Node:
             timer=self._timer,
             rng=rng,
             cpu_usage=CpuMeter(),
+            metrics=self.metrics,
         )
         handshakes = HandshakeReporter(network, self.metrics, clock)
 

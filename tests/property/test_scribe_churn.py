@@ -128,7 +128,7 @@ def test_no_anycast_is_lost_or_doubled_while_nodes_join_and_leave_gracefully(see
         for each in ring.nodes.values():
             got += len(each.balanced)
             each.balanced.clear()
-    ring.run(ring.config.park_time)
+    ring.run(ring.config.defer_time)
     got += sum(len(each.balanced) for each in ring.nodes.values())
     assert got == sent
 

@@ -78,7 +78,7 @@ class Member:
     def handle_direct(self, sender: NodeId, message: Message) -> None:
         raise AssertionError("nobody sends direct messages here")
 
-    def patience(self, meta: object) -> float:
+    def anycast_timeout(self, meta: object) -> float:
         return 60.0
 
     def part(self, topic: str) -> Topic | None:
@@ -267,7 +267,7 @@ def test_graceful_leaves_and_joins_lose_no_anycast(seed: int) -> None:
                     "work", Message(None, Payload.of(b"%d" % sent))
                 )
         world.ring.run(world.rng.uniform(0, 0.2))
-    world.ring.run(SCRIBE.park_time + 1)
+    world.ring.run(SCRIBE.defer_time + 1)
     got = [
         data
         for member in world.members

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from iris.config import Limits, ScribeConfig
+from iris.metrics import Metrics
 from iris.proto.pastry.table import RoutingTable
 from iris.proto.scribe.overlay import Overlay
 from iris.proto.wire.message import Message, Payload
@@ -53,6 +54,7 @@ class Node:
         self.balanced: list[tuple[NodeId, str, bytes]] = []
         self.directed: list[tuple[NodeId, bytes]] = []
         self.accepts = True
+        self.metrics = Metrics()
         self.scribe = Overlay(
             self,
             config=ring.config,
@@ -60,9 +62,16 @@ class Node:
             timer=ring.timer,
             rng=random.Random(node_id),
             cpu_usage=lambda: 0.5,
+            metrics=self.metrics,
         )
         self.scribe.attach(self)
         self.scribe.start()
+
+    @property
+    def discarded(self) -> dict[str, int]:
+        """How many messages were discarded, by those causes that occurred."""
+        samples = self.metrics.undeliverable.samples()
+        return {labels["cause"]: int(value) for _, labels, value in samples if value}
 
     # As its ring.
 
@@ -92,8 +101,8 @@ class Node:
     def handle_direct(self, sender: NodeId, message: Message) -> None:
         self.directed.append((sender, message.data()))
 
-    def patience(self, meta: object) -> float:
-        return self.ring.patience
+    def anycast_timeout(self, meta: object) -> float:
+        return self.ring.anycast_timeout
 
     # Short cuts.
 
@@ -115,7 +124,7 @@ class Ring:
     ) -> None:
         self.config, self.limits, self.timer = ScribeConfig(), limits or Limits(), VirtualTimer()
         self.rng = random.Random(seed)
-        self.patience = 60.0  # seconds
+        self.anycast_timeout = 60.0  # seconds
         self.nodes: dict[NodeId, Node] = {}
         # from, to, dest, meta of all that moved
         self.log: list[tuple[NodeId, NodeId, NodeId, object]] = []
@@ -215,7 +224,7 @@ class Ring:
         assert all(self[root].next_hop(topic) is None for root in roots)
         for node_id, part in parts.items():
             assert not part.empty, f"{node_id} has a part in {topic} for nobody"
-            assert part.settled
+            assert part.upstream_open
             if part.parent is not None:
                 assert part.above(part.parent)
                 assert node_id in parts[part.parent].children
@@ -228,7 +237,7 @@ class Ring:
             len(node.scribe._trees.topics)
             + len(node.scribe._trees.actions)
             + len(node.scribe._trees._heart)
-            + len(node.scribe._anycasts.topics())
-            + len(node.scribe._upward.topics())
+            + len(node.scribe._deferral.topics())
+            + len(node.scribe._deferral._publishes.topics())
             for node in self.nodes.values()
         )

@@ -76,7 +76,7 @@ class _Sink:
 
     node_id = _NOW
     handle_publish = handle_direct = staticmethod(lambda *_: None)
-    patience = staticmethod(lambda _: 0.0)
+    anycast_timeout = staticmethod(lambda _: 0.0)
 
     def handle_balance(self, *_: object) -> bool:
         return True

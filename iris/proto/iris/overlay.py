@@ -200,7 +200,7 @@ class Overlay:
         else:
             self._metrics.replies_late.inc()
 
-    def patience(self, meta: object) -> float:
+    def anycast_timeout(self, meta: object) -> float:
         """Return the seconds for which a balanced message's caller waits for a reply."""
         return to_seconds(max(meta.req_time, meta.tun_time)) if isinstance(meta, Header) else 0.0
 

@@ -1,14 +1,14 @@
 """Topic trees over the ring: multicast, anycast and direct messages for the layer above.
 
-Counterpart of Go's proto/scribe/overlay.go and events.go. Shell around `Trees`: holds the one lock for
-moments, sends, owns the beat. No thread of its own: messages run on the thread that brought them,
-beats and retries on the timer's.
+Counterpart of Go's proto/scribe/overlay.go and events.go. Shell around `Trees`: holds the one lock
+for moments, sends, owns the beat. No thread of its own: messages run on the thread that brought
+them, beats and retries on the timer's.
 
-Beyond Go: an anycast that can't be placed right now is parked and tried again, and what has to go
-up a tree waits for the parent that is being looked for, so joins, graceful leaves and changes of
-the root cost no request.
+Beyond Go: an anycast that has no way to go right now is deferred, and so is what has to go up a
+tree whose parent is being looked for; joins, graceful leaves and changes of the root cost no
+request.
 
-Lock order: scribe -> timer. Neither the ring nor the application is called with the lock held.
+Lock order: scribe -> deferral -> timer. Neither the ring nor the application is called with the lock held.
 """
 
 import logging
@@ -16,13 +16,13 @@ import random
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from math import ceil
 from typing import Final, Protocol, TypeGuard, cast
 
 from iris.config import Limits, ScribeConfig
-from iris.proto.scribe.deferred import Deferred, DeferredMessages
+from iris.metrics import Metrics
+from iris.proto.scribe.deferred import Deferral
 from iris.proto.scribe.topic import Topic
-from iris.proto.scribe.trees import Place, Send, SubscribeDecision, Trees
+from iris.proto.scribe.trees import RetryAnycasts, Send, SubscribeDecision, Trees
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId, resolve, valid_id
 from iris.proto.wire.trees import Header, Op
@@ -36,22 +36,20 @@ _PUBLISH: Final = int(Op.PUBLISH)
 _BALANCE: Final = int(Op.BALANCE)
 _REPORT: Final = int(Op.REPORT)
 _DIRECT: Final = int(Op.DIRECT)
-# anycasts a beat that this node sends on at once after leaving a tree; what is beyond waits as if
-# unplaceable
+# anycasts a beat that this node sends on at once after leaving a tree; those beyond are deferred
 _REROUTES = 1_024
 
-_known: Final = lru_cache(maxsize=16_384)(resolve)
-# characters; longer names are worked out each time, for applications choose them and the memory is
-# everybody's
-_SHORT: Final = 128
+_cached_resolve: Final = lru_cache(maxsize=16_384)(resolve)
+# characters; longer names aren't cached, since applications choose them and share the memory
+_CACHED_LENGTH: Final = 128
 
 
 def _resolve(topic: str) -> NodeId:
-    return _known(topic) if len(topic) <= _SHORT else resolve(topic)
+    return _cached_resolve(topic) if len(topic) <= _CACHED_LENGTH else resolve(topic)
 
 
 class Ring(Protocol):
-    """What carries the messages: pastry's Overlay."""
+    """The layer below: pastry's Overlay."""
 
     @property
     def node_id(self) -> NodeId:
@@ -62,32 +60,23 @@ class Ring(Protocol):
 
 
 class Application(Protocol):
-    """Who the messages are for: iris' Overlay. Called from any thread.
-
-    `meta` of the messages is its own header.
-    """
+    """The layer above: iris' Overlay. Called from any thread; `meta` is its own header."""
 
     def handle_publish(self, sender: NodeId, topic: str, message: Message) -> None:
-        """A multicast in a subscribed topic."""
+        """Take a multicast in a subscribed topic."""
 
     def handle_balance(self, sender: NodeId, topic: str, message: Message) -> bool:
-        """An anycast in a subscribed topic. False.
-
-        Nobody here takes it any more, it goes on in the tree.
-        """
+        """Take an anycast in a subscribed topic; False to let it go on in the tree."""
 
     def handle_direct(self, sender: NodeId, message: Message) -> None:
-        """A message to this very node."""
+        """Take a message to this node."""
 
-    def patience(self, meta: object) -> float:
-        """Seconds after which an anycast isn't worth delivering."""
+    def anycast_timeout(self, meta: object) -> float:
+        """Return for how many seconds an anycast is worth delivering."""
 
 
 class Overlay:
-    """Pastry's application, and what the layer above talks to.
-
-    `discarded` counts messages that couldn't be placed or made no sense.
-    """
+    """Pastry's application, and what the layer above sends through."""
 
     def __init__(
         self,
@@ -98,78 +87,73 @@ class Overlay:
         timer: Timer,
         rng: random.Random,
         cpu_usage: Callable[[], float],
+        metrics: Metrics | None = None,
     ) -> None:
-        """Set up without a ring; `attach` comes next.
+        """Make it without a ring; `attach` comes next.
 
-        Arguments: cpu_usage is asked once a beat for the busy share of the CPUs since it was asked
-        last, 0 < share <= 1.
+        Args:
+            cpu_usage: called once a beat for the busy share of the CPUs since the last call,
+                0 < share <= 1.
         """
-        self._app, self._config, self._timer, self._rng, self._cpu_usage = (
-            app,
-            config,
-            timer,
-            rng,
-            cpu_usage,
-        )
+        self._app, self._config, self._limits = app, config, limits
+        self._timer, self._rng = timer, rng
+        self._cpu_usage = cpu_usage
+        self._undeliverable = (metrics or Metrics()).undeliverable
         self._lock = threading.Lock()
-        self._draining = 0  # ident of the thread that is sending what `Trees` decided; 0: nobody
-        # for a tree to come
-        self._anycasts = DeferredMessages(messages=limits.parked_messages, size=limits.parked_bytes)
-        # publishes, for the parent to come
-        self._upward = DeferredMessages(messages=limits.parked_messages, size=limits.parked_bytes)
-        self._upward_ticks = ceil(config.park_time / config.park_retry)
-        # `left`: ticks that the parked message had which this thread is trying to place
-        self._retried = threading.local()
+        self._draining = 0  # ident of the thread that is sending what `Trees` decided, or 0
         self._reroutes = _REROUTES  # left in this beat
-        self._look_up_due = False
-        self._beat_deadline: TimerEntry | None = None
-        self._parking_deadline: TimerEntry | None = None
+        self._seeking_due = False
+        self._beat_timer: TimerEntry | None = None
         self._closed = False
-        self.discarded = 0
 
     def attach(self, ring: Ring) -> None:
-        """Get to know the ring, before anything else."""
+        """Set the ring, before anything else."""
         self.node_id = ring.node_id
         self._ring_send = ring.send
         self._trees = Trees(ring.node_id, max_missed=self._config.max_missed, rng=self._rng)
+        self._deferral = Deferral(
+            ring.send,
+            self._app.anycast_timeout,
+            config=self._config,
+            limits=self._limits,
+            timer=self._timer,
+            undeliverable=self._undeliverable,
+        )
         self._topics = cast("dict[object, Topic]", self._trees.topics)
 
     def start(self) -> None:
-        """Begin to beat."""
-        self._beat_deadline = self._timer.after(self._config.beat_period, self._beat)
+        """Start the beats."""
+        self._beat_timer = self._timer.after(self._config.beat_period, self._beat)
 
     def leave(self) -> None:
-        """Get out of all trees, while the ring still carries messages.
-
-        What comes all the same is sent on to those who stay.
-        """
+        """Leave all trees, while the ring still carries messages; those that come are forwarded."""
         with self._lock:
             self._trees.leave()
         self._drain()
 
     def close(self) -> None:
-        """Stop beating. What is parked is lost."""
+        """Stop the beats, and drop what is deferred."""
         with self._lock:
             self._closed = True
-            for deadline in (self._beat_deadline, self._parking_deadline):
-                if deadline is not None:
-                    self._timer.cancel(deadline)
+            if self._beat_timer is not None:
+                self._timer.cancel(self._beat_timer)
+        self._deferral.close()
 
-    # From above.
+    # From the layer above
 
     def subscribe(self, topic: str) -> None:
-        """Take part in a topic: effective on return, and on its way to the root. Raises.
+        """Subscribe to a topic: effective on return, and on its way to the root.
 
-        StateError when subscribed already.
+        Raises: StateError when already subscribed.
         """
         with self._lock:
             self._trees.join(_resolve(topic), topic)
         self._drain()
 
     def unsubscribe(self, topic: str) -> None:
-        """Take no part any more; deliveries that are under way may still come. Raises.
+        """Unsubscribe; deliveries under way may still come.
 
-        StateError when not subscribed.
+        Raises: StateError when not subscribed.
         """
         with self._lock:
             self._trees.quit(_resolve(topic))
@@ -184,7 +168,7 @@ class Overlay:
             self._ring_send(key, Message(header, payload))
 
     def balance(self, topic: str, message: Message) -> None:
-        """Anycast to one subscriber of a topic, maybe on this node."""
+        """Anycast to one subscriber of a topic, maybe this node."""
         key = _resolve(topic)
         header = Header(message.meta, _BALANCE, self.node_id, key)
         payload = _payload(message)
@@ -193,108 +177,99 @@ class Overlay:
 
     def direct(self, node: NodeId, message: Message) -> None:
         """Send to one node."""
-        self._ring_send(
-            node, Message(Header(message.meta, _DIRECT, self.node_id), _payload(message))
-        )
+        header = Header(message.meta, _DIRECT, self.node_id)
+        self._ring_send(node, Message(header, _payload(message)))
 
-    # From the ring.
+    # From the ring
 
     def forward(self, message: Message, key: NodeId, hop: NodeId) -> bool:
-        """A message passes on its way to `key`. False: it ends here.
-
-        Else it goes on with the `meta` that it then has.
-        """
+        """See a message on its way to `key`, and maybe replace its `meta`; False: it ends here."""
         header = message.meta
         if not isinstance(header, Header):
-            self.discarded += 1
-            return False
+            return self._discard("malformed")
         op = header.op
         if op in (_BALANCE, _PUBLISH):
             if header.prev is not None:
                 return True  # inside of a tree that we have no part in
             if header.topic != key or not _is_id(header.sender):
-                self.discarded += 1
-                return False
+                return self._discard("malformed")
             take = self._anycast if op == _BALANCE else self._multicast
             return not take(header, message.payload)
         return op != _SUBSCRIBE or self._pass_subscription(message, header.sender, key)
 
     def deliver(self, message: Message, key: NodeId) -> None:
-        """A message is at its end.
-
-        This is the node closest to `key`, not always the one that was meant.
-        """
+        """Take a message that this node is the closest to `key` for; another may have been meant."""
         header, payload = message.meta, message.payload
         if not isinstance(header, Header) or not _is_id(header.sender):
-            self.discarded += 1
+            self._discard("malformed")
             return
         op, precise = header.op, key == self.node_id
         if op == _BALANCE:
             topic, prev = header.topic, header.prev
             if not _is_id(topic) or not (_is_id(prev) or (prev is None and topic == key)):
-                self.discarded += 1
+                self._discard("malformed")
             elif prev is not None and not precise:
                 self._misrouted(topic, header, payload, key)
             elif not self._anycast(header, payload):
                 self._unplaced(topic, header, payload)
         elif op == _PUBLISH:
-            if not (
-                precise or (header.prev is None and header.topic == key)
-            ) or not self._multicast(header, payload):
-                self.discarded += 1  # nobody subscribes, or somebody in between just left
+            if not precise and (header.prev is not None or header.topic != key):
+                self._discard("wrong node")
+            elif not self._multicast(header, payload):
+                self._discard("no subscriber")  # or a node in between just left
         elif op == _SUBSCRIBE:
             with self._lock:
                 self._trees.subscribe(key, header.sender, root=True)
             self._drain()
         elif not precise:
-            self.discarded += 1  # for a node that is gone
+            self._discard("wrong node")  # the right one is gone
         elif op == _DIRECT:
             self._app.handle_direct(header.sender, Message(header.meta, payload))
         else:
             self._tree_packet(header.sender, header)
 
     def peer_lost(self, peer: NodeId) -> None:
-        """A node is gone: the trees do without it at once."""
+        """Remove a node that is gone from all trees."""
         with self._lock:
             self._trees.lose(peer)
         self._drain()
 
     def table_changed(self) -> None:
-        """Routes are different now: topics without a parent look for one at once.
-
-        Bursts are taken together.
-        """
+        """Look for missing parents, since routes have changed; once for a burst of changes."""
         with self._lock:
-            if self._look_up_due or self._closed:
+            if self._seeking_due or self._closed:
                 return
-            self._look_up_due = True
-        self._timer.after(0.0, self._look_up)
+            self._seeking_due = True
+        self._timer.after(0.0, self._seek_parents)
 
-    def _look_up(self) -> None:
+    def _seek_parents(self) -> None:
         with self._lock:
-            self._look_up_due = False
-            self._trees.look_up()
-            parked = self._anycasts.topics()
+            self._seeking_due = False
+            self._trees.seek_parents()
         self._drain()
-        for topic in parked:
-            self._retry(topic)
+        for topic in self._deferral.topics():
+            self._deferral.retry_anycasts(topic)
 
-    # Tree packets.
+    def _discard(self, cause: str) -> bool:
+        """Count a message as undeliverable. Returns: False."""
+        self._undeliverable[cause].inc()
+        return False
+
+    # Tree packets
 
     def _pass_subscription(self, message: Message, sender: int | None, key: NodeId) -> bool:
         if not _is_id(sender):
-            self.discarded += 1
-            return False
+            return self._discard("malformed")
         if sender == self.node_id:
             if self._draining != threading.get_ident():
                 return False  # not being sent right now: the ring led it in a circle
             sender = self.node_id
         with self._lock:
-            onward = self._trees.subscribe(key, NodeId(sender), root=False)
+            decision = self._trees.subscribe(key, NodeId(sender), root=False)
         self._drain()
-        if onward is SubscribeDecision.CASCADE:
+        if decision is SubscribeDecision.REWRITE:
             message.meta = Header(op=_SUBSCRIBE, sender=self.node_id)
-        return onward is not SubscribeDecision.STOP
+        return decision is not SubscribeDecision.CONSUME
 
     def _tree_packet(self, sender: NodeId, header: Header) -> None:
         report, topic = header.report, header.topic
@@ -310,7 +285,7 @@ class Overlay:
             with self._lock:
                 self._trees.unsubscribe(topic, sender)
         else:
-            self.discarded += 1
+            self._discard("malformed")
             return
         self._drain()
 
@@ -318,7 +293,7 @@ class Overlay:
         with self._lock:
             if self._closed:
                 return
-            self._beat_deadline = self._timer.after(self._config.beat_period, self._beat)
+            self._beat_timer = self._timer.after(self._config.beat_period, self._beat)
         usage = self._cpu_usage()
         with self._lock:
             self._reroutes = _REROUTES
@@ -326,9 +301,9 @@ class Overlay:
         self._drain()
 
     def _drain(self) -> None:
-        """Do what `Trees` decided, in order.
+        """Carry out what `Trees` decided, in order, with what follows from it.
 
-        One thread does it for all who come meanwhile, and for what follows from it.
+        One thread does so at a time, also on behalf of others that come meanwhile.
         """
         actions = self._trees.actions
         if not actions:
@@ -346,31 +321,30 @@ class Overlay:
             try:
                 if isinstance(action, Send):
                     self._ring_send(action.dest, Message(action.header, action.payload))
-                elif isinstance(action, Place):
-                    self._retry(action.topic)
+                elif isinstance(action, RetryAnycasts):
+                    self._deferral.retry_anycasts(action.topic)
                 else:
-                    self._settle(action.topic)
+                    self._flush_upstream(action.topic)
             except Exception:
-                _log.exception("a tree packet couldn't be sent")  # our bug; the others still count
+                _log.exception("%s failed", action)  # our bug; the others still count
 
-    # Multicast.
+    # Multicast
 
     def _multicast(self, header: Header, payload: Payload | None) -> bool:
-        """Spread it from here; False: this node isn't in the tree."""
+        """Send a publish to the neighbours but `prev`; False: this node isn't in the tree."""
         prev = header.prev
         with self._lock:
             topic = self._topics.get(header.topic)
             if topic is None:
                 return False
             nodes = topic.multicast(prev)
-            # not a neighbour any more, or not yet: whoever is gets it from elsewhere
-            if nodes is None:
-                self.discarded += 1
+            if nodes is None:  # the neighbours that we have get it from elsewhere
+                self._undeliverable["not a neighbour"].inc()
                 return True
             name = topic.name
             onward = Header(header.meta, _PUBLISH, header.sender, header.topic, self.node_id)
-            if not topic.settled and (prev is None or prev != topic.parent):
-                self._park(self._upward, topic.id, onward, payload, self._upward_ticks)
+            if not topic.upstream_open and (prev is None or prev != topic.parent):
+                self._deferral.defer_publish(topic.id, onward, payload)
         for node in nodes:
             if node != prev:
                 self._ring_send(node, Message(onward, payload))
@@ -378,32 +352,25 @@ class Overlay:
             self._app.handle_publish(header.sender, name, Message(header.meta, payload))  # type: ignore[arg-type]
         return True
 
-    def _settle(self, topic_id: NodeId) -> None:
-        """Send up what waited. Only when nothing is left, newer ones may go without waiting.
-
-        Order is kept.
-        """
+    def _flush_upstream(self, topic_id: NodeId) -> None:
+        """Send deferred publishes to the parent; once none is left, newer ones go at once."""
         while True:
             with self._lock:
                 topic = self._topics.get(topic_id)
-                waiting = (
-                    self._upward.take(topic_id)
-                    if topic is None or topic.rooted or topic.parent is not None
-                    else []
-                )
-                if topic is None:
+                parent = topic.parent if topic is not None else None
+                known = topic is None or topic.is_root or parent is not None
+                deferred = self._deferral.take_publishes(topic_id) if known else []
+                if parent is None or not deferred:
+                    if topic is not None:
+                        topic.upstream_open = known
                     return
-                parent = topic.parent
-                if parent is None or not waiting:
-                    topic.settled = topic.rooted or parent is not None
-                    return
-            for parked in waiting:
-                self._ring_send(parent, Message(parked.header, parked.payload))
+            for message in deferred:
+                self._ring_send(parent, Message(message.header, message.payload))
 
-    # Anycast.
+    # Anycast
 
     def _anycast(self, header: Header, payload: Payload | None) -> bool:
-        """Hand it on by weight; False: this node isn't in the tree."""
+        """Pass an anycast to a neighbour by weight; False: this node isn't in the tree."""
         prev = header.prev
         with self._lock:
             topic = self._topics.get(header.topic)
@@ -416,108 +383,51 @@ class Overlay:
                 return True
             with self._lock:
                 node = topic.balancer.pick_other((self.node_id, prev))
-        if node is None:  # only the one it came from: that one has been told, or will be
-            self._wait(topic.id, _virgin(header), payload)
+        if node is None:  # but the one it came from, which has been rejected, or will be
+            self._deferral.defer_anycast(topic.id, _without_hop(header), payload)
         else:
-            self._ring_send(
-                node,
-                Message(
-                    Header(header.meta, _BALANCE, header.sender, header.topic, self.node_id),
-                    payload,
-                ),
-            )
+            onward = Header(header.meta, _BALANCE, header.sender, header.topic, self.node_id)
+            self._ring_send(node, Message(onward, payload))
         return True
 
     def _misrouted(
         self, topic: NodeId, header: Header, payload: Payload | None, meant: NodeId
     ) -> None:
-        """A tree neighbour that isn't in the ring any more should have got it."""
+        """Route an anycast anew that was meant for a tree neighbour which has left the ring."""
         if header.prev != self.node_id:
-            self._wait(topic, _virgin(header), payload)
+            self._deferral.defer_anycast(topic, _without_hop(header), payload)
             return
         with self._lock:  # our own neighbour
             self._trees.unsubscribe(topic, meant)
-            self._trees.actions.append(Send(topic, _virgin(header), payload))
+            self._trees.actions.append(Send(topic, _without_hop(header), payload))
         self._drain()
 
     def _unplaced(self, topic: NodeId, header: Header, payload: Payload | None) -> None:
-        """There is no tree here: not yet, or this node has just left it and not everybody knows."""
+        """Find a way for an anycast without a tree here: not yet, or this node has just left it."""
         prev = header.prev
         if prev is None or self._reroutes <= 0:
-            self._wait(topic, _virgin(header), payload)
+            self._deferral.defer_anycast(topic, _without_hop(header), payload)
             return
         with self._lock:
             self._reroutes -= 1
-            self._trees.disown(NodeId(prev), topic)
-            self._trees.actions.append(Send(topic, _virgin(header), payload))
+            self._trees.reject_neighbour(NodeId(prev), topic)
+            self._trees.actions.append(Send(topic, _without_hop(header), payload))
         self._drain()
-
-    def _wait(self, topic: NodeId, header: Header, payload: Payload | None) -> None:
-        left: int | None = getattr(self._retried, "left", None)
-        if left is None:
-            left = ceil(
-                min(self._config.park_time, self._app.patience(header.meta))
-                / self._config.park_retry
-            )
-        with self._lock:
-            self._park(self._anycasts, topic, header, payload, left)
-
-    def _park(
-        self,
-        parking: DeferredMessages,
-        topic: NodeId,
-        header: Header,
-        payload: Payload | None,
-        left: int,
-    ) -> None:
-        assert self._lock.locked()
-        if self._closed or not parking.add(topic, Deferred(header, payload, left)):
-            self.discarded += 1
-        elif self._parking_deadline is None:
-            self._parking_deadline = self._timer.after(self._config.park_retry, self._tick_parking)
-
-    def _tick_parking(self) -> None:
-        with self._lock:
-            self.discarded += self._anycasts.tick() + self._upward.tick()
-            topics = self._anycasts.topics()
-        for topic in topics:
-            self._retry(topic)
-        with self._lock:
-            waiting = not self._closed and (self._anycasts or self._upward)
-            self._parking_deadline = (
-                self._timer.after(self._config.park_retry, self._tick_parking) if waiting else None
-            )
-
-    def _retry(self, topic: NodeId) -> None:
-        """Route a topic's parked anycasts anew, oldest first.
-
-        What still finds no place is parked for the time that it had left.
-        """
-        with self._lock:
-            parked = self._anycasts.take(topic)
-        for one in parked:
-            self._retried.left = one.left
-            try:
-                self._ring_send(topic, Message(one.header, one.payload))
-            finally:
-                self._retried.left = None
 
 
 def _payload(message: Message) -> Payload:
-    """What this layer's messages carry. WIRE: a key always, even without data (Go link.go).
+    """Return the payload of a message, empty rather than none.
 
-    Tests/golden/session.json.
+    WIRE: a key always, even without data (Go link.go); tests/golden/session.json.
     """
     return message.payload if message.payload is not None else Payload.of(b"")
 
 
-def _virgin(header: Header) -> Header:
-    """Take the message out of the tree: it begins anew."""
-    return (
-        header
-        if header.prev is None
-        else Header(header.meta, header.op, header.sender, header.topic)
-    )
+def _without_hop(header: Header) -> Header:
+    """Drop the previous hop, so that routing restarts from the origin."""
+    if header.prev is None:
+        return header
+    return Header(header.meta, header.op, header.sender, header.topic)
 
 
 def _is_id(value: object) -> TypeGuard[NodeId]:

@@ -1,8 +1,8 @@
-"""One topic as this node sees it: its place in the tree, and who is next to it there.
+"""One topic as this node sees it: its place in the tree, and its neighbours there.
 
-Counterpart of Go's proto/scribe/topic/topic.go. Core, not thread-safe. What Go doesn't demand: a parent
-is strictly closer to the topic than its child, seen from both, so no churn can bend a tree into a
-ring (a message in a ring would circulate for ever: nothing counts hops).
+Counterpart of Go's proto/scribe/topic/topic.go. Core, not thread-safe. Go doesn't demand that a
+parent is strictly closer to the topic than its child; here it is, seen from both, so no churn can
+bend a tree into a ring (a message in a ring would circulate for ever: nothing counts hops).
 """
 
 import random
@@ -17,32 +17,29 @@ IDLE_USAGE = 0.25  # of the CPU; below it the head start isn't scaled up any fur
 
 
 def remoteness(node: NodeId, topic: NodeId) -> int:
-    """Order nodes by their way to a topic. Never equal for two nodes.
+    """Rank a node by its way to a topic, differently from every other node.
 
-    The one below the topic comes first, as in the ring's routing.
+    Of two equally far ones the one below the topic comes first, as in the ring's routing.
     """
     way = delta(node, topic)
     return way << 1 if way >= 0 else -way << 1 | 1
 
 
 class Topic:
-    """A tree's part on the node `owner`. `neighbours` are the parent and the children, not `owner`.
-
-    Ready to be sent to.
-    """
+    """A tree's part on the node `owner`; `neighbours` are its parent and its children."""
 
     __slots__ = (
         "_own_remoteness",
         "balancer",
         "children",
         "id",
+        "is_root",
         "name",
         "neighbours",
         "owner",
         "parent",
-        "rooted",
-        "settled",
         "taken",
+        "upstream_open",
     )
 
     def __init__(self, topic: NodeId, owner: NodeId, rng: random.Random) -> None:
@@ -53,75 +50,70 @@ class Topic:
         self.children: dict[NodeId, None] = {}  # a set that keeps its order
         self.neighbours: tuple[NodeId, ...] = ()
         self.name: str | None = None  # as the local subscriber calls it; None without one
-        self.rooted = False  # this node is the rendezvous, as far as the ring knows
-        # what has to go up can go at once: there is nothing above, or a parent that got all that
-        # waited
-        self.settled = False
+        self.is_root = False  # this node is the rendezvous, as far as the ring knows
+        # what has to go up goes at once: this is the root, or the parent got all that was deferred
+        self.upstream_open = False
         self.taken = 0  # anycasts that the local subscriber got in this beat
 
     def above(self, node: NodeId) -> bool:
-        """Whether `node` is closer to the topic than this one.
-
-        It may be the parent, and never a child.
-        """
+        """Whether `node` is closer to the topic: it may be the parent, and never a child."""
         return remoteness(node, self.id) < self._own_remoteness
 
     @property
     def empty(self) -> bool:
-        """Nobody here or below needs it."""
+        """Whether neither this node nor one below subscribes."""
         return not self.children and self.name is None
 
     def subscribe(self, child: NodeId) -> None:
-        """Take a child. Raises: StateError when it is one."""
+        """Add a child. Raises: StateError when it is one."""
         self.balancer.register(child)
         self.children[child] = None
-        self._rewire()
+        self._update_neighbours()
 
     def unsubscribe(self, child: NodeId) -> None:
-        """Let a child go. Raises: StateError when it is none."""
+        """Remove a child. Raises: StateError when it is none."""
         self.balancer.unregister(child)
         del self.children[child]
-        self._rewire()
+        self._update_neighbours()
 
     def join(self, name: str) -> None:
-        """Take the local subscriber. Raises: StateError when there is one."""
+        """Add the local subscriber. Raises: StateError when there is one."""
         self.balancer.register(self.owner)
         self.name, self.taken = name, 0
 
     def quit(self) -> None:
-        """Let the local subscriber go. Raises: StateError when there is none."""
+        """Remove the local subscriber. Raises: StateError when there is none."""
         self.balancer.unregister(self.owner)
         self.name = None
 
-    def reown(self, parent: NodeId | None) -> None:
-        """Change the parent. What waits to go up isn't with the new one yet."""
+    def set_parent(self, parent: NodeId | None) -> None:
+        """Change the parent; what is deferred has to go to the new one first."""
         if self.parent is not None:
             self.balancer.unregister(self.parent)
         if parent is not None:
             self.balancer.register(parent)
-        self.parent, self.rooted, self.settled = parent, False, False
-        self._rewire()
+        self.parent, self.is_root, self.upstream_open = parent, False, False
+        self._update_neighbours()
 
-    def _rewire(self) -> None:
+    def _update_neighbours(self) -> None:
         self.neighbours = (
             (*self.children,) if self.parent is None else (*self.children, self.parent)
         )
 
     def multicast(self, prev: int | None) -> tuple[NodeId, ...] | None:
-        """To whom a publish goes on, besides the local subscriber.
+        """Choose the neighbours that get a publish, besides the local subscriber.
 
-        `prev`, whom it came from, may be among them. None: a stranger sent it.
-
-        Unsettled, the way up is left out: what doesn't come from the parent has to wait for it.
+        `prev`, which it came from, may be among them. Without an open way up the parent isn't: what
+        doesn't come from it is deferred. Returns: None when `prev` isn't a neighbour.
         """
         if prev is not None and prev != self.parent and prev not in self.children:
             return None
-        return self.neighbours if self.settled else (*self.children,)
+        return self.neighbours if self.upstream_open else (*self.children,)
 
     def anycast(self, prev: int | None) -> NodeId | None:
-        """Choose who gets a message that came from `prev`; `owner` is the local subscriber.
+        """Pick a neighbour by weight; return to `prev` only as a last resort.
 
-        Straight back only if nobody else is here.
+        `owner` stands for the local subscriber.
         """
         node = self.balancer.pick(prev)
         if node == self.owner:
@@ -129,14 +121,14 @@ class Topic:
         return node
 
     def cycle(self, cpu_usage: float) -> None:
-        """A beat is over.
+        """End a beat: set the local subscriber's capacity to what it took, scaled up to a full CPU.
 
-        The local subscriber's capacity is what it took, scaled up from the CPU usage (0 < usage <=
-        1) to a full CPU.
+        The head start keeps chance from deciding: without it, a node that happened to take more is
+        given more, and in the end all of it. On an idle machine it is scaled up less, so that Go
+        nodes, which have none, still get their share.
 
-        The head start keeps chance from deciding: without it, who happened to take more is given
-        more, and in the end all of it. On an idle machine it is scaled up less, so that Go nodes,
-        which have none, still get their share.
+        Args:
+            cpu_usage: the busy share of the CPUs, 0 < cpu_usage <= 1.
         """
         if self.name is not None:
             self.balancer.update(

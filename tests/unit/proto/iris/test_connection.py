@@ -307,12 +307,12 @@ def test_message_for_a_cluster_that_was_just_left_is_for_nobody() -> None:
     network[1].handle_direct(NodeId(2), Message(Header(Op.REPLY, dest=5), Payload.of(b"")))
 
 
-def test_patience_is_the_callers_timeout() -> None:
+def test_an_anycast_times_out_with_the_callers_timeout() -> None:
     overlay = FakeNetwork()[1]
-    assert overlay.patience(Header(Op.REQUEST, req_time=1_500_000_000)) == 1.5
-    assert overlay.patience(Header(Op.TUNNEL, tun_time=2_000_000_000)) == 2.0
-    assert overlay.patience(Header(Op.REQUEST, req_time=-5)) == 0.0
-    assert overlay.patience(None) == 0.0
+    assert overlay.anycast_timeout(Header(Op.REQUEST, req_time=1_500_000_000)) == 1.5
+    assert overlay.anycast_timeout(Header(Op.TUNNEL, tun_time=2_000_000_000)) == 2.0
+    assert overlay.anycast_timeout(Header(Op.REQUEST, req_time=-5)) == 0.0
+    assert overlay.anycast_timeout(None) == 0.0
 
 
 @pytest.mark.parametrize("meta", [None, object(), Header(Op.REPLY), Header(Op.TUNNEL + 1)])

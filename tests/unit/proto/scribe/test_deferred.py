@@ -6,54 +6,50 @@ from iris.proto.wire.trees import Header
 A, B = NodeId(1), NodeId(2)
 
 
-def parked(data: bytes = b"", left: int = 3) -> Deferred:
+def message(data: bytes = b"", left: int = 3) -> Deferred:
     return Deferred(Header(), Payload.of(data), left)
 
 
 def test_messages_are_taken_in_the_order_in_which_they_came() -> None:
-    parking = DeferredMessages(messages=10, size=100)
-    first, other, second = parked(), parked(), parked()
-    assert all([parking.add(A, first), parking.add(B, other), parking.add(A, second)])
-    assert parking.take(A) == [first, second]
-    assert parking.take(A) == []
-    assert parking.topics() == [B]
+    messages = DeferredMessages(messages=10, size=100)
+    first, other, second = message(), message(), message()
+    assert all([messages.add(A, first), messages.add(B, other), messages.add(A, second)])
+    assert messages.take(A) == [first, second]
+    assert messages.take(A) == []
+    assert messages.topics() == [B]
 
 
 def test_messages_are_bounded_by_number_over_all_topics() -> None:
-    parking = DeferredMessages(messages=2, size=100)
-    assert parking.add(A, parked())
-    assert parking.add(B, parked())
-    assert not parking.add(A, parked())
-    parking.take(B)
-    assert parking.add(A, parked())
+    messages = DeferredMessages(messages=2, size=100)
+    assert messages.add(A, message())
+    assert messages.add(B, message())
+    assert not messages.add(A, message())
+    messages.take(B)
+    assert messages.add(A, message())
 
 
 def test_messages_are_bounded_by_bytes_over_all_topics() -> None:
-    parking = DeferredMessages(messages=10, size=10)
-    assert parking.add(A, parked(b"1234567"))
-    assert not parking.add(B, parked(b"1234"))
-    assert parking.add(B, parked(b"123"))
-    parking.take(A)
-    assert parking.add(B, parked(b"1234567"))
+    messages = DeferredMessages(messages=10, size=10)
+    assert messages.add(A, message(b"1234567"))
+    assert not messages.add(B, message(b"1234"))
+    assert messages.add(B, message(b"123"))
+    messages.take(A)
+    assert messages.add(B, message(b"1234567"))
 
 
 def test_a_message_is_forgotten_after_its_ticks_and_makes_room() -> None:
-    parking = DeferredMessages(messages=2, size=4)
-    parking.add(A, parked(b"12", left=1))
-    parking.add(A, stays := parked(b"34", left=2))
-    assert parking.tick() == 1
-    assert parking.add(B, parked(b"56", left=1))
-    assert parking.take(A) == [stays]
-    assert parking.tick() == 1
-    assert not parking
-    assert parking.tick() == 0
-
-
-def test_what_is_out_of_time_is_not_parked() -> None:
-    assert not DeferredMessages(messages=2, size=4).add(A, parked(left=0))
+    messages = DeferredMessages(messages=2, size=4)
+    messages.add(A, message(b"12", left=1))
+    messages.add(A, stays := message(b"34", left=2))
+    assert messages.tick() == 1
+    assert messages.add(B, message(b"56", left=1))
+    assert messages.take(A) == [stays]
+    assert messages.tick() == 1
+    assert not messages
+    assert messages.tick() == 0
 
 
 def test_a_message_without_payload_takes_no_bytes() -> None:
-    parking = DeferredMessages(messages=1, size=0)
-    assert parking.add(A, Deferred(Header(), None, 1))
-    assert len(parking.take(A)) == 1
+    messages = DeferredMessages(messages=1, size=0)
+    assert messages.add(A, Deferred(Header(), None, 1))
+    assert len(messages.take(A)) == 1

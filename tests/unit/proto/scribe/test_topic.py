@@ -12,8 +12,8 @@ OWNER, PARENT, CHILD, OTHER = NodeId(500), NodeId(400), NodeId(600), NodeId(700)
 def topic() -> Topic:
     made = Topic(NodeId(300), OWNER, random.Random(1))
     made.subscribe(CHILD)
-    made.reown(PARENT)
-    made.settled = True
+    made.set_parent(PARENT)
+    made.upstream_open = True
     return made
 
 
@@ -39,7 +39,7 @@ def test_neighbours_are_children_and_parent_without_the_local_subscriber() -> No
     made = topic()
     made.join("name")
     assert made.neighbours == (CHILD, PARENT)
-    made.reown(None)
+    made.set_parent(None)
     assert list(made.neighbours) == [CHILD]
 
 
@@ -58,8 +58,8 @@ def test_a_multicast_is_taken_from_neighbours_only() -> None:
 
 def test_a_multicast_leaves_out_a_parent_that_has_not_got_the_earlier_ones_yet() -> None:
     made = topic()
-    made.reown(None)
-    made.reown(PARENT)
+    made.set_parent(None)
+    made.set_parent(PARENT)
     assert made.multicast(None) == (CHILD,)
 
 

@@ -10,7 +10,7 @@ from iris.errors import StateError
 from iris.gobber import Encoder
 from iris.proto.link.classic import HEAD_LIMIT
 from iris.proto.scribe.topic import HEAD_START
-from iris.proto.scribe.trees import Place, Send, Settle, SubscribeDecision, Trees
+from iris.proto.scribe.trees import FlushUpstream, RetryAnycasts, Send, SubscribeDecision, Trees
 from iris.proto.wire.node_id import NodeId
 from iris.proto.wire.trees import Header, Op, Report
 
@@ -34,7 +34,7 @@ def sent(core: Trees) -> list[tuple[NodeId, Op]]:
 
 def adopt(core: Trees, parent: NodeId = PARENT, topic: NodeId = TOPIC) -> None:
     core.report(parent, Report([topic], [1]))
-    core.topics[topic].settled = True  # as the shell does at Settle
+    core.topics[topic].upstream_open = True  # as the shell does at FlushUpstream
     core.actions.clear()
 
 
@@ -51,7 +51,10 @@ def member(core: Trees, *, parent: bool = True, child: bool = False) -> Trees:
 def test_a_local_subscription_is_on_its_way_at_once() -> None:
     core = trees()
     core.join(TOPIC, "name")
-    assert list(core.actions) == [Send(TOPIC, Header(op=Op.SUBSCRIBE, sender=OWNER)), Place(TOPIC)]
+    assert list(core.actions) == [
+        Send(TOPIC, Header(op=Op.SUBSCRIBE, sender=OWNER)),
+        RetryAnycasts(TOPIC),
+    ]
 
 
 def test_joining_a_tree_that_is_there_already_sends_nothing() -> None:
@@ -94,57 +97,57 @@ def test_a_root_looks_at_once_when_the_ring_has_changed() -> None:
     core = member(trees(), parent=False)
     core.subscribe(TOPIC, OWNER, root=True)
     core.actions.clear()
-    core.look_up()
+    core.seek_parents()
     assert sent(core) == [(TOPIC, Op.SUBSCRIBE)]
 
 
 def test_a_topic_with_a_parent_does_not_care_for_changes_of_the_ring() -> None:
     core = member(trees())
-    core.look_up()
+    core.seek_parents()
     assert sent(core) == []
 
 
 def test_a_new_child_is_told_its_parent_at_once_and_the_subscription_cascades() -> None:
     core = trees()
-    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.CASCADE
+    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.REWRITE
     assert list(core.actions) == [
-        Place(TOPIC),
+        RetryAnycasts(TOPIC),
         Send(CHILD, Header(op=Op.REPORT, sender=OWNER, report=Report([TOPIC], [0]))),
     ]
 
 
 def test_a_subscription_ends_where_the_tree_begins() -> None:
     core = member(trees())
-    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.STOP
+    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.CONSUME
     assert sent(core) == [(CHILD, Op.REPORT)]
 
 
 def test_a_child_that_subscribes_again_is_told_again_and_counts_once() -> None:
     core = member(trees(), child=True)
-    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.STOP
+    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.CONSUME
     assert sent(core) == [(CHILD, Op.REPORT)]
     assert core.topics[TOPIC].neighbours == (CHILD, PARENT)
 
 
 def test_a_subscription_of_a_closer_node_passes_untouched() -> None:
     core = member(trees(), child=True)
-    assert core.subscribe(TOPIC, ROOT, root=False) is SubscribeDecision.PASS
-    assert core.subscribe(TOPIC, ROOT, root=True) is SubscribeDecision.PASS
+    assert core.subscribe(TOPIC, ROOT, root=False) is SubscribeDecision.FORWARD
+    assert core.subscribe(TOPIC, ROOT, root=True) is SubscribeDecision.FORWARD
     assert core.topics[TOPIC].neighbours == (CHILD, PARENT)
     assert sent(core) == []
 
 
 def test_a_parent_that_subscribes_through_its_child_does_not_become_its_child() -> None:
     core = member(trees())
-    assert core.subscribe(TOPIC, PARENT, root=False) is SubscribeDecision.PASS
+    assert core.subscribe(TOPIC, PARENT, root=False) is SubscribeDecision.FORWARD
     assert core.topics[TOPIC].neighbours == (PARENT,)
 
 
 def test_an_own_subscription_that_comes_home_makes_the_root() -> None:
     core = member(trees(), parent=False)
     core.subscribe(TOPIC, OWNER, root=True)
-    assert core.topics[TOPIC].rooted
-    assert list(core.actions) == [Settle(TOPIC)]
+    assert core.topics[TOPIC].is_root
+    assert list(core.actions) == [FlushUpstream(TOPIC)]
 
 
 def test_an_own_subscription_that_goes_on_ends_being_the_root() -> None:
@@ -152,8 +155,8 @@ def test_an_own_subscription_that_goes_on_ends_being_the_root() -> None:
     core.subscribe(TOPIC, OWNER, root=True)
     core.subscribe(TOPIC, OWNER, root=False)
     topic = core.topics[TOPIC]
-    assert not topic.rooted
-    assert not topic.settled
+    assert not topic.is_root
+    assert not topic.upstream_open
 
 
 def test_an_own_subscription_to_a_forgotten_topic_is_nothing() -> None:
@@ -164,9 +167,9 @@ def test_an_own_subscription_to_a_forgotten_topic_is_nothing() -> None:
 
 def test_a_child_at_the_rendezvous_makes_it_ask_for_itself() -> None:
     core = trees()
-    assert core.subscribe(TOPIC, CHILD, root=True) is SubscribeDecision.STOP
+    assert core.subscribe(TOPIC, CHILD, root=True) is SubscribeDecision.CONSUME
     assert sent(core) == [(CHILD, Op.REPORT), (TOPIC, Op.SUBSCRIBE)]
-    assert not core.topics[TOPIC].rooted
+    assert not core.topics[TOPIC].is_root
 
 
 def test_the_first_closer_node_that_reports_becomes_the_parent() -> None:
@@ -175,7 +178,7 @@ def test_the_first_closer_node_that_reports_becomes_the_parent() -> None:
     topic = core.topics[TOPIC]
     assert topic.parent == PARENT
     assert topic.balancer.capacity(OWNER) == 7
-    assert list(core.actions) == [Settle(TOPIC)]
+    assert list(core.actions) == [FlushUpstream(TOPIC)]
 
 
 @pytest.mark.parametrize("stranger", [OTHER, CHILD])
@@ -337,7 +340,7 @@ def test_a_node_that_leaves_hands_over_its_children_and_forgets() -> None:
 def test_a_node_that_leaves_lets_subscriptions_pass() -> None:
     core = trees()
     core.leave()
-    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.PASS
+    assert core.subscribe(TOPIC, CHILD, root=False) is SubscribeDecision.FORWARD
     assert not core.topics
 
 
@@ -347,7 +350,7 @@ def test_a_root_that_leaves_stays_one_for_its_children_until_the_ring_has_anothe
     topic = core.topics[TOPIC]
     assert topic.name is None
     assert list(topic.children) == [CHILD]
-    assert core.subscribe(TOPIC, OTHER, root=True) is SubscribeDecision.STOP
+    assert core.subscribe(TOPIC, OTHER, root=True) is SubscribeDecision.CONSUME
     core.beat(0.5)
     assert (TOPIC, Op.SUBSCRIBE) not in sent(core)
 
