@@ -1,4 +1,4 @@
-"""Send a text to a cluster as a request, and print the answer.
+"""Send a text to a cluster as a request, and print the reply.
 
 python examples/ask.py PORT CLUSTER TEXT
 """
@@ -9,14 +9,14 @@ import iris
 
 
 def main(port: int, cluster: str, text: str) -> None:
-    """Ask."""
+    """Send one request."""
     with iris.connect(port) as connection:
         try:
             print(connection.request(cluster, text.encode(), timeout=5.0).decode(errors="replace"))
         except iris.TimedOut:
-            sys.exit(f"nobody in '{cluster}' answered")
+            sys.exit(f"request to '{cluster}' timed out")
         except iris.Fault as exc:
-            sys.exit(f"'{cluster}' failed: {exc}")
+            sys.exit(f"'{cluster}' failed the request: {exc}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Talk with everybody in a room, on any host of the network.
+"""Chat in a room with its members on any host of the network.
 
-What you type is said to all, until Ctrl-D.
+Each line of the standard input is published, until Ctrl-D.
 
 python examples/chat.py PORT ROOM NAME
 """
@@ -11,24 +11,24 @@ import iris
 
 
 def main(port: int, room: str, name: str) -> None:
-    """Talk."""
+    """Publish lines, and print those of others."""
     topic = f"chat-{room}"
     in_order = iris.TopicLimits(event_threads=1)
 
     def show(event: bytes) -> None:
         print(event.decode(errors="replace"), flush=True)
 
-    def lost(reason: iris.Closed) -> None:
-        print(f"the node is gone ({reason}); Ctrl-D ends this", file=sys.stderr)
+    def disconnected(reason: iris.Closed) -> None:
+        print(f"disconnected ({reason}); Ctrl-D to exit", file=sys.stderr)
 
     with (
-        iris.connect(port, on_disconnect=lost) as connection,
+        iris.connect(port, on_disconnect=disconnected) as connection,
         connection.subscribe(topic, show, in_order),
     ):
-        connection.publish(topic, f"* {name} is here".encode())
+        connection.publish(topic, f"* {name} joined".encode())
         for line in sys.stdin:
             connection.publish(topic, f"{name}: {line.rstrip()}".encode())
-        connection.publish(topic, f"* {name} leaves".encode())
+        connection.publish(topic, f"* {name} left".encode())
 
 
 if __name__ == "__main__":

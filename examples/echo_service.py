@@ -1,4 +1,4 @@
-"""Answer every request to the cluster "echo" with what was asked, until Ctrl-C.
+"""Serve the cluster "echo": reply to each request with its own payload, until Ctrl-C.
 
 python examples/echo_service.py PORT
 """
@@ -10,27 +10,27 @@ import iris
 
 
 class Echo(iris.Handler):
-    """Says what it does."""
+    """Logs each request."""
 
     def handle_request(self, request: bytes) -> bytes:
-        """Give it back."""
-        print(f"asked: {request.decode(errors='replace')}", flush=True)
+        """Reply with the payload."""
+        print(f"request: {request.decode(errors='replace')}", flush=True)
         return request
 
     def handle_disconnect(self, reason: iris.Closed) -> None:
-        """Say why it is over."""
-        print(f"the node is gone: {reason}", file=sys.stderr)
+        """Log the reason."""
+        print(f"disconnected: {reason}", file=sys.stderr)
 
 
 def main(port: int) -> None:
-    """Serve."""
+    """Serve until a signal."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with iris.register("echo", Echo(), port=port) as service:
-            print(f"serving 'echo' at port {port}; Ctrl-C ends it", flush=True)
+            print(f"serving 'echo' at port {port}; Ctrl-C to stop", flush=True)
             service.wait()
     except KeyboardInterrupt:
-        print("left the cluster")
+        print("stopped")
 
 
 if __name__ == "__main__":

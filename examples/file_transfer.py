@@ -1,9 +1,9 @@
-"""Give files of a directory to whoever asks for them, on any host of the network, and get them.
+"""Serve the files of a directory to any host of the network, and download them.
 
-Through tunnels, so of any size.
+They go through tunnels, so they may be of any size.
 
-python examples/file_transfer.py PORT serve DIRECTORY  # until Ctrl-C python
-examples/file_transfer.py PORT get NAME FILE
+python examples/file_transfer.py PORT serve DIRECTORY  # until Ctrl-C
+python examples/file_transfer.py PORT get NAME FILE
 """
 
 import hashlib
@@ -15,57 +15,58 @@ from pathlib import Path
 import iris
 
 CLUSTER = "files"
-PATIENCE = 10.0  # seconds
+TIMEOUT = 10.0  # seconds
 
 
 class Files(iris.Handler):
-    """A tunnel's first message is a name.
+    """Serves one file per tunnel.
 
-    The answer begins with a message of "yes" and the checksum, or "no".
+    The first message is the file's name. The reply is "no", or "yes" with the checksum and then the
+    content.
     """
 
     def __init__(self, directory: Path) -> None:
         self.files = {path.name: path for path in directory.iterdir() if path.is_file()}
 
     def handle_tunnel(self, tunnel: iris.Tunnel) -> None:
-        """Give a file away."""
-        path = self.files.get(tunnel.recv(PATIENCE).decode())
+        """Send a file."""
+        path = self.files.get(tunnel.recv(TIMEOUT).decode())
         if path is None:
             tunnel.send(b"no")
             return
         with path.open("rb") as file:
             tunnel.send(b"yes " + hashlib.file_digest(file, "sha256").hexdigest().encode())
             file.seek(0)
-            with tunnel.makefile("wb", timeout=PATIENCE) as sink:
+            with tunnel.makefile("wb", timeout=TIMEOUT) as sink:
                 shutil.copyfileobj(file, sink)
-        print(f"gave {path.name} away", flush=True)
+        print(f"sent {path.name}", flush=True)
 
 
 def serve(port: int, directory: Path) -> None:
-    """Serve."""
+    """Serve until a signal."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with iris.register(CLUSTER, Files(directory), port=port) as service:
-        print(f"giving {directory} away", flush=True)
+        print(f"serving {directory}", flush=True)
         try:
             service.wait()
         except KeyboardInterrupt:
-            print("no more")
+            print("stopped")
 
 
 def get(port: int, name: str, target: Path) -> None:
-    """Get a file. One that doesn't come whole isn't kept."""
-    with iris.connect(port) as connection, connection.tunnel(CLUSTER, PATIENCE) as tunnel:
+    """Download a file; delete it if its checksum is wrong."""
+    with iris.connect(port) as connection, connection.tunnel(CLUSTER, TIMEOUT) as tunnel:
         tunnel.send(name.encode())
-        answer, *checksum = tunnel.recv(PATIENCE).decode().split()
+        answer, *checksum = tunnel.recv(TIMEOUT).decode().split()
         if answer != "yes":
-            sys.exit(f"nobody has a file {name}")
-        with target.open("w+b") as file, tunnel.makefile("rb", timeout=PATIENCE) as source:
+            sys.exit(f"no such file: {name}")
+        with target.open("w+b") as file, tunnel.makefile("rb", timeout=TIMEOUT) as source:
             shutil.copyfileobj(source, file)
             file.seek(0)
-            whole = [hashlib.file_digest(file, "sha256").hexdigest()] == checksum
-    if not whole:
+            intact = [hashlib.file_digest(file, "sha256").hexdigest()] == checksum
+    if not intact:
         target.unlink()
-        sys.exit("it came damaged")
+        sys.exit("wrong checksum")
     print(f"{target}: {target.stat().st_size} bytes")
 
 

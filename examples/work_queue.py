@@ -1,9 +1,9 @@
-"""Share work over all who can do it, on any host of the network.
+"""Distribute work over any number of workers, on any host of the network.
 
-Start some workers, any time, and one who has work:
+Start some workers, at any time, and one client:
 
-python examples/work_queue.py PORT work          # until Ctrl-C python examples/work_queue.py PORT
-primes LIMIT  # how many primes are there below LIMIT?
+python examples/work_queue.py PORT work          # until Ctrl-C
+python examples/work_queue.py PORT primes LIMIT  # count the primes below LIMIT
 """
 
 import asyncio
@@ -16,16 +16,16 @@ import iris
 import iris.aio
 
 CLUSTER = "primes"
-LOT = 2_000  # numbers in one piece of work
-AT_A_TIME = 32  # pieces that are given out
-PATIENCE = 5.0  # seconds until a piece is given to somebody else
+JOB_SIZE = 2_000  # numbers in one job
+MAX_IN_FLIGHT = 32  # jobs
+TIMEOUT = 5.0  # seconds until a job is retried with another worker
 
 worker = iris.Handler()
 
 
 @worker.on_request
 def count_primes(request: bytes) -> bytes:
-    """Do a piece of work: "FROM TO" is answered by how many primes there are."""
+    """Do a job: reply to "FROM TO" with the number of primes in between."""
     first, last = map(int, request.split())
     count = sum(
         number > 1 and all(number % i for i in range(2, math.isqrt(number) + 1))
@@ -35,10 +35,7 @@ def count_primes(request: bytes) -> bytes:
 
 
 def work(port: int) -> None:
-    """Work, with a thread alone: in Python more of them wouldn't compute more.
-
-    For that, start more workers.
-    """
+    """Work in one thread, as Python uses one CPU; start more workers to use more."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with iris.register(
         CLUSTER, worker, iris.ServiceLimits(request_threads=1), port=port
@@ -47,24 +44,24 @@ def work(port: int) -> None:
         try:
             service.wait()
         except KeyboardInterrupt:
-            print("finishing what I have in hand")
+            print("finishing in-flight jobs")
 
 
-async def give_out(port: int, limit: int) -> int:
-    """Have all of it done. A piece whose worker is lost is given to the next one."""
-    free = asyncio.Semaphore(AT_A_TIME)
+async def count(port: int, limit: int) -> int:
+    """Send all jobs, and retry those that fail or time out."""
+    slots = asyncio.Semaphore(MAX_IN_FLIGHT)
     async with iris.aio.connect(port) as connection:
 
-        async def piece(first: int) -> int:
-            request = f"{first} {min(first + LOT, limit)}".encode()
-            async with free:
+        async def do_job(first: int) -> int:
+            request = f"{first} {min(first + JOB_SIZE, limit)}".encode()
+            async with slots:
                 while True:
                     try:
-                        return int(await connection.request(CLUSTER, request, PATIENCE))
+                        return int(await connection.request(CLUSTER, request, TIMEOUT))
                     except (iris.TimedOut, iris.Fault) as exc:
-                        print(f"once more from {first}: {exc}", file=sys.stderr)
+                        print(f"retrying the job at {first}: {exc}", file=sys.stderr)
 
-        return sum(await asyncio.gather(*map(piece, range(0, limit, LOT))))
+        return sum(await asyncio.gather(*map(do_job, range(0, limit, JOB_SIZE))))
 
 
 if __name__ == "__main__":
@@ -72,6 +69,6 @@ if __name__ == "__main__":
         case [port, "work"]:
             work(int(port))
         case [port, "primes", limit]:
-            print(asyncio.run(give_out(int(port), int(limit))))
+            print(asyncio.run(count(int(port), int(limit))))
         case _:
             sys.exit(__doc__)

@@ -1,4 +1,4 @@
-"""All patterns between programs on one node, in real time, with asyncio; and between the two APIs."""
+"""All patterns between programs on one node, with asyncio, and between the two APIs."""
 
 import asyncio
 from pathlib import Path
@@ -19,7 +19,7 @@ class Everything(iris.aio.Handler):
     def __init__(self) -> None:
         self.broadcasts: asyncio.Queue[bytes] = asyncio.Queue()
         self.connection: iris.aio.Connection | None = None
-        self.dropped: list[iris.Closed] = []
+        self.disconnects: list[iris.Closed] = []
 
     async def init(self, connection: iris.aio.Connection) -> None:
         self.connection = connection
@@ -42,7 +42,7 @@ class Everything(iris.aio.Handler):
             await tunnel.send(message[::-1])
 
     async def handle_disconnect(self, reason: iris.Closed) -> None:
-        self.dropped.append(reason)
+        self.disconnects.append(reason)
 
 
 @in_loop
@@ -99,7 +99,7 @@ async def test_tunnels(port: int) -> None:
 
 
 @in_loop
-async def test_messages_given_up_halfway_are_forgotten(port: int) -> None:
+async def test_messages_abandoned_halfway_are_forgotten(port: int) -> None:
     handler, go_on, got = iris.aio.Handler(), asyncio.Event(), []
 
     @handler.on_tunnel
@@ -112,16 +112,16 @@ async def test_messages_given_up_halfway_are_forgotten(port: int) -> None:
         iris.aio.connect(port) as client,
         await client.tunnel("slow", 5.0) as tunnel,
     ):
-        given_up = 0
+        abandoned = 0
         for _ in range(6):
             try:
                 await tunnel.send(bytes(32 << 20), 0.2)
             except iris.TimedOut:
-                given_up += 1
-        assert given_up >= 3
+                abandoned += 1
+        assert abandoned >= 3
         go_on.set()
         await tunnel.send(b"small", PATIENCE)
-    assert len(got) == 6 - given_up + 1
+    assert len(got) == 6 - abandoned + 1
     assert got[-1] == b"small"
 
 
@@ -184,4 +184,4 @@ async def test_a_lost_node_is_told_to_everybody(tmp_path: Path) -> None:
         await tunnel.recv()
     await client.close()
     await service.close()
-    assert len(handler.dropped) == 1
+    assert len(handler.disconnects) == 1

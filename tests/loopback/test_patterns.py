@@ -1,4 +1,4 @@
-"""All patterns between programs on one node, in real time, with threads."""
+"""All patterns between programs on one node, with threads."""
 
 import queue
 import threading
@@ -19,7 +19,7 @@ class Everything(iris.Handler):
     def __init__(self) -> None:
         self.broadcasts: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self.connection: iris.Connection | None = None
-        self.dropped: list[iris.Closed] = []
+        self.disconnects: list[iris.Closed] = []
 
     def init(self, connection: iris.Connection) -> None:
         self.connection = connection
@@ -42,7 +42,7 @@ class Everything(iris.Handler):
             tunnel.send(message[::-1])
 
     def handle_disconnect(self, reason: iris.Closed) -> None:
-        self.dropped.append(reason)
+        self.disconnects.append(reason)
 
 
 def test_requests_are_answered_failed_or_time_out(port: int) -> None:
@@ -127,7 +127,7 @@ def test_tunnels_carry_messages_of_any_size_both_ways(port: int) -> None:
             tunnel.send(b"")
 
 
-def test_messages_given_up_halfway_are_forgotten(port: int) -> None:
+def test_messages_abandoned_halfway_are_forgotten(port: int) -> None:
     handler, go_on = iris.Handler(), threading.Event()
     got: list[bytes] = []
 
@@ -141,17 +141,17 @@ def test_messages_given_up_halfway_are_forgotten(port: int) -> None:
         iris.connect(port) as client,
         client.tunnel("slow", 5.0) as tunnel,
     ):
-        given_up = 0
+        abandoned = 0
         for _ in range(6):
             try:
                 tunnel.send(bytes(32 << 20), 0.2)
             except iris.TimedOut:
-                given_up += 1
-        assert given_up >= 3
+                abandoned += 1
+        assert abandoned >= 3
         go_on.set()
         tunnel.send(b"small", PATIENCE)
         tunnel.close()
-    assert len(got) == 6 - given_up + 1
+    assert len(got) == 6 - abandoned + 1
     assert got[-1] == b"small"
 
 
@@ -196,7 +196,7 @@ def test_a_stream_that_is_cut_off_is_told_from_a_whole_one(port: int, *, whole: 
         tunnel.send(b"so far")
         assert got.get(timeout=PATIENCE) == b"so far"
         if whole:
-            client.close()  # whoever leaves closes its tunnels
+            client.close()  # which closes its tunnels
             assert ends.get(timeout=PATIENCE) == ""
         else:
             client.abort()
@@ -212,7 +212,7 @@ def test_a_lost_node_is_told_to_everybody(tmp_path: Path) -> None:
         assert client.request("lonely", b"hello", 5.0) == b"hello"
     assert dropped.wait(PATIENCE)
     assert service.wait(PATIENCE)
-    assert len(handler.dropped) == 1
+    assert len(handler.disconnects) == 1
     for call in (
         lambda: client.request("lonely", b"", 1.0),
         lambda: tunnel.send(b"x"),

@@ -1,4 +1,4 @@
-"""A played node for programs with asyncio."""
+"""A fake node for programs with asyncio."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from tests.support.fake_node import FakeNode
 
 
 class Node:
-    """The played node, to be awaited."""
+    """A `FakeNode`, to be awaited."""
 
     def __init__(self, node: FakeNode) -> None:
         self.sync = node
@@ -67,7 +67,7 @@ async def opened(chunk_limit: int = 10) -> AsyncIterator[tuple[Node, iris.aio.Tu
 
 
 async def settled(node: Node, connection: iris.aio.Connection) -> None:
-    """Wait until everything that the node has sent was read."""
+    """Wait until the program has read all that the node has sent."""
     asking = asyncio.create_task(connection.request("c", b"", 1.0))
     node.send(Op.REPLY, id=(await node.expect(Op.REQUEST)).id, timed_out=True)
     with pytest.raises(iris.TimedOut):

@@ -22,11 +22,11 @@ from construct import Container
 from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 
 CHUNK_WINDOW = 64 << 20  # bytes that a tunnel's end grants, as the bindings do
-PATIENCE = 10.0  # seconds for what must come
+PATIENCE = 10.0  # seconds
 
 
 class Closed(Exception):
-    """The connection ended, with the node's reason: "" after an own close, None without a word."""
+    """The connection ended; reason is the node's, "" after our close, None without a packet."""
 
     def __init__(self, reason: str | None) -> None:
         super().__init__(reason)
@@ -34,19 +34,19 @@ class Closed(Exception):
 
 
 class Denied(Exception):
-    """The node doesn't want us; the text says why."""
+    """The node rejected us; the text says why."""
 
 
 class Fault(Exception):
-    """The service failed the request; the text is its."""
+    """The service failed the request; the text is its own."""
 
 
 class TimedOut(Exception):
-    """The node says that nobody answered in time."""
+    """The node reported a timeout."""
 
 
 class Raw:
-    """A connection that speaks in packets, with no mind of its own.
+    """A connection that sends and receives packets, without any state.
 
     Not thread-safe, but one may read while another writes.
     """
@@ -95,7 +95,7 @@ class Raw:
         return self
 
     def close(self) -> None:
-        """Vanish."""
+        """Disconnect without a close packet."""
         self._stream.close()
         self.sock.close()
 
@@ -179,7 +179,7 @@ class Client:
         return self.request_later(cluster, data, timeout).result(timeout + PATIENCE)
 
     def request_later(self, cluster: str, data: bytes, timeout: float = 1.0) -> "Future[bytes]":
-        """The same, for whoever wants to have many under way."""
+        """Send a request without waiting, to have many in flight."""
         number, future = next(self._ids), Future[bytes]()
         self._pending[number] = future
         self.send(
@@ -219,7 +219,7 @@ class Client:
         return future.result(timeout + PATIENCE)
 
     def close(self) -> str | None:
-        """Leave gracefully. Returns: the node's last word."""
+        """Close. Returns: the reason in the node's close packet."""
         if not self._ended.is_set():
             with contextlib.suppress(Closed):  # the node closes too
                 self.send(Op.CLOSE)
@@ -229,7 +229,7 @@ class Client:
         return self.reason
 
     def vanish(self) -> None:
-        """Hang up without a word."""
+        """Disconnect without a close packet."""
         self._raw.sock.shutdown(socket.SHUT_RDWR)
         self._thread.join(PATIENCE)
         self._raw.close()

@@ -22,8 +22,8 @@ class FakePool:
         self.items.append(item)
         return True
 
-    def close(self) -> int:
-        return 0
+    def close(self) -> list[Any]:
+        return self.items
 
 
 class FakeEnd:

@@ -1,4 +1,4 @@
-"""A node that a test plays by itself, packet by packet, for programs that attach to it."""
+"""A node that a test drives packet by packet, for programs that connect to it."""
 
 import socket
 import threading
@@ -9,11 +9,11 @@ from construct import Container
 
 from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 
-PATIENCE = 10.0  # seconds for what must come
+PATIENCE = 10.0  # seconds
 
 
 class FakeNode:
-    """Listens on a free port of loopback; `accept` attaches one program. Speaks by the schemas."""
+    """Listens on a free port of loopback; `accept` accepts one program. Uses the schemas."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -30,7 +30,7 @@ class FakeNode:
         self._listener.close()
 
     def accept(self, *, answer: bool = True) -> "FakeNode":
-        """Wait for a program, and welcome it."""
+        """Wait for a program, and accept it."""
         self._sock, _ = self._listener.accept()
         self._sock.settimeout(PATIENCE)
         self._stream = self._sock.makefile("rb")
@@ -42,7 +42,7 @@ class FakeNode:
     def accept_soon(
         self, *, answer: bool = True, then: Callable[[], None] = lambda: None
     ) -> threading.Thread:
-        """Accept, then call `then`, in a thread, as programs wait for the welcome."""
+        """Accept, then call `then`, in a thread, as programs wait for the init packet."""
 
         def run() -> None:
             self.accept(answer=answer)
@@ -62,26 +62,26 @@ class FakeNode:
         self._sock.sendall(data)
 
     def recv(self) -> tuple[Op, Container]:
-        """The next packet. Raises: EOFError when there is none."""
+        """Return the next packet. Raises: EOFError when there is none."""
         if not self._stream.peek(1):
             raise EOFError
         packet = DEFAULT.from_client.parse_stream(self._stream)
         return packet.op, packet.body
 
     def expect(self, op: Op) -> Container:
-        """The next packet, which must be of that kind."""
+        """Return the next packet, which must be of that kind."""
         got, body = self.recv()
         assert got == op, f"got {got!r} {dict(body)}, want {op!r}"
         return body
 
     def finish(self) -> None:
-        """Expect the program to leave, and let it go."""
+        """Expect the program to close, and confirm that."""
         self.expect(Op.CLOSE)
         self.send(Op.CLOSE, reason="")
         assert not self._stream.peek(1), "something follows a close"
 
     def vanish(self) -> None:
-        """Hang up without a word. Idempotent."""
+        """Disconnect without a close packet. Idempotent."""
         if self._sock is not None:
             self._stream.close()
             self._sock.close()

@@ -19,7 +19,7 @@ PATIENCE = 10.0  # seconds for what must come
 
 @contextlib.contextmanager
 def opened(chunk_limit: int = 10) -> Iterator[tuple[FakeNode, iris.Tunnel, ThreadPoolExecutor]]:
-    """A tunnel, its node, and threads for calls that wait for what the test's node does meanwhile."""
+    """Open a tunnel; yield also its node, and threads for calls that block."""
     with FakeNode() as node, ThreadPoolExecutor(4) as elsewhere:
         welcome = node.accept_soon()
         connection = iris.connect(node.port)
