@@ -258,7 +258,12 @@ def test_connection_closed_while_dialling_closes_the_tunnel(site: Site) -> None:
     asked = site.ask()
     accepted: SimpleQueue[Tunnel | None] = SimpleQueue()
     dials: list[Any] = []
-    site.there._tunnel_manager._dialling.submit = lambda dial: not dials.append(dial)  # type: ignore[method-assign, func-returns-value]
+
+    def submit(dial: Any, size: int = 1) -> bool:
+        dials.append(dial)
+        return True
+
+    site.there._tunnel_manager._dialling.submit = submit  # type: ignore[method-assign, assignment]
     site.service.offers[0].accept(accepted.put)
     site.member.close()
     site.there._tunnel_manager._answer(dials[0])
