@@ -195,8 +195,10 @@ def _profiles(cpu: Path | None, heap: Path | None) -> Iterator[None]:
         except OSError as exc:
             raise ConfigError(f"can't write a profile to {path}: {exc.strerror}") from exc
     if cpu is not None:
-        import yappi
-
+        try:
+            import yappi
+        except ModuleNotFoundError:
+            raise ConfigError("-cpuprof needs yappi: pip install yappi") from None
         yappi.set_clock_type("cpu")
         yappi.start()
     if heap is not None:
@@ -274,6 +276,7 @@ def run(args: argparse.Namespace) -> None:
         network, key = _membership(args)
         node = Node(network, key, where, config=config)
         tune_gc()
+        _log.info("iris %s, %s", __version__, build())
         node.start()
         _wait_for_signal()
         _log.info("stopping; again to stop at once")

@@ -7,6 +7,7 @@ all, inherits from.
 
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -31,10 +32,9 @@ def with_cause(error: Error, cause: BaseException | None) -> Error:
 
 
 def build() -> str:
-    """How the hot modules of this installation were built."""
+    """Tell how the hot modules of this installation were built; pure Python, why."""
     spec = find_spec("iris.runtime.send_buffer")
-    return (
-        "pure Python"
-        if spec is not None and isinstance(spec.loader, SourceFileLoader)
-        else "compiled"
-    )
+    if spec is None or not isinstance(spec.loader, SourceFileLoader):
+        return "compiled"
+    note = Path(__file__).with_name("not_compiled.txt")  # by setup.py
+    return f"pure Python: {note.read_text()}" if note.exists() else "pure Python"

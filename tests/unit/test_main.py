@@ -96,6 +96,14 @@ def test_a_mistake_is_told_in_one_line(
     assert said.count("\n") == 1
 
 
+def test_a_cpu_profile_without_yappi_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "yappi", None)
+    assert main(["-dev", "-cpuprof", str(tmp_path / "profile")]) == 2
+    assert capsys.readouterr().err == "iris: -cpuprof needs yappi: pip install yappi\n"
+
+
 def test_a_taken_port_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         assert main(["-dev", "-q", "-port", str(sock.getsockname()[1])]) == 2
@@ -206,6 +214,7 @@ def test_a_start_is_told_in_a_few_lines(start: Start) -> None:
     _, said = process.communicate(timeout=5.0)
     lines = [line.split(" ", 1)[1] for line in said.splitlines()]
     patterns = [
+        r"iris \S+, (pure Python|compiled)",
         r"node [0-9a-f]{10} of network 'dev-[0-9a-f]{16}'",
         rf"applications attach at 127\.0\.0\.1:{port}",
         r"accepting tunnels on 127\.0\.0\.1:\d+",
