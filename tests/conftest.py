@@ -1,7 +1,4 @@
-"""Fixtures for all.
-
-Hosts, where there can be any (else tests skip and say why), and a log that no test leaves changed.
-"""
+"""Fixtures for all: hosts, where there can be any, and a log that no test leaves changed."""
 
 import logging
 from collections.abc import Iterator
@@ -12,6 +9,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.support.lab import Lab, unavailable
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count tests with other hosts or other programs as slow."""
+    for item in items:
+        if any(item.iter_markers("netns")) or any(item.iter_markers("interop")):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

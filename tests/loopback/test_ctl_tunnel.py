@@ -339,6 +339,7 @@ def test_progress_is_shown_on_a_terminal_only(
     assert digest.digest() == hashlib.sha256(bytes(80 << 20)).digest()
 
 
+@pytest.mark.slow
 def test_requests_show_progress_when_they_take_long(
     start: Start, port: int, terminal: Callable[..., Terminal]
 ) -> None:

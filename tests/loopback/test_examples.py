@@ -45,6 +45,7 @@ def test_the_echo_service_answers_who_asks(port: int, start: Start, tmp_path: Pa
     assert log.read_text().splitlines()[1:] == ["request: hello there", "stopped"]
 
 
+@pytest.mark.slow
 def test_asking_a_cluster_that_nobody_is_in_fails_in_words(
     port: int, start: Start, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ def relaycheck(*args: str, timeout: float = 60.0) -> "subprocess.CompletedProces
     )
 
 
+@pytest.mark.slow
 def test_our_node_passes_every_case(tmp_path: Path) -> None:
     junit = tmp_path / "junit.xml"
     with running_node(tmp_path / "node.log") as port:
@@ -34,6 +35,7 @@ def test_our_node_passes_every_case(tmp_path: Path) -> None:
     assert 'failures="0"' in junit.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("face", ["exercise.py", "exercise_aio.py"])
 def test_our_binding_passes_every_scenario(face: str) -> None:
     run = relaycheck(
@@ -43,6 +45,7 @@ def test_our_binding_passes_every_scenario(face: str) -> None:
     assert len(json.loads(run.stdout)["checks"]) == len(SCENARIOS)
 
 
+@pytest.mark.slow
 def test_the_bindings_suite_through_the_proxy_breaks_no_rule(tmp_path: Path) -> None:
     with running_node(tmp_path / "node.log") as port:
         listen = free_port()

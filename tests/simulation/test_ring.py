@@ -16,6 +16,8 @@ from iris.proto.wire.message import Message
 from iris.proto.wire.node_id import NodeId
 from tests.support.virtual_ring import Counting, VirtualNode, VirtualRing
 
+pytestmark = pytest.mark.slow
+
 # seconds of silence, at most, before a node is known to be dead
 DETECTION = PastryConfig().beat_period * PastryConfig().max_missed
 REPAIR = 3.0  # seconds; dials to the dead that others still name take one each

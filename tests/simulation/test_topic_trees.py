@@ -18,6 +18,8 @@ from iris.proto.wire.node_id import NodeId, resolve
 from iris.runtime.timer import Timer, TimerEntry
 from tests.support.virtual_ring import VirtualNode, VirtualRing
 
+pytestmark = pytest.mark.slow
+
 PASTRY, SCRIBE = PastryConfig(), ScribeConfig()
 
 # seconds until the ring knows of a silent death

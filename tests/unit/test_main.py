@@ -167,6 +167,7 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     caller.wait_closed()
 
 
+@pytest.mark.slow
 def test_a_stop_that_hangs_ends_within_five_seconds_all_the_same() -> None:
     program = f"""
 import os, signal, sys, time

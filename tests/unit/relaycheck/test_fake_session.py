@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from iris.relaycheck.binding import check_binding
 from iris.relaycheck.fake_node import Theatre
 from iris.relaycheck.harness import check_node
 from tests.support.node import ROOT
 
 
+@pytest.mark.slow
 def test_the_stand_in_passes_every_case_itself() -> None:
     theatre = Theatre()
     try:

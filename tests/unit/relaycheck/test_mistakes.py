@@ -12,6 +12,8 @@ from iris.relaycheck.report import Report
 from tests.support import broken_binding, broken_node
 from tests.support.node import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def against_node(name: str) -> Report:
     mistake = broken_node.MISTAKES[name]
