@@ -126,14 +126,23 @@ class Metrics:
         self.clients_attached = self._declare(
             Counter,
             "iris_clients_attached",
-            "Connections of applications, by what became of them.",
-            outcome=("accepted", "denied"),
+            "Connections of applications; one that failed sent no valid init packet in time.",
+            outcome=("accepted", "denied", "failed"),
         )
         self.clients_closed = self._declare(
             Counter,
             "iris_clients_closed",
-            "Applications whose connection the node ended, by cause.",
-            cause=("protocol violation", "slow consumer"),
+            "Attached applications whose connection ended, by cause.",
+            cause=(
+                "left",
+                "disconnected",
+                "denied",
+                "protocol violation",
+                "limit reached",
+                "slow consumer",
+                "internal error",
+                "shutdown",
+            ),
         )
         self.rejected = self._declare(
             Counter,

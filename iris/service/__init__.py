@@ -1,1 +1,1 @@
-"""What a node does for those outside of the network."""
+"""What a node offers to programs outside of its network."""

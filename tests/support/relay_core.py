@@ -3,6 +3,7 @@
 A client on a recording send buffer, attached to a node of `FakeNetwork`, on its virtual clock.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -10,10 +11,12 @@ from typing import Any
 
 from iris.config import Config
 from iris.errors import LinkClosed
+from iris.metrics import Metrics
 from iris.proto.iris.overlay import Connection, Handler
 from iris.relay_protocol.schema import DEFAULT, VERSION, Op
+from iris.runtime.rate_limited_log import RateLimitedLogger
 from iris.runtime.send_buffer import Buffer, SendBuffer
-from iris.service.relay.counters import Counters
+from iris.service.relay.base import Shared
 from iris.service.relay.session import ClientSession
 from tests.support.fake_scribe import FakeNetwork
 
@@ -91,20 +94,19 @@ class Attached:
         init: bool = True,
     ) -> None:
         self.config = config or Config()
-        self.send_buffer, self.counters, self.ends = (
-            RecordingSendBuffer(self.config.limits.client_send_buffer),
-            Counters(),
-            0,
-        )
-        self.client = ClientSession(
+        self.send_buffer = RecordingSendBuffer(self.config.limits.client_send_buffer)
+        self.metrics, self.ends = Metrics(), 0
+
+        def clock() -> float:
+            return network.timer.now
+
+        warnings = RateLimitedLogger(logging.getLogger(__name__), clock=clock)
+        self.session = ClientSession(
             7,
             self.send_buffer,
+            Shared(self.config, network.timer, clock, self.metrics, warnings),
             connect=connect or network[node].connect,
             on_end=self._ended,
-            config=self.config,
-            timer=network.timer,
-            counters=self.counters,
-            clock=lambda: network.timer.now,
         )
         if init:
             self.do(Op.INIT, VERSION, cluster)
@@ -114,7 +116,7 @@ class Attached:
         self.ends += 1
 
     def do(self, op: Op, *fields: Any) -> None:
-        self.client.handlers[op](*fields)
+        self.session.handlers[op](*fields)
 
     def got(self) -> list[Got]:
         """The packets since the last time."""

@@ -1,4 +1,4 @@
-"""The service for local applications: who attaches over TCP speaks the relay protocol.
+"""The relay: local applications attach over TCP and speak the relay protocol.
 
-`relay.py` is where the node looks.
+`server.py` is where the node looks.
 """

@@ -1,4 +1,4 @@
-"""Where local applications attach: the listening sockets, and who is let in. Shell.
+"""The relay's listening sockets, and the admission of applications. Shell.
 
 Counterpart of Go's service/relay/service.go. Accepting never waits for an application: each has a
 thread of its own, from its first byte on.
@@ -17,22 +17,21 @@ from typing import Protocol
 
 from iris.config import Config
 from iris.errors import CloseTimeout, ConfigError
+from iris.metrics import Metrics
 from iris.proto.iris.base import Handler
 from iris.proto.iris.connection import Connection
 from iris.runtime.deadline import time_left
+from iris.runtime.rate_limited_log import RateLimitedLogger
 from iris.runtime.tcp import Address, Listener
 from iris.runtime.thread_cache import ThreadCache
 from iris.runtime.timer import Timer
+from iris.service.relay.base import Denied, Shared
 from iris.service.relay.connection import ClientConnection
-from iris.service.relay.counters import Counters
-from iris.service.relay.session import Denied
 
 _BACKLOG = 512  # connections that the kernel holds until they're accepted
-_COMPLAIN_EVERY = 10.0  # seconds between two lines about the same limit
-_FAREWELL = 0.5  # seconds that a closing relay's clients get to take their last bytes and hang up
-_STOPPING = "the node is stopping"
-_FULL = "this node serves as many applications as it may"
-_RUSH = "too many applications attach at the same time"
+_WARNING_PERIOD = 10.0  # seconds between two log lines about the same thing
+_CLOSE_GRACE = 0.5  # seconds that applications have to read their last bytes and hang up
+_SHUTTING_DOWN = "the node is shutting down"
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class Overlay(Protocol):
 
 
 class RelayServer:
-    """Owns the listening sockets, and whoever attaches there.
+    """Owns the listening sockets, and the connections of applications.
 
     Its maker closes it, before the overlay and the timer.
     """
@@ -57,24 +56,27 @@ class RelayServer:
         config: Config,
         timer: Timer,
         clock: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
         """Listen nowhere yet."""
-        self._overlay, self._config, self._timer, self._clock = overlay, config, timer, clock
-        self.counters = Counters()
+        self._overlay, self._limits, self._clock = overlay, config.limits, clock
+        self.metrics = metrics or Metrics()
+        self._warnings = RateLimitedLogger(_log, period=_WARNING_PERIOD, clock=clock)
+        self._shared = Shared(config, timer, clock, self.metrics, self._warnings)
         self.port = config.relay.port
         self._listeners: list[Listener] = []
-        self._spares = ThreadCache()
+        self._threads = ThreadCache()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()  # guards all below
-        self._greeting: dict[ClientConnection, None] = {}  # who was silent for longest comes first
+        # the one that has been silent for longest comes first
+        self._greeting: dict[ClientConnection, None] = {}
         self._attached: set[ClientConnection] = set()
         self._closing = False
-        self._complain_at = 0.0
 
     def start(self) -> None:
-        """Listen on 127.0.0.1 and on ::1, where there is IPv6; port 0 takes a free one. Raises.
+        """Listen on 127.0.0.1, and on ::1 if there is IPv6; port 0 takes a free one.
 
-        ConfigError.
+        Raises: ConfigError.
         """
         try:
             self._listen("127.0.0.1", socket.AF_INET)
@@ -83,16 +85,16 @@ class RelayServer:
             except OSError as exc:
                 if exc.errno in (errno.EADDRINUSE, errno.EACCES):
                     raise
-                _log.debug("no IPv6 here: %s", exc)
+                _log.debug("not listening on ::1: %s", exc)
         except OSError as exc:
             for listener in self._listeners:
                 listener.close()
             if exc.errno == errno.EADDRINUSE:
                 raise ConfigError(
-                    f"port {self.port} is taken, maybe by another node; choose one for applications with -port"
+                    f"port {self.port} is in use, maybe by another node: choose one with -port"
                 ) from exc
             raise ConfigError(
-                f"can't listen for applications on port {self.port}: {exc.strerror or exc}"
+                f"cannot listen for applications on port {self.port}: {exc.strerror or exc}"
             ) from exc
         for listener in self._listeners:
             listener.start()
@@ -106,114 +108,92 @@ class RelayServer:
         self.port = listener.address[1]
 
     def _accept(self, sock: socket.socket, remote: Address) -> None:
-        attachment = ClientConnection(
+        connection = ClientConnection(
             next(self._numbers),
             sock,
-            spares=self._spares,
+            self._shared,
+            threads=self._threads,
             connect=self._connect,
             on_gone=self._gone,
-            config=self._config,
-            timer=self._timer,
-            counters=self.counters,
-            clock=self._clock,
         )
         silent = None
         with self._lock:
-            refusal = _STOPPING if self._closing else None
+            refusal = _SHUTTING_DOWN if self._closing else None
             if refusal is None:
-                if len(self._greeting) >= self._config.limits.client_handshakes:
+                if len(self._greeting) >= self._limits.client_handshakes:
                     silent = next(iter(self._greeting))
                     del self._greeting[silent]
-                self._greeting[attachment] = None
-        # not the new one, or a few who say nothing could keep all others out
+                self._greeting[connection] = None
+        # not the new one, or a few silent ones could keep all others out
         if silent is not None:
-            self._report(_RUSH)
-            silent.turn_away(_RUSH)
+            rush = f"limit of {self._limits.client_handshakes} attaching applications reached"
+            self._warn(rush)
+            silent.deny(rush)
         if refusal is None:
             try:
-                attachment.start()
+                connection.start()
                 return
-            except RuntimeError as exc:  # no thread to be had
+            except RuntimeError as exc:  # the system has no thread left
                 refusal = str(exc)
-        self._report(refusal)
-        attachment.refuse(refusal)
-        self._gone(attachment)
+        self._warn(refusal)
+        connection.refuse(refusal)
+        self._gone(connection)
 
-    def _report(self, refusal: str) -> None:
-        with self._lock:
-            due = self._clock() >= self._complain_at
-            if due:
-                self._complain_at = self._clock() + _COMPLAIN_EVERY
-        if due:
-            _log.warning("applications are turned away: %s", refusal)
+    def _warn(self, refusal: str) -> None:
+        self._warnings.log(logging.WARNING, refusal, "application denied: %s", refusal)
 
-    def _connect(self, attachment: ClientConnection, cluster: str, handler: Handler) -> Connection:
+    def _connect(self, connection: ClientConnection, cluster: str, handler: Handler) -> Connection:
+        refusal = None
         with self._lock:
-            refusal = (
-                _STOPPING
-                if self._closing
-                else _FULL
-                if len(self._attached) >= self._config.limits.clients
-                else None
-            )
-            if refusal is None:
-                self._greeting.pop(attachment, None)
-                self._attached.add(attachment)
+            if self._closing:
+                refusal = _SHUTTING_DOWN
+            elif len(self._attached) >= self._limits.clients:
+                refusal = f"limit of {self._limits.clients} applications reached"
+            else:
+                self._greeting.pop(connection, None)
+                self._attached.add(connection)
         if refusal is not None:
-            self._report(refusal)
+            self._warn(refusal)
             raise Denied(refusal)
-        connection = self._overlay.connect(cluster, handler)
-        self.counters.add("attached")
-        _log.debug(
-            "client %d attached%s",
-            attachment.client.number,
-            f" as a service of {cluster!r}" if cluster else "",
-        )
-        return connection
+        return self._overlay.connect(cluster, handler)
 
-    def _gone(self, attachment: ClientConnection) -> None:
+    def _gone(self, connection: ClientConnection) -> None:
         with self._lock:
-            self._greeting.pop(attachment, None)
-            self._attached.discard(attachment)
-        if attachment.client.attached:
-            self.counters.add("detached")
-            _log.debug("client %d detached", attachment.client.number)
+            self._greeting.pop(connection, None)
+            self._attached.discard(connection)
 
-    def close(self, reason: str = _STOPPING, timeout: float = 0.0) -> None:
-        """Let nobody in, take no new requests, wait for the answers in hand, `timeout` seconds at
-        most; then close all clients.
+    def close(self, reason: str = _SHUTTING_DOWN, timeout: float = 0.0) -> None:
+        """Stop accepting, finish requests in flight, then close all applications. Idempotent.
 
-        Idempotent; from any thread but the clients'. Raises: CloseTimeout when a client's thread
-        hangs.
+        From any thread but the applications'. Requests get `timeout` seconds at most.
+
+        Raises: CloseTimeout when an application's thread hangs.
         """
         deadline = self._clock() + timeout
         with self._lock:
             self._closing = True
-            attachments = [*self._greeting, *self._attached]
+            connections = [*self._greeting, *self._attached]
         for listener in self._listeners:
             listener.close()
         idle = []
-        for attachment in attachments:
+        for connection in connections:
             idle.append(threading.Event())
-            attachment.client.drain(idle[-1].set, asked=True)
+            connection.session.drain(idle[-1].set, requests=True)
         for event in idle:
             event.wait(time_left(deadline, self._clock))
-        for attachment in attachments:
-            attachment.client.end(reason)
-        _log.debug("applications so far: %s", self.counters)
-        self._join(attachments)
+        for connection in connections:
+            connection.session.end(reason, "shutdown")
+        self._join(connections)
 
-    def _join(self, attachments: list[ClientConnection]) -> None:
-        for grace in (_FAREWELL, _FAREWELL):
-            deadline = self._clock() + grace
-            attachments = [
-                attachment
-                for attachment in attachments
-                if not attachment.join(time_left(deadline, self._clock))
+    def _join(self, connections: list[ClientConnection]) -> None:
+        for _ in range(2):
+            deadline = self._clock() + _CLOSE_GRACE
+            connections = [
+                connection
+                for connection in connections
+                if not connection.join(time_left(deadline, self._clock))
             ]
-            for attachment in attachments:
-                attachment.cut()
-        if not self._spares.close(_FAREWELL) or attachments:
-            raise CloseTimeout(
-                f"threads of {len(attachments)} clients, or of some who have gone, outlived the relay"
-            )
+            for connection in connections:
+                connection.cut()
+        if not self._threads.close(_CLOSE_GRACE) or connections:
+            raise CloseTimeout(f"relay threads of {len(connections)} applications still run")

@@ -16,7 +16,7 @@ from tests.support.fake_scribe import FakeNetwork
 from tests.support.relay_node import attach, relay_config, running, running_relay
 from tests.support.tunnels import LOOPBACK
 
-VANISHED = "the other application disconnected, or its node"
+PEER_LOST = "the other application disconnected, or its node"
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_client_that_vanishes_is_told_from_one_that_closes_after_all_it_sent(
             assert gone._changed.wait_for(lambda: gone._space == Config().relay.tunnel_buffer, 10)
         who.vanish()
         assert other.recv() == message
-        assert other.wait_closed() == VANISHED
+        assert other.wait_closed() == PEER_LOST
 
 
 def test_when_a_node_stops_the_other_end_is_told_that_the_tunnel_broke() -> None:
@@ -139,7 +139,7 @@ def test_when_a_node_stops_the_other_end_is_told_that_the_tunnel_broke() -> None
         client.tunnel("c", 5)
         end = service.tunnels.get(timeout=5)
         here.close("the node is shutting down")
-        assert end.wait_closed() == VANISHED
+        assert end.wait_closed() == PEER_LOST
         assert client.wait_closed() == "the node is shutting down"
 
 
@@ -162,5 +162,5 @@ def test_a_stalled_tunnel_between_nodes_keeps_nothing_else_of_its_client_waiting
         assert client.request("echo", b"still here", 5) == b"still here"
         assert time.monotonic() - begin < 0.5
         deaf.close()
-        assert tunnels[0].wait_closed() == VANISHED
+        assert tunnels[0].wait_closed() == PEER_LOST
         assert echo.close() == ""

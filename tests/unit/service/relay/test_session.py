@@ -1,4 +1,4 @@
-"""The core of an attachment: what a client may ask for, what it is told, and how it ends."""
+"""The core of a client: what it may ask for, what it gets, and how it ends."""
 
 import logging
 from typing import Any
@@ -9,7 +9,7 @@ from iris.errors import IrisError, LimitReached, ProtocolError
 from iris.proto.iris.overlay import Connection, Delivery, Handler
 from iris.relay_protocol import node_packets as codec
 from iris.relay_protocol.schema import VERSION, Op
-from iris.service.relay.session import Denied
+from iris.service.relay.base import Denied
 from tests.support.fake_scribe import FakeNetwork
 from tests.support.relay_core import Attached, with_limits
 
@@ -28,7 +28,7 @@ def test_another_version_is_denied_with_the_text_of_the_protocol(network: FakeNe
         Denied, match=r"^Unsupported protocol\. Client: v1\.0-draft1\. Iris: v1\.0-draft2\.$"
     ):
         client.do(Op.INIT, "v1.0-draft1", "")
-    client.client.end(None)
+    client.session.end(None)
     assert (client.got(), client.ends) == ([], 1)
 
 
@@ -61,12 +61,12 @@ def test_membership_is_effective_when_the_init_is_answered(network: FakeNetwork)
 
 def test_an_end_while_attaching_leaves_no_connection_behind(network: FakeNetwork) -> None:
     def connect(cluster: str, handler: Handler) -> Connection:
-        client.client.end(None)
+        client.session.end(None)
         return network[1].connect(cluster, handler)
 
     client = Attached(network, connect=connect, init=False)
     client.do(Op.INIT, VERSION, "c")
-    assert (client.got(), client.client.attached, network[1]._connections) == ([], False, {})
+    assert (client.got(), client.session.ended, network[1]._connections) == ([], True, {})
 
 
 # Requests
@@ -137,9 +137,9 @@ def test_late_second_and_unknown_replies_are_ignored(network: FakeNetwork) -> No
     network.run(1)
     service.do(Op.REPLY, 1, True, b"late")
     assert client.got() == [(Op.REPLY, 0, False, True, b"A"), (Op.REPLY, 1, True, None, None)]
-    assert not service.client._calls
-    assert service.client._connection is not None
-    assert not service.client._connection._calls
+    assert not service.session._calls
+    assert service.session._connection is not None
+    assert not service.session._connection._calls
 
 
 def test_too_many_requests_are_refused_in_words_one_by_one() -> None:
@@ -151,14 +151,14 @@ def test_too_many_requests_are_refused_in_words_one_by_one() -> None:
     ((op, number, late, success, text),) = client.got()
     assert (op, number, late, success) == (Op.REPLY, 2, False, False)
     assert "limit of 2 pending requests" in text
-    assert client.counters.limited == 1
+    assert client.metrics.rejected["request"].value == 1
     assert len(service.got()) == 2
 
 
 def test_callers_of_a_service_that_vanishes_know_at_once(network: FakeNetwork) -> None:
     client, service = Attached(network), Attached(network, "c", node=2)
     client.do(Op.REQUEST, 0, "c", b"", 60_000)
-    service.client.end(None)
+    service.session.end(None)
     assert client.got() == [(Op.REPLY, 0, False, False, "service disconnected")]
     assert service.got()[-1][0] == Op.REQUEST  # the last it was told: no close for one that is gone
 
@@ -213,7 +213,7 @@ def test_subscribing_twice_and_unsubscribing_what_is_not_break_the_rules(
 def test_too_many_topics_are_refused_in_words() -> None:
     client = Attached(FakeNetwork(config=with_limits(client_subscriptions=1)))
     client.do(Op.SUBSCRIBE, "a")
-    with pytest.raises(ProtocolError, match="limit of 1 subscriptions"):
+    with pytest.raises(LimitReached, match="limit of 1 subscriptions"):
         client.do(Op.SUBSCRIBE, "b")
 
 
@@ -231,7 +231,8 @@ def test_a_slow_client_misses_broadcasts_and_events_which_is_said_once_in_a_whil
         for _ in range(100):
             sender.do(Op.BROADCAST, "c", b"abc")
             sender.do(Op.PUBLISH, "t", b"abc")
-    assert (client.got(), client.counters.dropped, len(caplog.records)) == ([], 200, 1)
+    assert (client.got(), len(caplog.records)) == ([], 1)
+    assert [client.metrics.dropped[each].value for each in ("broadcast", "event")] == [100, 100]
     client.send_buffer.drain()
     sender.do(Op.BROADCAST, "c", b"abc")
     assert client.got() == [(Op.BROADCAST, b"abc")]
@@ -258,9 +259,9 @@ def test_a_client_that_lets_what_cannot_be_dropped_pile_up_is_closed_with_a_reas
     service.do(Op.REQUEST, 1, "nobody", b"", 0)
     network.run(0)
     assert [packet for packet in service.got() if packet[0] != Op.REQUEST] == [
-        (Op.CLOSE, "takes too little of what is sent to it")
+        (Op.CLOSE, "slow consumer: send buffer full")
     ]
-    assert (service.ends, service.counters.overflowed) == (1, 1)
+    assert (service.ends, service.metrics.clients_closed["slow consumer"].value) == (1, 1)
     assert client.got() == [(Op.REPLY, 0, False, False, "service disconnected")]
 
 
@@ -268,7 +269,7 @@ def full(service: Attached) -> None:
     service.send_buffer.size = 990
 
 
-FULL = "the service takes too little of what it is asked"
+FULL = "service overloaded"
 
 
 def test_requests_and_tunnels_for_which_a_service_has_no_room_are_refused_and_it_stays(
@@ -281,16 +282,14 @@ def test_requests_and_tunnels_for_which_a_service_has_no_room_are_refused_and_it
     full(service)
     client.do(Op.REQUEST, 0, "c", b"too much", 1_000)
     client.do(Op.TUNNEL_INIT, 0, "c", 1_000)
-    assert (client.got(), service.got(), service.counters.limited) == (
-        [(Op.REPLY, 0, False, False, FULL)],
-        [],
-        2,
-    )
+    assert (client.got(), service.got()) == ([(Op.REPLY, 0, False, False, FULL)], [])
+    rejected = service.metrics.rejected
+    assert (rejected["request"].value, rejected["tunnel"].value) == (1, 1)
     service.send_buffer.drain()
     client.do(Op.REQUEST, 1, "c", b"again", 1_000)
     answer(service, True, b"ok")
     assert client.got() == [(Op.REPLY, 1, False, True, b"ok")]
-    assert not service.client.ended
+    assert not service.session.ended
 
 
 def test_a_service_that_has_no_room_for_long_is_closed_so_that_others_are_asked(
@@ -302,10 +301,10 @@ def test_a_service_that_has_no_room_for_long_is_closed_so_that_others_are_asked(
     )
     full(service)
     for wait in (9.9, 0.1, 0):
-        assert not service.client.ended
+        assert not service.session.ended
         client.do(Op.REQUEST, 0, "c", b"", 1_000)
         network.run(wait)
-    assert service.got() == [(Op.CLOSE, "takes too little of what is sent to it")]
+    assert service.got() == [(Op.CLOSE, "slow consumer: send buffer full")]
 
 
 def test_a_reply_for_which_its_caller_has_no_room_becomes_a_fault(network: FakeNetwork) -> None:
@@ -322,16 +321,16 @@ def test_a_reply_for_which_its_caller_has_no_room_becomes_a_fault(network: FakeN
             0,
             False,
             False,
-            "there is no room for the reply: take more of what is sent to you",
+            "reply dropped: slow consumer",
         )
     ]
-    assert (client.counters.limited, client.client.ended) == (1, False)
+    assert (client.metrics.rejected["reply"].value, client.session.ended) == (1, False)
 
 
 def test_what_is_asked_of_a_service_is_not_kept_until_its_answer(network: FakeNetwork) -> None:
     service, client = Attached(network, "c"), Attached(network)
     client.do(Op.REQUEST, 0, "c", bytes(1_000), 60_000)
-    (entry,) = service.client._calls.values()
+    (entry,) = service.session._calls.values()
     assert entry.call.data == b""
 
 
@@ -344,7 +343,7 @@ def test_a_close_is_answered_at_once_with_nothing_in_hand_and_own_requests_pendi
     client = Attached(network, "c")
     client.do(Op.REQUEST, 0, "nobody", b"", 60_000)
     client.do(Op.CLOSE)
-    assert (client.got(), client.ends, client.client.ended) == ([(Op.CLOSE, "")], 1, True)
+    assert (client.got(), client.ends, client.session.ended) == ([(Op.CLOSE, "")], 1, True)
     network.run(61)
     assert client.got() == []
 
@@ -353,7 +352,7 @@ def test_a_closing_service_gets_no_new_requests_but_may_answer_those_in_hand(
     network: FakeNetwork,
 ) -> None:
     client, service, other = Attached(network), Attached(network, "c"), Attached(network, "c")
-    while not service.client._calls:
+    while not service.session._calls:
         client.do(Op.REQUEST, 1, "c", b"", 60_000)
         client.got(), other.got()
     before = len(service.got())
@@ -394,11 +393,11 @@ def test_a_closing_service_is_not_waited_for_once_its_callers_gave_up(network: F
 def test_nothing_follows_a_close(network: FakeNetwork) -> None:
     client, sender = Attached(network, "c"), Attached(network)
     client.do(Op.SUBSCRIBE, "t")
-    client.client.end("because")
-    client.client.end("again")
+    client.session.end("because")
+    client.session.end("again")
     sender.do(Op.BROADCAST, "c", b"")
     sender.do(Op.PUBLISH, "t", b"")
-    client.client.handle_broadcast(Delivery(b"one that was on its way"))
+    client.session.handle_broadcast(Delivery(b"one that was on its way"))
     client.do(Op.REQUEST, 0, "x", b"", 0)
     assert (client.got(), client.ends) == ([(Op.CLOSE, "because")], 1)
 
@@ -409,8 +408,8 @@ def test_an_end_leaves_no_trace_in_the_node(network: FakeNetwork) -> None:
     service.do(Op.REQUEST, 0, "nobody", b"", 60_000)
     client.do(Op.REQUEST, 0, "c", b"", 60_000)
     client.do(Op.TUNNEL_INIT, 0, "c", 60_000)
-    service.client.end(None)
-    client.client.end(None)
+    service.session.end(None)
+    client.session.end(None)
     assert not any(node.subscribed for node in network.nodes.values())
     assert not network[1]._connections
     assert len(network.timer.deadlines) == 0
@@ -418,20 +417,20 @@ def test_an_end_leaves_no_trace_in_the_node(network: FakeNetwork) -> None:
 
 def test_a_stopping_node_hears_when_nothing_is_in_hand_any_more(network: FakeNetwork) -> None:
     client, service, idle = Attached(network), Attached(network, "c"), []
-    client.client.drain(lambda: idle.append("client"))
+    client.session.drain(lambda: idle.append("client"))
     assert idle == ["client"]
     client = Attached(network)
     client.do(Op.REQUEST, 0, "c", b"", 60_000)
-    service.client.drain(lambda: idle.append("service"))
+    service.session.drain(lambda: idle.append("service"))
     assert idle == ["client"]
     service.do(Op.REPLY, 0, True, b"ok")
     assert idle == ["client", "service"]
-    assert not service.client.ended
+    assert not service.session.ended
 
 
 def test_draining_who_has_not_attached_yet_is_done_at_once(network: FakeNetwork) -> None:
     idle: list[bool] = []
-    Attached(network, init=False).client.drain(lambda: idle.append(True))
+    Attached(network, init=False).session.drain(lambda: idle.append(True))
     assert idle == [True]
 
 
@@ -457,7 +456,7 @@ def test_a_tunnel_joins_two_clients(network: FakeNetwork) -> None:
         end.do(Op.TUNNEL_TRANSFER, number, 1, b"x")
         end.do(Op.TUNNEL_ALLOW, number, 1)
         assert end.got() == []
-        assert not end.client._tunnels
+        assert not end.session._tunnels._open
 
 
 def test_a_tunnel_that_nobody_takes_times_out(network: FakeNetwork) -> None:
@@ -477,8 +476,8 @@ def test_an_offer_not_confirmed_in_time_is_withdrawn_and_the_client_stays(
     network.run(3)
     assert service.got() == [(Op.TUNNEL_INIT, 0, 65_536)]
     service.do(Op.TUNNEL_CONFIRM, 0, 0)
-    assert service.got() == [(Op.TUNNEL_CLOSE, 0, "that tunnel isn't offered any more")]
-    assert not service.client.ended
+    assert service.got() == [(Op.TUNNEL_CLOSE, 0, "tunnel is no longer offered")]
+    assert not service.session.ended
     assert client.got() == []
 
 
@@ -487,7 +486,7 @@ def test_a_confirmation_of_what_was_never_offered_is_answered_with_a_close(
 ) -> None:
     service = Attached(network, "c")
     service.do(Op.TUNNEL_CONFIRM, 17, 0)
-    assert service.got() == [(Op.TUNNEL_CLOSE, 0, "that tunnel isn't offered any more")]
+    assert service.got() == [(Op.TUNNEL_CLOSE, 0, "tunnel is no longer offered")]
     client = Attached(network)
     client.do(Op.TUNNEL_INIT, 0, "c", 1_000)
     service.do(Op.TUNNEL_CONFIRM, 0, 0)
@@ -502,7 +501,7 @@ def test_a_tunnel_confirmed_after_its_caller_gave_up_is_closed_with_a_reason(
     network.run(0.2)
     service.got()
     service.do(Op.TUNNEL_CONFIRM, 0, 0)
-    assert service.got() == [(Op.TUNNEL_CLOSE, 0, "the tunnel couldn't be built")]
+    assert service.got() == [(Op.TUNNEL_CLOSE, 0, "tunnel could not be built")]
     assert client.got() == [(Op.TUNNEL_CONFIRM, 0, True, None)]
 
 
@@ -519,7 +518,10 @@ def test_too_many_tunnels_are_refused_at_once() -> None:
     client = Attached(network)
     client.do(Op.TUNNEL_INIT, 0, "nobody", 60_000)
     client.do(Op.TUNNEL_INIT, 1, "nobody", 60_000)
-    assert (client.got(), client.counters.limited) == ([(Op.TUNNEL_CONFIRM, 1, True, None)], 1)
+    assert (client.got(), client.metrics.rejected["tunnel"].value) == (
+        [(Op.TUNNEL_CONFIRM, 1, True, None)],
+        1,
+    )
 
 
 def tunnel_to(service: Attached, network: FakeNetwork) -> Attached:
@@ -530,13 +532,13 @@ def tunnel_to(service: Attached, network: FakeNetwork) -> Attached:
     return client
 
 
-@pytest.mark.parametrize("reason", [None, "it broke the rules"], ids=["vanished", "dropped"])
+@pytest.mark.parametrize("reason", [None, "protocol violation"], ids=["vanished", "dropped"])
 def test_the_other_end_hears_of_a_client_that_is_lost(
     network: FakeNetwork, reason: str | None
 ) -> None:
     service = Attached(network, "c")
     client = tunnel_to(service, network)
-    client.client.end(reason)
+    client.session.end(reason)
     assert service.got() == [(Op.TUNNEL_CLOSE, 0, "the other application disconnected")]
 
 
@@ -557,7 +559,7 @@ def test_who_has_said_close_leaves_even_if_it_hangs_up_before_its_work_is_done(
     client.do(Op.REQUEST, 0, "c", b"", 60_000)
     other.got()
     service.do(Op.CLOSE)
-    service.client.end(None)
+    service.session.end(None)
     assert other.got() == [(Op.TUNNEL_CLOSE, 0, "")]
 
 

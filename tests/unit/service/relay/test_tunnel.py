@@ -12,6 +12,7 @@ from iris.errors import LimitReached, MessageTooBig, ProtocolError
 from iris.proto.iris.overlay import TunnelConsumer
 from iris.relay_protocol.schema import DEFAULT, Op
 from iris.service.relay.tunnel import STEPS, RelayTunnel, State
+from iris.service.relay.writer import ClientWriter
 
 CONFIG = replace(
     Config(),
@@ -50,15 +51,19 @@ class FakeTunnel:
         self.broken_off = True
 
 
-class FakeClient:
-    """The client's half: packets in, packets out."""
+class FakeWriter(ClientWriter):
+    """The client's half: takes notes of packets."""
 
     def __init__(self) -> None:
         self.packets: list[tuple[Any, ...]] = []
         self.forgotten: list[int] = []
-        self.relieved = True
-        self.takes: int | None = None  # packets that it takes until it isn't relieved any more
-        self.relief: list[Callable[[], None]] = []
+        self.blocked = False
+        self.takes: int | None = None  # packets that it takes until it isn't writable any more
+        self.callbacks: list[Callable[[], None]] = []
+
+    @property
+    def writable(self) -> bool:
+        return not self.blocked
 
     def send(self, *buffers: bytes) -> None:
         packet = DEFAULT.from_node.parse_stream(BytesIO(b"".join(buffers)))
@@ -67,16 +72,13 @@ class FakeClient:
         )
         if self.takes is not None:
             self.takes -= 1
-            self.relieved = self.takes > 0
+            self.blocked = self.takes <= 0
 
-    def when_relieved(self, callback: Callable[[], None]) -> None:
-        if self.relieved:
+    def on_writable(self, callback: Callable[[], None]) -> None:
+        if self.writable:
             callback()
         else:
-            self.relief.append(callback)
-
-    def forget_tunnel(self, number: int) -> None:
-        self.forgotten.append(number)
+            self.callbacks.append(callback)
 
     def got(self) -> list[tuple[Any, ...]]:
         packets, self.packets = self.packets, []
@@ -87,8 +89,10 @@ class Ends:
     """A relay tunnel between the two."""
 
     def __init__(self, *, accepted: bool = False, built: bool = True) -> None:
-        self.client, self.iris = FakeClient(), FakeTunnel()
-        self.tunnel = RelayTunnel(3, self.client, CONFIG, accepted=accepted)
+        self.client, self.iris = FakeWriter(), FakeTunnel()
+        self.tunnel = RelayTunnel(
+            3, self.client, self.client.forgotten.append, CONFIG, accepted=accepted
+        )
         if built:
             self.tunnel.built(self.iris)
             self.client.got()
@@ -118,7 +122,7 @@ def test_who_accepted_hears_of_the_allowance_alone() -> None:
     ("accepted", "word"),
     [
         (False, (Op.TUNNEL_CONFIRM, 3, True, None)),
-        (True, (Op.TUNNEL_CLOSE, 3, "the tunnel couldn't be built")),
+        (True, (Op.TUNNEL_CLOSE, 3, "tunnel could not be built")),
     ],
 )
 def test_a_tunnel_that_cannot_be_had_is_told_to_who_waits_for_it(
@@ -221,7 +225,7 @@ def test_a_chunk_beyond_its_message_breaks_the_rules(
 ) -> None:
     for size, chunk in before:
         ends.tunnel.transfer(size, chunk)
-    with pytest.raises(ProtocolError, match="beyond its message"):
+    with pytest.raises(ProtocolError, match="exceeds its message"):
         ends.tunnel.transfer(0, b"x")
 
 
@@ -292,14 +296,14 @@ def test_the_message_after_an_abandoned_one_is_sent_for_only_then_the_client_giv
 
 
 def test_a_client_that_takes_little_lets_no_more_come(ends: Ends) -> None:
-    ends.client.relieved = False
+    ends.client.blocked = True
     ends.tunnel.allow(1_000)
     ends.tunnel.handle_chunk(60, b"a" * 60)
     ends.tunnel.handle_chunk(40, b"a" * 40)
     ends.tunnel.handle_close("")
-    assert (ends.client.got(), ends.iris.consumed_bytes, len(ends.client.relief)) == ([], 0, 1)
-    ends.client.relieved = True
-    ends.client.relief.pop()()
+    assert (ends.client.got(), ends.iris.consumed_bytes, len(ends.client.callbacks)) == ([], 0, 1)
+    ends.client.blocked = False
+    ends.client.callbacks.pop()()
     assert ends.client.got() == [
         (Op.TUNNEL_TRANSFER, 3, 60, b"a" * 60),
         (Op.TUNNEL_TRANSFER, 3, 40, b"a" * 40),
@@ -312,11 +316,11 @@ def test_what_was_sent_counts_as_consumed_once_the_client_has_taken_it(ends: End
     ends.tunnel.allow(1_000)
     ends.client.takes = 1
     ends.tunnel.handle_chunk(60, b"a" * 60)
-    assert (len(transfers(ends)), ends.iris.consumed_bytes, len(ends.client.relief)) == (1, 0, 1)
+    assert (len(transfers(ends)), ends.iris.consumed_bytes, len(ends.client.callbacks)) == (1, 0, 1)
     ends.tunnel.handle_chunk(40, b"a" * 40)
-    assert (transfers(ends), len(ends.client.relief)) == ([], 1)
+    assert (transfers(ends), len(ends.client.callbacks)) == ([], 1)
     ends.tunnel.handle_chunk(1, b"a")
-    assert len(ends.client.relief) == 1
+    assert len(ends.client.callbacks) == 1
 
 
 # The end
@@ -392,12 +396,12 @@ def test_a_tunnel_that_ends_while_it_is_held_up_waits_for_nothing_more(
     for _ in range(3):
         ends.tunnel.handle_chunk(1, b"x")
     end(ends.tunnel)
-    ends.client.relieved, ends.client.takes = True, None
-    (relief,) = ends.client.relief
-    relief()
+    ends.client.blocked, ends.client.takes = False, None
+    (callback,) = ends.client.callbacks
+    callback()
     ends.tunnel.handle_credit(1)
-    assert not ends.tunnel._held_up
-    assert not ends.tunnel._relief_due
+    assert not ends.tunnel._blocked
+    assert not ends.tunnel._awaiting_writer
 
 
 def test_a_closed_tunnel_stays_closed() -> None:
