@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from iris.proto.iris.memberships import Memberships
-from iris.proto.iris.overlay import Call, Outcome
+from iris.proto.iris.requests import Call, Outcome
 from iris.runtime.timer import Timer
 from iris.runtime.worker_pool import WorkerPool
 from tests.support.applications import Application

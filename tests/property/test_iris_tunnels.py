@@ -8,8 +8,7 @@ import threading
 
 import pytest
 
-from iris.proto.iris.overlay import Tunnel
-from iris.proto.iris.tunnel import local_pair
+from iris.proto.iris.tunnel import Tunnel, local_pair
 from tests.support import tunnels
 from tests.support.applications import TunnelEnd
 from tests.support.tunnels import WINDOW

@@ -3,7 +3,9 @@
 import threading
 from collections.abc import Callable
 
-from iris.proto.iris.overlay import Call, Delivery, Tunnel, TunnelOffer
+from iris.proto.iris.base import Delivery
+from iris.proto.iris.requests import Call
+from iris.proto.iris.tunnel import Tunnel, TunnelOffer
 
 
 class Application:

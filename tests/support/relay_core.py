@@ -12,7 +12,8 @@ from typing import Any
 from iris.config import Config
 from iris.errors import LinkClosed
 from iris.metrics import Metrics
-from iris.proto.iris.overlay import Connection, Handler
+from iris.proto.iris.base import Handler
+from iris.proto.iris.connection import Connection
 from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 from iris.runtime.rate_limited_log import RateLimitedLogger
 from iris.runtime.send_buffer import Buffer, SendBuffer

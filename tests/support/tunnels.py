@@ -12,7 +12,8 @@ from ipaddress import IPv4Address, IPv4Network
 from queue import SimpleQueue
 
 from iris.config import Config, IrisConfig, SessionConfig
-from iris.proto.iris.overlay import Overlay, Tunnel
+from iris.proto.iris.overlay import Overlay
+from iris.proto.iris.tunnel import Tunnel
 from iris.proto.link.classic import derive_links
 from iris.proto.link.link import Link
 from iris.proto.session.base import LinkFactory, Suite

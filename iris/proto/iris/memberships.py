@@ -62,7 +62,7 @@ class Memberships(Generic[M]):
             raise
 
     def _next_change(self, topic: str) -> Callable[[str], None] | None:
-        """Pick the next call to scribe; None, and the end of syncing, when there is none to make."""
+        """Pick the next call to scribe; None, and the end of syncing, without any."""
         with self._changed:
             wanted = topic in self.members
             if wanted == (topic in self._subscribed):

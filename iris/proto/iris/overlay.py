@@ -22,8 +22,7 @@ from iris.proto.iris.base import Delivery, Handler, Scribe
 from iris.proto.iris.connection import Connection
 from iris.proto.iris.connection_tunnels import ConnectionTunnels, Shared
 from iris.proto.iris.memberships import Memberships
-from iris.proto.iris.requests import TIMED_OUT, Call, Fault, Outcome, Reply, TimedOut, to_seconds
-from iris.proto.iris.tunnel import Tunnel, TunnelConsumer, TunnelOffer
+from iris.proto.iris.requests import to_seconds
 from iris.proto.iris.tunnel_manager import TunnelManager
 from iris.proto.link.link import Link
 from iris.proto.session.base import Suite
@@ -32,22 +31,6 @@ from iris.proto.wire.message import Entropy, Message
 from iris.proto.wire.node_id import NodeId
 from iris.runtime.interfaces import Interface
 from iris.runtime.timer import Timer
-
-__all__ = [
-    "TIMED_OUT",
-    "Call",
-    "Connection",
-    "Delivery",
-    "Fault",
-    "Handler",
-    "Outcome",
-    "Overlay",
-    "Reply",
-    "TimedOut",
-    "Tunnel",
-    "TunnelConsumer",
-    "TunnelOffer",
-]
 
 # Plain ints: comparing with an enum's member costs more than the whole dispatch
 _BROADCAST: Final = int(Op.BROADCAST)
@@ -76,12 +59,12 @@ class Overlay:
         clock: Callable[[], float] = time.monotonic,
         metrics: Metrics | None = None,
     ) -> None:
-        """Arguments: suite makes tunnels' links; rng picks among local members; entropy makes keys."""
+        """Args: suite makes tunnels' links; rng picks among local members; entropy makes keys."""
         self._config, self._timer, self._entropy, self._clock = config, timer, entropy, clock
-        self._metrics = metrics or Metrics()
+        self.metrics = metrics or Metrics()
         self._random = rng.random
         self._tunnel_manager = TunnelManager(
-            config, timer, suite, self._tunnel_key, self._handle_link, clock, self._metrics
+            config, timer, suite, self._tunnel_key, self._handle_link, clock, self.metrics
         )
         self._connections: dict[int, Connection] = {}
         self._tunnels: dict[int, ConnectionTunnels] = {}  # by connection id
@@ -104,7 +87,7 @@ class Overlay:
             timer=self._timer,
             entropy=self._entropy,
             clock=self._clock,
-            metrics=self._metrics,
+            metrics=self.metrics,
             clusters=tuple(f"c#{split}-" for split in splits),  # WIRE: Go's prefixes
             topics=tuple(f"t#{split}-" for split in splits),
         )
@@ -198,7 +181,7 @@ class Overlay:
         if connection is not None:
             connection.handle_reply(header, message)
         else:
-            self._metrics.replies_late.inc()
+            self.metrics.replies_late.inc()
 
     def anycast_timeout(self, meta: object) -> float:
         """Return the seconds for which a balanced message's caller waits for a reply."""

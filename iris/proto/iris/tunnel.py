@@ -85,7 +85,7 @@ class TunnelOffer:
         self._undecided = [accept]
 
     def accept(self, done: Callable[[Tunnel | None], None]) -> None:
-        """Accept; `done` gets the tunnel, or None when it can't be built, maybe before this returns.
+        """Accept; `done` gets the tunnel, or None when it can't be built, maybe at once.
 
         Ignored after a decision.
         """
@@ -112,33 +112,16 @@ class _Pipe:
     The thread that makes a chunk deliverable delivers it, one thread at a time.
     """
 
-    __slots__ = (
-        "_consumer",
-        "_delivering",
-        "_limit",
-        "_lock",
-        "_on_end",
-        "_queue",
-        "_queued",
-        "_shut",
-        "_source",
-        "_window",
-        "reason",
-    )
-
     def __init__(self, window: int, limit: int) -> None:
         self._lock = threading.Lock()
         self._window, self._limit = CreditWindow(window), limit
         self._queue: deque[tuple[int, bytes]] = deque()  # an empty chunk marks the end
         self._queued = 0  # bytes that the queue takes
         self._delivering = self._shut = False
-        self._source: TunnelConsumer | None = None  # gets the credit
+        self.source: TunnelConsumer | None = None  # gets the credit
         self._consumer: TunnelConsumer | None = None
         self._on_end: Callable[[TunnelConsumer], None] | None = None
         self.reason = ""  # of the end, to be set before the end is put
-
-    def set_source(self, source: TunnelConsumer | None) -> None:
-        self._source = source
 
     def open(self, consumer: TunnelConsumer, on_end: Callable[[TunnelConsumer], None]) -> None:
         with self._lock:
@@ -181,7 +164,7 @@ class _Pipe:
         self._credit(rest)
 
     def _credit(self, count: int) -> None:
-        source = self._source
+        source = self.source
         if source is not None and count:
             source.handle_credit(count)
 
@@ -230,7 +213,7 @@ class LocalTunnel:
 
     def start(self, consumer: TunnelConsumer) -> None:
         """See `Tunnel`."""
-        self._outgoing.set_source(consumer)
+        self._outgoing.source = consumer
         self._incoming.open(consumer, self._ended)
 
     def send(self, size: int, chunk: bytes) -> None:
@@ -265,7 +248,7 @@ class LocalTunnel:
             first, self._live = self._live, False
         if first:
             self._incoming.shut()
-            self._outgoing.set_source(None)
+            self._outgoing.source = None
             self._on_gone(self)
         return first
 

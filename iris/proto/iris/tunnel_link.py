@@ -79,19 +79,14 @@ class LinkTunnel:
         self._pending_credit = 0  # bytes sent and not credited yet
         self._watch: TimerEntry | None = None
 
-    def _step(self, event: str) -> None:
-        state = STEPS.get((self._state, event))
-        if state is None:
-            raise StateError(f"cannot {event} a tunnel that is {self._state.name}")
-        self._state = state
-
     def start(self, consumer: TunnelConsumer) -> None:
         """See `Tunnel`."""
         with self._changed:
             if self._state in (State.CLOSING, State.DOWN):
                 return
-            self._step("start")
-            self._consumer = consumer
+            if self._state is State.OPEN:
+                raise StateError("tunnel already started")
+            self._state, self._consumer = STEPS[self._state, "start"], consumer
             self._link.start(self._receive, self._ended)
 
     # Sending
@@ -172,20 +167,17 @@ class LinkTunnel:
             self.abort()
 
     def _leave(self, event: str) -> bool:
-        """Take the step, with what belongs to it. Returns: whether the owner had the tunnel."""
-        watch: TimerEntry | None = None
+        """Close, or end, unless that was done before. Returns: whether the owner had the tunnel."""
         with self._changed:
             before = self._state
-            owned = before in (State.CREATED, State.OPEN)
-            if before is State.DOWN or (before is State.CLOSING and event == "close"):
+            if (before, event) not in STEPS:
                 return False
-            self._step(event)
-            self._consumer = None
-            if self._state is State.DOWN:
-                watch, self._watch = self._watch, None
-            elif before is State.CREATED:  # the other side's close packet must be read all the same
+            self._state, self._consumer = STEPS[before, event], None
+            watch, self._watch = self._watch, None
+            if before is State.CREATED and event == "close":  # its close packet must still be read
                 self._link.start(self._receive, self._ended)
             self._changed.notify_all()
+        owned = before is not State.CLOSING
         if owned:
             self._on_gone(self)
         if event == "end":

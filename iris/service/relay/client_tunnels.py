@@ -1,4 +1,4 @@
-"""The tunnels of one application: those it has, by its numbers, and the offers it may confirm. Core.
+"""The tunnels of one application, by its numbers, and the offers that it may confirm. Core.
 
 Counterpart of the tunnel half of Go's service/relay/events.go. `tunnel.py` is what happens inside
 of one.

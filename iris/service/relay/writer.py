@@ -70,7 +70,7 @@ class ClientWriter:
             self.write((packets.reply(number, len(data)), data))
 
     def write_droppable(self, packet: tuple[bytes, ...], size: int, pattern: str) -> None:
-        """Write one packet with `size` bytes of payload, or drop it; pattern is the metric's label."""
+        """Write one packet with `size` bytes of payload, or drop it, counted as `pattern`."""
         if self._over_budget(size):
             self._shared.metrics.dropped[pattern].inc()
             self.warn("slow consumer: dropping broadcasts and events until it reads what it got")

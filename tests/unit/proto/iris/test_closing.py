@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from iris.errors import StateError
-from iris.proto.iris.overlay import Delivery, Fault, Outcome, Reply, Tunnel
+from iris.proto.iris.base import Delivery
+from iris.proto.iris.requests import Fault, Outcome, Reply
+from iris.proto.iris.tunnel import Tunnel
 from iris.proto.wire.clusters import Header, Op
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId

@@ -4,7 +4,8 @@ import pytest
 
 from iris.config import Config, Limits
 from iris.errors import LimitReached, ProtocolError, StateError
-from iris.proto.iris.overlay import TIMED_OUT, Call, Delivery, Fault, Outcome, Reply
+from iris.proto.iris.base import Delivery
+from iris.proto.iris.requests import TIMED_OUT, Call, Fault, Outcome, Reply
 from iris.proto.wire.clusters import Header, Op
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId
@@ -187,6 +188,8 @@ def test_request_times_out_once_and_its_late_answer_is_dropped() -> None:
     assert outcomes == [TIMED_OUT]
     service.calls[0].reply(b"late")
     assert outcomes == [TIMED_OUT]
+    metrics = network[1].metrics
+    assert (metrics.requests_timed_out.value, metrics.replies_late.value) == (1, 1)
 
 
 def test_request_without_any_time_is_answered_at_once_and_not_sent() -> None:
@@ -265,6 +268,7 @@ def test_service_with_too_much_in_hand_says_so_to_the_caller() -> None:
         network[1].connect("", Application()).request("workers", b"", 1.0, outcomes.append)
     assert len(service.calls) == 2
     assert outcomes == [Fault("service overloaded: too many requests in flight")]
+    assert network[2].metrics.rejected["request"].value == 1
 
 
 def test_call_that_its_service_dropped_leaves_nothing_behind() -> None:

@@ -5,8 +5,7 @@ import pytest
 from iris.config import Config, IrisConfig, Limits
 from iris.errors import LimitReached
 from iris.proto.iris.connection import Connection
-from iris.proto.iris.overlay import Tunnel
-from iris.proto.iris.tunnel import local_pair
+from iris.proto.iris.tunnel import Tunnel, local_pair
 from tests.support.applications import Application, TunnelEnd
 from tests.support.fake_scribe import FakeNetwork
 
@@ -284,6 +283,7 @@ def test_tunnels_are_bounded_at_both_ends() -> None:
     for offer in service.offers:
         offer.accept(tunnels.append)
     assert tunnels.count(None) == 1  # the service's own bound
+    assert network[1].metrics.rejected["tunnel"].value == 1
     assert len(tunnels) == 5
     other.tunnels.request("workers", 1.0, tunnels.append)
     assert len(service.offers) == 3

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from iris.errors import AuthenticationError, LinkClosed
-from iris.proto.iris.overlay import Tunnel
+from iris.proto.iris.tunnel import Tunnel
 from iris.proto.wire.clusters import AuthPacket, DataHeader, Header, Op
 from iris.proto.wire.link import ClosePacket
 from iris.proto.wire.message import Message, Payload
@@ -251,7 +251,22 @@ def test_tunnels_to_other_nodes_are_bounded_both_ways(caplog: pytest.LogCaptureF
         with socket.create_connection(site.address) as sock:
             sock.settimeout(10)
             assert sock.recv(1) == b""
+        handshakes = [site.here.metrics.tunnel_handshakes, site.there.metrics.tunnel_handshakes]
     assert caplog.text.count("rejected: limit of") == 2
+    assert handshakes[0]["accepted", "rejected"].value == 1
+    assert handshakes[1]["dialled", "rejected"].value == 1
+
+
+def test_tunnels_are_counted_from_their_handshake_to_the_end_of_their_link(site: Site) -> None:
+    here, there = site.here.metrics, site.there.metrics
+    a, _ = site.ends()
+    assert here.tunnel_handshakes["accepted", "established"].value == 1
+    assert there.tunnel_handshakes["dialled", "established"].value == 1
+    assert here.tunnels.value == there.tunnels.value == 1
+    a.tunnel.close()
+    for node in (site.here, site.there):
+        tunnels.wait_until_down(node)
+        assert node.metrics.tunnels.value == 0
 
 
 def test_connection_closed_while_dialling_closes_the_tunnel(site: Site) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from iris.config import Config
 from iris.errors import ConfigError, LimitReached
-from iris.proto.iris.overlay import Connection, Delivery, Handler
+from iris.proto.iris.base import Delivery, Handler
+from iris.proto.iris.connection import Connection
 from iris.relay_protocol.schema import DEFAULT, VERSION, Op
 from iris.runtime.send_buffer import SendBuffer
 from iris.runtime.timer import Timer

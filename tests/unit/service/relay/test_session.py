@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from iris.errors import IrisError, LimitReached, ProtocolError
-from iris.proto.iris.overlay import Connection, Delivery, Handler
+from iris.proto.iris.base import Delivery, Handler
+from iris.proto.iris.connection import Connection
 from iris.relay_protocol import node_packets as codec
 from iris.relay_protocol.schema import VERSION, Op
 from iris.service.relay.base import Denied
@@ -561,6 +562,25 @@ def test_who_has_said_close_leaves_even_if_it_hangs_up_before_its_work_is_done(
     service.do(Op.CLOSE)
     service.session.end(None)
     assert other.got() == [(Op.TUNNEL_CLOSE, 0, "")]
+
+
+def test_every_end_is_counted_once_by_its_cause(network: FakeNetwork) -> None:
+    left, gone, slow, stopped = (Attached(network) for _ in range(4))
+    left.do(Op.CLOSE)
+    left.session.end(None)
+    gone.session.end(None)
+    slow.session.end("slow consumer: send buffer full", "slow consumer")
+    stopped.session.end("the node is shutting down", "shutdown")
+    stopped.session.end("again", "internal error")
+    ends = {"left": left, "disconnected": gone, "slow consumer": slow, "shutdown": stopped}
+    for cause, client in ends.items():
+        metrics = client.metrics
+        assert metrics.clients_closed[cause].value == 1
+        assert sum(value for name, _, value in metrics.samples() if "closed" in name) == 1
+        assert (metrics.clients_attached["accepted"].value, metrics.clients.value) == (1, 0)
+    silent = Attached(network, init=False)
+    silent.session.end(None)
+    assert silent.metrics.clients_attached["failed"].value == 1
 
 
 def test_denied_is_one_of_our_errors() -> None:

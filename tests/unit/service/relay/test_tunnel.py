@@ -9,7 +9,7 @@ import pytest
 
 from iris.config import Config
 from iris.errors import LimitReached, MessageTooBig, ProtocolError
-from iris.proto.iris.overlay import TunnelConsumer
+from iris.proto.iris.tunnel import TunnelConsumer
 from iris.relay_protocol.schema import DEFAULT, Op
 from iris.service.relay.tunnel import STEPS, RelayTunnel, State
 from iris.service.relay.writer import ClientWriter
