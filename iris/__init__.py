@@ -1,8 +1,8 @@
 """Iris: decentralised messaging for backends.
 
-The package is the node (`python -m iris`, see docs/architecture.md) and the Python binding (see
-docs/python.md). What programs use of the binding is here, and is loaded when it is first asked for,
-so that neither half costs the other anything. For asyncio: `iris.aio`.
+The package holds the node (`python -m iris`, docs/architecture.md) and the Python binding
+(docs/python.md), whose names are available here. They are loaded on first use, so that the node
+doesn't load the binding. For asyncio: `iris.aio`.
 """
 
 from typing import TYPE_CHECKING
@@ -10,46 +10,13 @@ from typing import TYPE_CHECKING
 __version__ = "0.4.0.dev0"
 
 if TYPE_CHECKING:
-    from iris.client import (
-        Closed,
-        Connection,
-        Denied,
-        Fault,
-        Handler,
-        IrisError,
-        Service,
-        ServiceLimits,
-        StateError,
-        Subscription,
-        TimedOut,
-        TopicLimits,
-        Tunnel,
-        connect,
-        register,
-    )
-
-__all__ = [
-    "Closed",
-    "Connection",
-    "Denied",
-    "Fault",
-    "Handler",
-    "IrisError",
-    "Service",
-    "ServiceLimits",
-    "StateError",
-    "Subscription",
-    "TimedOut",
-    "TopicLimits",
-    "Tunnel",
-    "connect",
-    "register",
-]
+    from iris.client import *  # noqa: F403
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
+    if name == "__all__" or not name.startswith("_"):
         import iris.client
 
-        return getattr(iris.client, name)
+        if name == "__all__" or name in iris.client.__all__:
+            return getattr(iris.client, name)
     raise AttributeError(f"module 'iris' has no attribute '{name}'")

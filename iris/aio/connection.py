@@ -128,14 +128,6 @@ class Connection(AsyncClosing, BaseConnection[NodeConnection, Pool[Any]]):
         """
         await self._node.close(timeout)
 
-    def abort(self) -> None:
-        """Disconnect at once, so that no peer takes this program's tunnels for complete.
-
-        Use it when a stream cannot be finished. Idempotent, never raises; all that waits for this
-        connection raises `Closed`.
-        """
-        self._node.abort()
-
 
 class Subscription(AsyncClosing):
     """The subscription of a topic, until `close` or the end of its `async with` block."""

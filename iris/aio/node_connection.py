@@ -79,7 +79,7 @@ class NodeConnection(BaseNodeConnection[Tunnel, Pool[Any]], asyncio.Protocol):
                 _log.warning("%s: a handler was cancelled", self.name)
 
     def abort(self) -> None:
-        """Close as described in `Connection.abort`."""
+        """Disconnect without a close packet."""
         self._closing = True
         self._flush()
         self._abort_transport()

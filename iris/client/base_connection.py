@@ -60,3 +60,11 @@ class BaseConnection(Generic[N, P]):
     def closed(self) -> bool:
         """Whether it has ended, for any reason."""
         return self._protocol.ended is not None
+
+    def abort(self) -> None:
+        """Disconnect at once, so that no peer takes this program's tunnels for complete.
+
+        Use it when a stream cannot be finished. Idempotent, never raises; all that waits for this
+        connection raises `Closed`.
+        """
+        self._node.abort()

@@ -122,6 +122,10 @@ class BaseNodeConnection(Generic[T, P]):
         _log.warning("%s: disconnected: %s", self.name, reason)
         return reason.copy()
 
+    def abort(self) -> None:
+        """Disconnect without a close packet. Idempotent, never raises."""
+        raise NotImplementedError
+
     # See `protocol.Frontend`
 
     def write_soon(self, packet: tuple[ImmutableBytes, ...]) -> None:

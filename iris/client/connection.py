@@ -112,14 +112,6 @@ class Connection(Closing, BaseConnection[NodeConnection, WorkerPool[Any]]):
         """
         self._node.close(timeout)
 
-    def abort(self) -> None:
-        """Disconnect at once, so that no peer takes this program's tunnels for complete.
-
-        Use it when a stream cannot be finished. Idempotent, never raises; all that waits for this
-        connection raises `Closed`.
-        """
-        self._node.abort()
-
 
 class Subscription(Closing):
     """The subscription of a topic, until `close` or the end of its `with` block."""

@@ -16,7 +16,8 @@ _log = logging.getLogger(__name__)
 class BaseHandler:
     """Let functions replace an instance's methods, by decorating them."""
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
         if "handle_drop" in vars(cls) and "handle_disconnect" not in vars(cls):
             _warn("handle_drop", "handle_disconnect")
             cls.handle_disconnect = vars(cls)["handle_drop"]  # type: ignore[attr-defined]

@@ -98,7 +98,7 @@ class NodeConnection(BaseNodeConnection[Tunnel, WorkerPool[Any]]):
                 _log.warning("%s: a handler is still running", self.name)
 
     def abort(self) -> None:
-        """Close as described in `Connection.abort`."""
+        """Disconnect without a close packet."""
         with self._lock:
             self._closing = True
         self._send_buffer.flush()  # what batches hold back, such as a tunnel's confirmation

@@ -37,8 +37,8 @@ def payload(data: Buffer) -> ImmutableBytes:
 
 @lru_cache(maxsize=1024)
 def name(text: str) -> bytes:
-    """Encode a cluster's or topic's name behind its length. Raises: ValueError."""
-    data = text.encode()
+    """Encode a cluster's or topic's name behind its length. Raises: ValueError, TypeError."""
+    data = str.encode(text)
     if not 0 < len(data) <= NAME_SIZE:
         raise ValueError(f"a name of {len(data)} bytes, 1 to {NAME_SIZE} are possible")
     return varint(len(data)) + data

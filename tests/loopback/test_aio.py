@@ -10,7 +10,7 @@ import iris.aio
 from tests.support.loop import in_loop
 from tests.support.node import running_node
 
-PATIENCE = 10.0  # seconds for what must come
+PATIENCE = 10.0  # seconds
 
 
 class Everything(iris.aio.Handler):
@@ -138,7 +138,7 @@ async def test_the_apis_understand_each_other(port: int) -> None:
 
 
 @in_loop
-async def test_a_stream_that_is_cut_off_is_told_from_a_whole_one(port: int) -> None:
+async def test_a_broken_stream_differs_from_a_complete_one(port: int) -> None:
     handler, ends = iris.aio.Handler(), asyncio.Queue[str]()
 
     @handler.on_tunnel
@@ -166,7 +166,7 @@ async def test_a_stream_that_is_cut_off_is_told_from_a_whole_one(port: int) -> N
 
 
 @in_loop
-async def test_a_lost_node_is_told_to_everybody(tmp_path: Path) -> None:
+async def test_a_lost_node_fails_all_that_is_pending(tmp_path: Path) -> None:
     handler, dropped = Everything(), asyncio.Event()
     node = running_node(tmp_path / "node.log")
     port = await asyncio.to_thread(node.__enter__)

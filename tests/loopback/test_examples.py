@@ -34,7 +34,7 @@ def start() -> Iterator[Start]:
         process.wait()
 
 
-def test_the_echo_service_answers_who_asks(port: int, start: Start, tmp_path: Path) -> None:
+def test_the_echo_service_replies(port: int, start: Start, tmp_path: Path) -> None:
     log = tmp_path / "echo.log"
     service = start("examples/echo_service.py", str(port), log=log)
     wait_for_line(service, log, "serving 'echo'")
@@ -46,9 +46,7 @@ def test_the_echo_service_answers_who_asks(port: int, start: Start, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_asking_a_cluster_that_nobody_is_in_fails_in_words(
-    port: int, start: Start, tmp_path: Path
-) -> None:
+def test_a_request_to_an_empty_cluster_times_out(port: int, start: Start, tmp_path: Path) -> None:
     asker = start("examples/ask.py", str(port), "nobody", "hello", log=tmp_path / "ask.log")
     assert asker.wait(20.0) == 1
     assert (tmp_path / "ask.log").read_text() == "request to 'nobody' timed out\n"
@@ -77,7 +75,7 @@ def test_two_chat_in_a_room(port: int, start: Start, tmp_path: Path) -> None:
         assert chatter.wait(10.0) == 0
 
 
-def test_work_is_done_though_a_worker_is_lost(port: int, start: Start, tmp_path: Path) -> None:
+def test_jobs_of_a_lost_worker_are_retried(port: int, start: Start, tmp_path: Path) -> None:
     logs = [tmp_path / f"worker{i}.log" for i in range(3)]
     workers = [start("examples/work_queue.py", str(port), "work", log=log) for log in logs]
     for worker, log in zip(workers, logs, strict=True):
@@ -90,7 +88,7 @@ def test_work_is_done_though_a_worker_is_lost(port: int, start: Start, tmp_path:
     assert [stop(worker) for worker in workers[1:]] == [0, 0]
 
 
-def test_a_file_comes_as_it_was(port: int, start: Start, tmp_path: Path) -> None:
+def test_a_file_arrives_intact(port: int, start: Start, tmp_path: Path) -> None:
     content = random.Random(1).randbytes(12_345_678)
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "thing").write_bytes(content)

@@ -10,7 +10,7 @@ import pytest
 import iris
 from tests.support.node import running_node
 
-PATIENCE = 10.0  # seconds for what must come
+PATIENCE = 10.0  # seconds
 
 
 class Everything(iris.Handler):
@@ -94,7 +94,7 @@ def test_a_broadcast_reaches_all_members(port: int) -> None:
         assert [member.broadcasts.get(timeout=PATIENCE) for member in members] == [b"news"] * 2
 
 
-def test_events_come_while_there_is_a_subscription(port: int) -> None:
+def test_events_arrive_during_a_subscription(port: int) -> None:
     events: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     with iris.connect(port) as one, iris.connect(port) as other:
         with one.subscribe("weather", events.put, iris.TopicLimits(event_threads=1)):
@@ -177,7 +177,7 @@ def test_a_file_goes_through_a_tunnel(port: int) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_stream_that_is_cut_off_is_told_from_a_whole_one(port: int, *, whole: bool) -> None:
+def test_a_broken_stream_differs_from_a_complete_one(port: int, *, whole: bool) -> None:
     handler, got, ends = iris.Handler(), queue.SimpleQueue[bytes](), queue.SimpleQueue[str]()
 
     @handler.on_tunnel
@@ -203,7 +203,7 @@ def test_a_stream_that_is_cut_off_is_told_from_a_whole_one(port: int, *, whole: 
             assert ends.get(timeout=PATIENCE).startswith("the other application disconnected")
 
 
-def test_a_lost_node_is_told_to_everybody(tmp_path: Path) -> None:
+def test_a_lost_node_fails_all_that_is_pending(tmp_path: Path) -> None:
     handler, dropped = Everything(), threading.Event()
     with running_node(tmp_path / "node.log") as port:
         service = iris.register("lonely", handler, port=port)

@@ -1,4 +1,4 @@
-"""A connection with asyncio, against a node that the test plays.
+"""A connection with asyncio, against a fake node.
 
 What the core decides is tested in tests/unit/client.
 """
@@ -16,7 +16,7 @@ from tests.support.loop import in_loop
 
 
 @in_loop
-async def test_a_program_leaves_in_order() -> None:
+async def test_a_program_closes_in_order() -> None:
     drops: list[iris.Closed] = []
     async with connected(on_disconnect=drops.append) as (node, connection):
         leaving = asyncio.create_task(connection.close())
@@ -30,7 +30,7 @@ async def test_a_program_leaves_in_order() -> None:
 
 
 @in_loop
-async def test_a_node_that_isnt_there_or_doesnt_want_us() -> None:
+async def test_connecting_fails_without_a_node_or_when_denied() -> None:
     with FakeNode() as node:
         opening = asyncio.ensure_future(iris.aio.connect(node.port))
         await asyncio.sleep(0)
@@ -46,7 +46,7 @@ async def test_a_node_that_isnt_there_or_doesnt_want_us() -> None:
 
 
 @in_loop
-async def test_requests_end_as_the_node_says() -> None:
+async def test_requests_complete_with_what_the_node_sends() -> None:
     async with connected() as (node, connection):
         calls = [
             asyncio.create_task(connection.request("c", text, 1.0)) for text in (b"a", b"b", b"c")
@@ -75,7 +75,7 @@ async def test_a_cancelled_request_is_forgotten() -> None:
 
 
 @in_loop
-async def test_a_cancelled_tunnel_is_closed_when_it_comes() -> None:
+async def test_a_cancelled_tunnel_is_closed_when_it_is_built() -> None:
     async with connected() as (node, connection):
         opening = asyncio.create_task(connection.tunnel("c", 1.0))
         number = (await node.expect(Op.TUNNEL_INIT)).id
@@ -86,7 +86,7 @@ async def test_a_cancelled_tunnel_is_closed_when_it_comes() -> None:
         assert (await node.expect(Op.TUNNEL_CLOSE)).id == number
 
 
-def test_a_node_that_falls_silent_isnt_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_node_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iris.aio.connection.RESPONSE_GRACE", 0.0)
 
     @in_loop
@@ -101,7 +101,7 @@ def test_a_node_that_falls_silent_isnt_waited_for_for_ever(monkeypatch: pytest.M
 
 
 @in_loop
-async def test_each_request_is_given_up_in_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_request_expires_in_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iris.aio.connection.RESPONSE_GRACE", 0.0)
     async with connected() as (node, connection):
         order: list[float] = []
@@ -122,7 +122,7 @@ async def test_each_request_is_given_up_in_its_own_time(monkeypatch: pytest.Monk
 
 
 @in_loop
-async def test_what_is_said_in_one_round_of_the_loop_comes_in_order() -> None:
+async def test_what_is_written_in_one_round_of_the_loop_is_sent_in_order() -> None:
     async with connected() as (node, connection):
         for i in range(100):
             await connection.broadcast("c", bytes([i]))
@@ -132,7 +132,7 @@ async def test_what_is_said_in_one_round_of_the_loop_comes_in_order() -> None:
 
 
 @in_loop
-async def test_a_request_that_the_node_doesnt_take_times_out_as_well(
+async def test_a_request_that_cannot_be_sent_times_out_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("iris.aio.connection.RESPONSE_GRACE", 0.0)
@@ -142,7 +142,7 @@ async def test_a_request_that_the_node_doesnt_take_times_out_as_well(
 
 
 @in_loop
-async def test_who_aborts_has_said_what_it_had_to_say() -> None:
+async def test_abort_flushes_what_was_written() -> None:
     async with connected() as (node, connection):
         await connection.publish("topic", b"event")
         connection.abort()
@@ -150,7 +150,7 @@ async def test_who_aborts_has_said_what_it_had_to_say() -> None:
 
 
 @in_loop
-async def test_who_aborts_vanishes() -> None:
+async def test_abort_sends_no_close_packet() -> None:
     drops: list[iris.Closed] = []
     async with connected(on_disconnect=drops.append) as (node, connection):
         asking = asyncio.create_task(connection.request("c", b"", 60.0))
@@ -178,7 +178,7 @@ async def test_the_end_of_a_subscription_doesnt_end_the_next_one_of_that_topic()
 
 
 @in_loop
-async def test_who_writes_waits_while_nothing_is_taken() -> None:
+async def test_a_slow_node_causes_backpressure() -> None:
     async with connected() as (node, connection):
         telling = asyncio.create_task(connection.broadcast("c", bytes(32 << 20)))
         done, _ = await asyncio.wait([telling], timeout=0.02)
@@ -188,7 +188,7 @@ async def test_who_writes_waits_while_nothing_is_taken() -> None:
 
 
 @in_loop
-async def test_who_never_lets_the_loop_come_round_is_held_back() -> None:
+async def test_a_task_that_never_yields_feels_backpressure() -> None:
     async with connected() as (node, connection):
 
         async def tell() -> None:
@@ -204,7 +204,7 @@ async def test_who_never_lets_the_loop_come_round_is_held_back() -> None:
 
 
 @in_loop
-async def test_events_beyond_the_memory_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+async def test_events_beyond_the_queue_limit_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
     go_on, events = asyncio.Event(), []
 
     async def handle(event: bytes) -> None:
@@ -231,7 +231,7 @@ async def test_events_beyond_the_memory_are_dropped(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("reason", ["told why", None])
-def test_a_lost_node_is_told_to_everybody(reason: str | None) -> None:
+def test_a_lost_node_fails_all_that_is_pending(reason: str | None) -> None:
     @in_loop
     async def run() -> None:
         drops: asyncio.Queue[iris.Closed] = asyncio.Queue()
@@ -256,7 +256,7 @@ def test_a_lost_node_is_told_to_everybody(reason: str | None) -> None:
 
 
 @in_loop
-async def test_a_node_that_breaks_the_rules_is_left(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_protocol_violation_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     drops: asyncio.Queue[iris.Closed] = asyncio.Queue()
     async with connected(on_disconnect=drops.put_nowait) as (node, _):
         node.sync.send_bytes(b"\xff")
@@ -265,7 +265,7 @@ async def test_a_node_that_breaks_the_rules_is_left(caplog: pytest.LogCaptureFix
 
 
 @in_loop
-async def test_a_node_that_doesnt_answer_a_close_is_left(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unconfirmed_close_times_out(caplog: pytest.LogCaptureFixture) -> None:
     async with connected() as (_, connection):
         await connection.close(timeout=0.02)
         assert connection.closed

@@ -1,4 +1,4 @@
-"""Services with asyncio, against a node that the test plays."""
+"""Services with asyncio, against a fake node."""
 
 import asyncio
 
@@ -47,7 +47,7 @@ async def test_a_coroutine_function_is_a_service() -> None:
 
 
 @in_loop
-async def test_a_handler_refuses_what_it_doesnt_handle_and_gets_ready_first() -> None:
+async def test_a_handler_fails_what_it_doesnt_handle_after_init() -> None:
     class Mine(iris.aio.Handler):
         async def init(self, connection: iris.aio.Connection) -> None:
             self.connection = connection
@@ -62,7 +62,7 @@ async def test_a_handler_refuses_what_it_doesnt_handle_and_gets_ready_first() ->
 
 
 @in_loop
-async def test_a_handler_that_doesnt_get_ready_ends_the_registration() -> None:
+async def test_a_failing_init_ends_the_registration() -> None:
     handler = iris.aio.Handler()
 
     @handler.on_init
@@ -77,7 +77,7 @@ async def test_a_handler_that_doesnt_get_ready_ends_the_registration() -> None:
 
 
 @in_loop
-async def test_requests_beyond_tasks_and_memory_are_dropped_or_expire(
+async def test_requests_beyond_tasks_and_queue_limit_are_dropped_or_expire(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     go_on, handled = asyncio.Event(), []
@@ -103,7 +103,7 @@ async def test_requests_beyond_tasks_and_memory_are_dropped_or_expire(
 
 
 @in_loop
-async def test_a_leaving_service_finishes_what_it_has_in_hand() -> None:
+async def test_a_closing_service_finishes_in_flight_requests() -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def handle(request: bytes) -> bytes:
@@ -173,7 +173,7 @@ async def test_a_tunnel_is_closed_when_its_handler_returns() -> None:
 
 
 @in_loop
-async def test_what_waits_at_the_end_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_drops_what_is_queued(caplog: pytest.LogCaptureFixture) -> None:
     go_on = asyncio.Event()
 
     async def handle(request: bytes) -> bytes:
@@ -194,7 +194,7 @@ async def test_what_waits_at_the_end_is_dropped(caplog: pytest.LogCaptureFixture
 
 
 @in_loop
-async def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(
+async def test_a_tunnel_that_closes_while_in_use_is_no_failure_of_its_handler(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     handler = iris.aio.Handler()
@@ -211,7 +211,7 @@ async def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(
 
 
 @in_loop
-async def test_more_tunnels_than_allowed_arent_accepted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_tunnels_beyond_the_limit_are_rejected(caplog: pytest.LogCaptureFixture) -> None:
     handler = iris.aio.Handler()
     handler.on_tunnel(lambda tunnel: tunnel.recv())
     async with registered(handler, tunnel_threads=1) as (node, service):
@@ -251,7 +251,7 @@ async def test_a_pool_bounds_its_tasks_and_keeps_the_order() -> None:
 
 
 @in_loop
-async def test_what_is_submitted_in_the_moment_when_a_task_ends_gets_another_one() -> None:
+async def test_an_item_submitted_as_a_task_ends_gets_another_one() -> None:
     done: list[int] = []
     pool: Pool[int] = Pool(done.append, tasks=1, memory=100, name="test")
     pool.start()
@@ -266,7 +266,7 @@ async def test_what_is_submitted_in_the_moment_when_a_task_ends_gets_another_one
 
 
 @in_loop
-async def test_a_handler_that_waited_for_something_that_was_cancelled_fails_like_any_other(
+async def test_a_handler_that_awaited_something_cancelled_fails_like_any_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     handler = iris.aio.Handler()
@@ -293,7 +293,7 @@ async def test_a_handler_that_waited_for_something_that_was_cancelled_fails_like
 
 
 @in_loop
-async def test_what_is_plain_is_done_at_once_and_takes_no_memory_of_what_waits() -> None:
+async def test_plain_handlers_run_inline_and_need_no_queue() -> None:
     done: list[int] = []
     pool: Pool[int] = Pool(done.append, tasks=1, memory=10, name="test")
     pool.start()
@@ -306,7 +306,7 @@ async def test_what_is_plain_is_done_at_once_and_takes_no_memory_of_what_waits()
 
 
 @in_loop
-async def test_what_never_waits_shares_a_task_and_what_waits_has_one_each() -> None:
+async def test_handlers_that_never_block_share_a_task_and_others_have_one_each() -> None:
     go_on, tasks, waits = asyncio.Event(), set[object](), False
 
     async def work(item: int) -> None:
@@ -336,7 +336,7 @@ async def test_what_never_waits_shares_a_task_and_what_waits_has_one_each() -> N
 
 
 @in_loop
-async def test_a_task_that_is_cancelled_leaves_what_waits_to_another_one() -> None:
+async def test_a_cancelled_task_leaves_the_queue_to_another_one() -> None:
     done: list[int] = []
 
     async def work(item: int) -> None:
@@ -368,7 +368,7 @@ async def test_a_task_that_is_cancelled_leaves_what_waits_to_another_one() -> No
 
 
 @in_loop
-async def test_an_answer_that_isnt_one_fails_the_request() -> None:
+async def test_a_reply_that_isnt_bytes_fails_the_request() -> None:
     handler = iris.aio.Handler()
     handler.on_request(lambda request: None if request == b"plain" else asyncio.sleep(0, "text"))
     async with registered(handler) as (node, _):

@@ -1,4 +1,4 @@
-"""Tunnels with asyncio, against a node that the test plays."""
+"""Tunnels with asyncio, against a fake node."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tests.support.loop import in_loop
 
 
 @in_loop
-async def test_a_message_waits_for_its_allowance_or_is_given_up() -> None:
+async def test_a_message_waits_for_credit_or_times_out() -> None:
     async with opened() as (node, tunnel):
         with pytest.raises(TimeoutError, match="0 of 15"):
             await tunnel.send(b"0123456789abcde", 0.01)
@@ -42,7 +42,7 @@ async def test_messages_are_received_in_order_and_then_the_end() -> None:
 
 
 @in_loop
-async def test_a_dropped_tunnel_ends_an_iteration_with_the_reason() -> None:
+async def test_a_broken_tunnel_ends_an_iteration_with_the_reason() -> None:
     async with opened() as (node, tunnel):
         calls = [
             asyncio.ensure_future(anext(aiter(tunnel))),
@@ -56,7 +56,7 @@ async def test_a_dropped_tunnel_ends_an_iteration_with_the_reason() -> None:
 
 
 @in_loop
-async def test_a_close_that_isnt_confirmed_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unconfirmed_close_times_out(caplog: pytest.LogCaptureFixture) -> None:
     async with opened() as (node, tunnel):
         await tunnel.close(timeout=0.01)
         assert not tunnel.closed

@@ -1,4 +1,4 @@
-"""The frontend with threads, against a node that the test plays."""
+"""The frontend with threads, against a fake node."""
 
 import contextlib
 import queue
@@ -16,7 +16,7 @@ from iris.relay_protocol.schema import Op
 from tests.support.fake_node import FakeNode
 from tests.support.instead import Instead
 
-PATIENCE = 10.0  # seconds for what must come
+PATIENCE = 10.0  # seconds
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def connected(node: FakeNode, **options: Any) -> Iterator[iris.Connection]:
         connection.close()
 
 
-def test_a_program_leaves_in_order(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
+def test_a_program_closes_in_order(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
     drops: list[iris.Closed] = []
     with connected(node, on_disconnect=drops.append) as connection:
         assert not connection.closed
@@ -60,7 +60,7 @@ def test_a_program_leaves_in_order(node: FakeNode, elsewhere: ThreadPoolExecutor
     assert drops == []
 
 
-def test_a_node_that_isnt_there_or_doesnt_want_us(node: FakeNode) -> None:
+def test_connecting_fails_without_a_node_or_when_denied(node: FakeNode) -> None:
     denied = node.accept_soon(answer=False, then=lambda: node.send(Op.DENY, reason="full"))
     with pytest.raises(iris.Denied, match="full"):
         iris.connect(node.port)
@@ -78,7 +78,9 @@ def test_a_node_that_isnt_there_or_doesnt_want_us(node: FakeNode) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("iris-")]
 
 
-def test_requests_end_as_the_node_says(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
+def test_requests_complete_with_what_the_node_sends(
+    node: FakeNode, elsewhere: ThreadPoolExecutor
+) -> None:
     with connected(node) as connection:
         calls = [
             elsewhere.submit(connection.request, "c", text, 1.0) for text in (b"a", b"b", b"c")
@@ -92,7 +94,7 @@ def test_requests_end_as_the_node_says(node: FakeNode, elsewhere: ThreadPoolExec
         assert isinstance(calls[2].exception(PATIENCE), iris.TimedOut)
 
 
-def test_a_node_that_falls_silent_isnt_waited_for_for_ever(
+def test_a_silent_node_is_waited_for_only_so_long(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("iris.client.connection.RESPONSE_GRACE", 0.0)
@@ -105,7 +107,7 @@ def test_a_node_that_falls_silent_isnt_waited_for_for_ever(
         assert not connection._protocol._building
 
 
-def test_what_comes_in_the_moment_when_it_is_given_up_is_taken(
+def test_a_result_that_arrives_with_the_timeout_is_used(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("iris.client.connection.RESPONSE_GRACE", 0.0)
@@ -143,7 +145,7 @@ def test_what_comes_in_the_moment_when_it_is_given_up_is_taken(
         assert not connection.tunnel("c", 0.001).closed
 
 
-def test_a_tunnel_that_comes_with_the_end_is_told_with_it(
+def test_a_tunnel_that_arrives_with_the_end_is_closed(
     node: FakeNode, elsewhere: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(packet: object) -> None:
@@ -160,7 +162,7 @@ def test_a_tunnel_that_comes_with_the_end_is_told_with_it(
             building.result(PATIENCE).recv(PATIENCE)
 
 
-def test_a_request_that_the_node_doesnt_take_times_out_as_well(
+def test_a_request_that_cannot_be_sent_times_out_too(
     node: FakeNode, elsewhere: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_HIGH_WATER", 1_000)
@@ -171,7 +173,7 @@ def test_a_request_that_the_node_doesnt_take_times_out_as_well(
         node.vanish()
 
 
-def test_who_aborts_vanishes(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
+def test_abort_sends_no_close_packet(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
     drops: list[iris.Closed] = []
     with connected(node, on_disconnect=drops.append) as connection:
         asking = elsewhere.submit(connection.request, "c", b"", 60.0)
@@ -187,7 +189,7 @@ def test_who_aborts_vanishes(node: FakeNode, elsewhere: ThreadPoolExecutor) -> N
     assert drops == []  # it knows
 
 
-def test_who_aborts_in_a_batch_has_said_what_it_had_to_say(node: FakeNode) -> None:
+def test_abort_flushes_a_batch(node: FakeNode) -> None:
     with connected(node) as connection, connection.batch():
         connection.publish("topic", b"event")
         connection.abort()
@@ -196,7 +198,7 @@ def test_who_aborts_in_a_batch_has_said_what_it_had_to_say(node: FakeNode) -> No
             node.recv()
 
 
-def test_what_is_said_in_a_batch_is_said_at_its_end(node: FakeNode) -> None:
+def test_a_batch_is_sent_at_its_end(node: FakeNode) -> None:
     with connected(node) as connection:
         with connection.batch():
             futures = [connection.submit("c", bytes([i]), 1.0) for i in range(10)]
@@ -208,9 +210,7 @@ def test_what_is_said_in_a_batch_is_said_at_its_end(node: FakeNode) -> None:
         assert not futures[0].cancel()
 
 
-def test_who_waits_in_a_batch_has_said_what_it_waits_for(
-    node: FakeNode, elsewhere: ThreadPoolExecutor
-) -> None:
+def test_waiting_in_a_batch_flushes_it(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
     def ask() -> bytes:
         with connection.batch():
             return connection.request("c", b"", 1.0)
@@ -223,7 +223,7 @@ def test_who_waits_in_a_batch_has_said_what_it_waits_for(
         assert asking.result(PATIENCE) == b"yes"
 
 
-def test_events_beyond_the_memory_are_dropped(
+def test_events_beyond_the_queue_limit_are_dropped(
     node: FakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
@@ -285,7 +285,7 @@ def test_a_handler_may_close_the_connection(node: FakeNode) -> None:
         node.finish()
 
 
-def test_the_reading_thread_is_told_that_it_cant_wait(node: FakeNode) -> None:
+def test_the_reading_thread_cannot_wait(node: FakeNode) -> None:
     outcomes: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
 
     def wait(_: object) -> None:
@@ -307,7 +307,7 @@ def test_the_reading_thread_is_told_that_it_cant_wait(node: FakeNode) -> None:
 
 
 @pytest.mark.parametrize("reason", ["told why", None])
-def test_a_lost_node_is_told_to_everybody(
+def test_a_lost_node_fails_all_that_is_pending(
     node: FakeNode, elsewhere: ThreadPoolExecutor, reason: str | None
 ) -> None:
     drops: queue.SimpleQueue[iris.Closed] = queue.SimpleQueue()
@@ -331,7 +331,7 @@ def test_a_lost_node_is_told_to_everybody(
     assert drops.empty()
 
 
-def test_a_node_that_breaks_the_rules_is_left(
+def test_a_protocol_violation_ends_the_connection(
     node: FakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     drops: queue.SimpleQueue[iris.Closed] = queue.SimpleQueue()
@@ -341,7 +341,7 @@ def test_a_node_that_breaks_the_rules_is_left(
     assert "protocol violation by the node: unknown opcode 255" in caplog.text
 
 
-def test_a_drop_callback_that_fails_harms_nobody(
+def test_a_failing_disconnect_callback_is_logged(
     node: FakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_: iris.Closed) -> None:
@@ -353,16 +353,14 @@ def test_a_drop_callback_that_fails_harms_nobody(
     assert "the disconnect callback failed" in caplog.text
 
 
-def test_a_node_that_doesnt_answer_a_close_is_left(
-    node: FakeNode, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unconfirmed_close_times_out(node: FakeNode, caplog: pytest.LogCaptureFixture) -> None:
     with connected(node) as connection:
         connection.close(timeout=0.05)
         assert connection.closed
     assert "close timed out" in caplog.text
 
 
-def test_a_writer_waits_while_the_node_takes_nothing(
+def test_a_slow_node_causes_backpressure(
     node: FakeNode, elsewhere: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_HIGH_WATER", 1_000)
@@ -380,7 +378,7 @@ def test_a_writer_waits_while_the_node_takes_nothing(
         telling.result(PATIENCE)
 
 
-def test_who_says_a_lot_in_a_batch_is_held_back_as_well(
+def test_a_batch_causes_backpressure_too(
     node: FakeNode, elsewhere: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "_HIGH_WATER", 1_000)
@@ -397,7 +395,7 @@ def test_who_says_a_lot_in_a_batch_is_held_back_as_well(
         telling.result(PATIENCE)
 
 
-def test_who_leaves_in_a_batch_says_so(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
+def test_closing_in_a_batch_flushes_it(node: FakeNode, elsewhere: ThreadPoolExecutor) -> None:
     def leave() -> None:
         with connection.batch():
             connection.broadcast("c", b"bye")

@@ -26,7 +26,7 @@ def granted(packet: bytes) -> int:
     return DEFAULT.from_client.parse(packet).body.space if packet else 0
 
 
-def test_a_message_is_cut_within_the_allowance() -> None:
+def test_a_message_is_cut_within_the_credit() -> None:
     flow, message = Flow(7, 10, 1000), Outgoing(b"0123456789abcdefghij!")
     assert flow.cut(message) == []
     flow.grant(15)
@@ -39,14 +39,14 @@ def test_a_message_is_cut_within_the_allowance() -> None:
     assert flow.cut(message) == []
 
 
-def test_a_message_is_sent_from_where_it_is() -> None:
+def test_a_message_is_sent_without_copying() -> None:
     flow, data = Flow(7, 10, 1000), b"x" * 20
     flow.grant(100)
     chunks = flow.cut(Outgoing(data))[1::2]
     assert all(isinstance(chunk, memoryview) and chunk.obj is data for chunk in chunks)
 
 
-def test_what_can_change_is_copied() -> None:
+def test_mutable_data_is_copied() -> None:
     flow, data = Flow(7, 10, 1000), bytearray(b"before")
     flow.grant(100)
     cut = flow.cut(Outgoing(data))
@@ -54,7 +54,7 @@ def test_what_can_change_is_copied() -> None:
     assert packets(cut) == [(6, b"before")]
 
 
-def test_an_empty_or_too_long_message_cant_be_sent() -> None:
+def test_an_empty_or_too_long_message_is_rejected() -> None:
     with pytest.raises(ValueError, match="empty"):
         Outgoing(b"")
     with pytest.raises(ValueError, match=str(MESSAGE_SIZE)):
@@ -107,12 +107,12 @@ def test_an_empty_chunk_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(("size", "chunk"), [(0, b"x"), (2, b"xxx"), (MESSAGE_SIZE + 1, b"x")])
-def test_a_chunk_that_cant_be_is_refused(size: int, chunk: bytes) -> None:
+def test_an_impossible_chunk_is_a_protocol_error(size: int, chunk: bytes) -> None:
     with pytest.raises(ProtocolError):
         Flow(7, 10, 1000).feed(size, chunk)
 
 
-def test_space_is_given_back_in_lots_once_it_was_used() -> None:
+def test_credit_is_granted_in_steps_once_it_was_used() -> None:
     flow = Flow(7, 100, 1600)
     for _ in range(9):
         flow.feed(10, bytes(10))
@@ -125,7 +125,7 @@ def test_space_is_given_back_in_lots_once_it_was_used() -> None:
     assert flow.window_update() == b""
 
 
-def test_space_is_given_back_at_once_when_the_message_that_comes_needs_it() -> None:
+def test_credit_is_granted_at_once_when_the_begun_message_needs_it() -> None:
     flow = Flow(7, 100, 1600)
     flow.feed(50, bytes(50))
     flow.receive()
@@ -134,14 +134,14 @@ def test_space_is_given_back_at_once_when_the_message_that_comes_needs_it() -> N
     assert granted(flow.window_update()) == 50
 
 
-def test_space_is_given_back_at_once_when_the_next_chunk_needs_it() -> None:
+def test_credit_is_granted_at_once_when_the_next_chunk_needs_it() -> None:
     flow = Flow(7, 100, 120)
     flow.feed(30, bytes(30))
     flow.receive()
     assert granted(flow.window_update()) == 30
 
 
-def test_the_space_of_a_message_that_was_given_up_is_given_back_with_the_next_one() -> None:
+def test_the_credit_of_an_abandoned_message_is_granted_with_the_next_one() -> None:
     flow = Flow(7, 100, 1600)
     flow.feed(500, bytes(100))
     flow.feed(0, bytes(100))

@@ -50,7 +50,7 @@ def test_the_version_can_be_read_without_running_anything() -> None:
     assert isinstance(assignments[0], str)
 
 
-def test_what_the_package_doesnt_have_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     import iris
 
     assert not hasattr(iris, "disconnect")

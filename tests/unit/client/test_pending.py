@@ -1,7 +1,4 @@
-"""What waits for replies.
-
-A reply is a future like any other, to all that `concurrent.futures` and asyncio do with futures.
-"""
+"""Pending replies: futures like any other, for all of `concurrent.futures` and asyncio."""
 
 import asyncio
 import threading
@@ -24,7 +21,7 @@ def later(act: object, *args: object) -> threading.Timer:
 
 @pytest.mark.parametrize("waited_for", [False, True])
 def test_a_reply_is_a_future(waited_for: bool) -> None:
-    reply, told = ReplyFuture(), list[object]()
+    reply, heard = ReplyFuture(), list[object]()
     assert isinstance(reply, Future)
     assert (reply.done(), reply.cancelled(), reply.running() if waited_for else True) == (
         False,
@@ -34,13 +31,13 @@ def test_a_reply_is_a_future(waited_for: bool) -> None:
     if waited_for:
         with pytest.raises(TimeoutError):
             reply.result(0)
-    reply.add_done_callback(lambda future: told.append((1, future.result())))
+    reply.add_done_callback(lambda future: heard.append((1, future.result())))
     reply.add_done_callback(lambda _: 1 / 0)  # is logged
-    reply.add_done_callback(lambda future: told.append((2, future.done())))
+    reply.add_done_callback(lambda future: heard.append((2, future.done())))
     assert not reply.cancel()
     reply.set_result(b"x")
-    reply.add_done_callback(lambda future: told.append(3))
-    assert told == [(1, b"x"), (2, True), 3]
+    reply.add_done_callback(lambda future: heard.append(3))
+    assert heard == [(1, b"x"), (2, True), 3]
     assert (reply.done(), reply.running(), reply.result(), reply.exception()) == (
         True,
         False,
@@ -53,13 +50,13 @@ def test_a_reply_is_a_future(waited_for: bool) -> None:
     assert "finished" in repr(reply)
 
 
-def test_a_reply_that_failed_says_why_to_all() -> None:
-    reply, told = ReplyFuture(), list[object]()
-    reply.add_done_callback(lambda future: told.append(future.exception()))
+def test_a_failed_reply_raises_for_all() -> None:
+    reply, heard = ReplyFuture(), list[object]()
+    reply.add_done_callback(lambda future: heard.append(future.exception()))
     error = iris.Fault("no")
     reply.set_exception(error)
-    reply.add_done_callback(lambda future: told.append(future.exception()))
-    assert told == [error, error]
+    reply.add_done_callback(lambda future: heard.append(future.exception()))
+    assert heard == [error, error]
     assert reply.done()
     with pytest.raises(iris.Fault, match="no"):
         reply.result(0)
@@ -97,21 +94,21 @@ def test_a_reply_can_be_awaited() -> None:
     assert asyncio.run(wait()) == b"x"
 
 
-def test_each_callback_and_waiter_of_a_race_is_told_once() -> None:
+def test_each_callback_and_waiter_of_a_race_is_notified_once() -> None:
     for _ in range(300):
-        reply, go, told = ReplyFuture(), threading.Barrier(3), list[bytes]()
+        reply, go, heard = ReplyFuture(), threading.Barrier(3), list[bytes]()
 
         def add(
-            reply: ReplyFuture = reply, go: threading.Barrier = go, told: list[bytes] = told
+            reply: ReplyFuture = reply, go: threading.Barrier = go, heard: list[bytes] = heard
         ) -> None:
             go.wait()
-            reply.add_done_callback(lambda future: told.append(future.result()))
+            reply.add_done_callback(lambda future: heard.append(future.result()))
 
         def wait(
-            reply: ReplyFuture = reply, go: threading.Barrier = go, told: list[bytes] = told
+            reply: ReplyFuture = reply, go: threading.Barrier = go, heard: list[bytes] = heard
         ) -> None:
             go.wait()
-            told.extend(future.result() for future in futures.wait([reply], 10).done)
+            heard.extend(future.result() for future in futures.wait([reply], 10).done)
 
         threads = [threading.Thread(target=target) for target in (add, wait)]
         for thread in threads:
@@ -120,10 +117,10 @@ def test_each_callback_and_waiter_of_a_race_is_told_once() -> None:
         reply.set_result(b"x")
         for thread in threads:
             thread.join(10)
-        assert told == [b"x", b"x"]
+        assert heard == [b"x", b"x"]
 
 
-def test_an_answer_is_waited_for_by_one() -> None:
+def test_a_blocking_reply_is_waited_for_by_one_thread() -> None:
     answer = BlockingReply()
     assert not answer.wait(0)
     assert not answer.done()

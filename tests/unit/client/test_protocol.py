@@ -1,7 +1,4 @@
-"""The binding's core alone.
-
-What it says, what it makes of what the node says, and who is told of the end.
-"""
+"""The binding's core alone: what it sends, how it handles the node's packets, how it ends."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -28,7 +25,7 @@ def built(frontend: FakeFrontend) -> "Future[Any]":
     return future
 
 
-def test_the_greeting_names_protocol_and_cluster() -> None:
+def test_the_init_packet_names_protocol_and_cluster() -> None:
     assert FakeFrontend("c").protocol.init_packet == DEFAULT.client(
         Op.INIT, version=VERSION, cluster="c"
     )
@@ -37,14 +34,14 @@ def test_the_greeting_names_protocol_and_cluster() -> None:
     )
 
 
-def test_a_welcome_attaches() -> None:
+def test_an_init_packet_attaches() -> None:
     frontend = FakeFrontend(attached=False)
     assert not frontend.attached.done()
     frontend.node(Op.INIT, version=VERSION)
     assert frontend.attached.result(0) is None
 
 
-def test_a_denial_says_why() -> None:
+def test_a_denial_carries_the_reason() -> None:
     frontend = FakeFrontend(attached=False)
     frontend.node(Op.DENY, reason="full")
     with pytest.raises(Denied, match="full"):
@@ -56,12 +53,12 @@ def test_a_denial_says_why() -> None:
     "data",
     [b"HTTP/1.1 400", DEFAULT.node(Op.BROADCAST, message=b""), DEFAULT.node(Op.INIT, version="v2")],
 )
-def test_something_else_than_our_protocol_is_refused(data: bytes) -> None:
+def test_another_protocol_is_a_protocol_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         FakeFrontend(attached=False).protocol.feed(data)
 
 
-def test_what_the_application_says_is_said_in_packets() -> None:
+def test_each_call_sends_its_packet() -> None:
     frontend = FakeFrontend("c")
     core = frontend.protocol
     core.broadcast("all", b"1")
@@ -102,23 +99,27 @@ def test_what_the_application_says_is_said_in_packets() -> None:
         lambda core: core.broadcast("\ud800", b""),
     ],
 )
-def test_what_cant_be_right_is_refused_before_anything_is_said(call: Callable[[Any], None]) -> None:
+def test_an_invalid_argument_is_rejected_before_anything_is_sent(
+    call: Callable[[Any], None],
+) -> None:
     frontend = FakeFrontend()
     with pytest.raises(ValueError, match=r"name|message|timeout|surrogates"):
         call(frontend.protocol)
     with pytest.raises(TypeError):
         frontend.protocol.broadcast("c", "text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        frontend.protocol.broadcast(b"c", b"")  # type: ignore[arg-type]
     assert not frontend.written
     assert not frontend.protocol._pending
     assert not frontend.protocol._building
 
 
-def test_a_cluster_that_cant_be_is_refused_at_once() -> None:
+def test_an_invalid_cluster_is_rejected_at_once() -> None:
     with pytest.raises(ValueError, match="name"):
         FakeFrontend("x" * (NAME_SIZE + 1))
 
 
-def test_answers_find_who_asked_in_any_order() -> None:
+def test_replies_complete_their_requests_in_any_order() -> None:
     frontend = FakeFrontend()
     futures = [asked(frontend) for _ in range(4)]
     frontend.node(Op.REPLY, id=2, timed_out=False, success=True, result=b"two")
@@ -133,7 +134,7 @@ def test_answers_find_who_asked_in_any_order() -> None:
     assert isinstance(error.value, TimeoutError)
 
 
-def test_an_answer_that_nobody_waits_for_is_ignored() -> None:
+def test_a_reply_to_a_forgotten_request_is_ignored() -> None:
     frontend = FakeFrontend()
     forgotten, cancelled = asked(frontend), asked(frontend)
     frontend.protocol.forget(0)
@@ -143,7 +144,7 @@ def test_an_answer_that_nobody_waits_for_is_ignored() -> None:
     assert not forgotten.done()
 
 
-def test_events_come_until_the_subscription_ends() -> None:
+def test_events_are_delivered_until_the_subscription_ends() -> None:
     frontend = FakeFrontend()
     events: list[bytes] = []
     frontend.protocol.subscribe("t", events.append)
@@ -166,7 +167,7 @@ def test_a_topic_is_subscribed_once() -> None:
     assert [op for op, _ in frontend.packets()] == [Op.SUBSCRIBE, Op.UNSUBSCRIBE, Op.SUBSCRIBE]
 
 
-def test_a_service_is_handed_what_comes_for_it() -> None:
+def test_packets_for_a_service_reach_its_dispatcher() -> None:
     frontend = FakeFrontend("c")
     frontend.node(Op.BROADCAST, message=b"all")
     frontend.node(Op.REQUEST, id=5, request=b"one", timeout=1500)
@@ -182,12 +183,14 @@ def test_a_service_is_handed_what_comes_for_it() -> None:
         (Op.TUNNEL_INIT, {"build_id": 0, "chunk_limit": 1}),
     ],
 )
-def test_who_is_no_service_isnt_treated_as_one(op: Op, body: dict[str, Any]) -> None:
+def test_packets_for_a_service_are_a_protocol_error_for_a_client(
+    op: Op, body: dict[str, Any]
+) -> None:
     with pytest.raises(ProtocolError):
         FakeFrontend().node(op, **body)
 
 
-def test_a_tunnel_is_there_before_anything_comes_through_it() -> None:
+def test_a_tunnel_exists_before_its_first_chunk() -> None:
     frontend = FakeFrontend()
     future = built(frontend)
     confirm = DEFAULT.node(Op.TUNNEL_CONFIRM, id=0, timed_out=False, chunk_limit=100)
@@ -201,7 +204,7 @@ def test_a_tunnel_is_there_before_anything_comes_through_it() -> None:
     assert frontend.packets()[1:] == [(Op.TUNNEL_ALLOW, {"id": 0, "space": TUNNEL_BUFFER})]
 
 
-def test_an_accepted_tunnel_is_there_before_anything_comes_through_it() -> None:
+def test_an_accepted_tunnel_exists_before_its_first_chunk() -> None:
     frontend = FakeFrontend("c")
     built(frontend)
     frontend.packets()
@@ -214,7 +217,7 @@ def test_an_accepted_tunnel_is_there_before_anything_comes_through_it() -> None:
     ]
 
 
-def test_a_tunnel_that_nobody_accepts_times_out() -> None:
+def test_an_unaccepted_tunnel_times_out() -> None:
     frontend = FakeFrontend()
     future, forgotten = built(frontend), built(frontend)
     frontend.protocol.forget_tunnel(1)
@@ -225,7 +228,7 @@ def test_a_tunnel_that_nobody_accepts_times_out() -> None:
     assert not forgotten.done()
 
 
-def test_a_tunnel_that_nobody_waits_for_is_closed() -> None:
+def test_a_forgotten_tunnel_is_closed() -> None:
     frontend = FakeFrontend()
     forgotten, cancelled = built(frontend), built(frontend)
     frontend.protocol.forget_tunnel(0)
@@ -253,7 +256,7 @@ def test_a_closed_tunnel_is_forgotten() -> None:
     assert not frontend.written
 
 
-def test_a_tunnel_without_room_for_anything_is_refused() -> None:
+def test_a_chunk_limit_of_0_is_a_protocol_error() -> None:
     frontend = FakeFrontend("c")
     built(frontend)
     with pytest.raises(ProtocolError):
@@ -262,7 +265,7 @@ def test_a_tunnel_without_room_for_anything_is_refused() -> None:
         frontend.node(Op.TUNNEL_INIT, build_id=0, chunk_limit=0)
 
 
-def test_at_the_end_everybody_is_told() -> None:
+def test_the_end_fails_all_that_is_pending() -> None:
     frontend = FakeFrontend("c")
     request, tunnel, live = asked(frontend), built(frontend), frontend.protocol.accept(0, 1)
     frontend.protocol.subscribe("t", print)
@@ -285,7 +288,7 @@ def test_at_the_end_everybody_is_told() -> None:
             call()
 
 
-def test_nothing_follows_a_close() -> None:
+def test_a_packet_after_a_close_is_a_protocol_error() -> None:
     frontend = FakeFrontend()
     with pytest.raises(ProtocolError):
         frontend.protocol.feed(
@@ -293,7 +296,7 @@ def test_nothing_follows_a_close() -> None:
         )
 
 
-def test_what_cant_be_written_isnt_waited_for() -> None:
+def test_a_failed_write_leaves_nothing_pending() -> None:
     frontend = FakeFrontend()
     frontend.broken = Closed("broken")
     for call in (asked, built):
@@ -307,7 +310,7 @@ def test_what_cant_be_written_isnt_waited_for() -> None:
     frontend.protocol.subscribe("t", print)
 
 
-def test_who_asks_while_it_ends_is_told_too() -> None:
+def test_a_request_during_the_end_fails_too() -> None:
     frontend, future = FakeFrontend(), Future[bytes]()
 
     def end(packet: object) -> None:
@@ -320,7 +323,7 @@ def test_who_asks_while_it_ends_is_told_too() -> None:
     assert not frontend.protocol._pending
 
 
-def test_who_waits_for_a_tunnel_that_is_confirmed_wrongly_is_told_of_the_end() -> None:
+def test_the_end_fails_a_tunnel_that_was_confirmed_wrongly() -> None:
     frontend, pending = FakeFrontend(), Future[FakeEnd]()
     number = frontend.protocol.tunnel("c", 1.0, pending)
     with pytest.raises(ProtocolError, match="chunk limit"):

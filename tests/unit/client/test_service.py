@@ -1,4 +1,4 @@
-"""Services with threads, against a node that the test plays."""
+"""Services with threads, against a fake node."""
 
 import contextlib
 import queue
@@ -15,7 +15,7 @@ from iris.relay_protocol.schema import MESSAGE_SIZE, Op
 from tests.support.fake_frontend import FakeEnd, FakeFrontend, FakePool
 from tests.support.fake_node import FakeNode
 
-PATIENCE = 10.0  # seconds for what must come
+PATIENCE = 10.0  # seconds
 
 
 @contextlib.contextmanager
@@ -88,7 +88,7 @@ def test_a_handler_that_wants_to_exit_fails_like_any_other(
             assert answer(node) == (number, False, "SystemExit: 3")
 
 
-def test_a_handler_without_requests_refuses_them() -> None:
+def test_a_handler_without_requests_fails_them() -> None:
     with registered(iris.Handler()) as (node, _):
         ask(node, 0)
         assert answer(node) == (0, False, "this service takes no requests")
@@ -118,7 +118,7 @@ def test_everything_can_be_decorated() -> None:
         assert service.wait(PATIENCE)
 
 
-def test_nothing_is_handled_before_the_handler_is_ready() -> None:
+def test_nothing_is_handled_before_init_returns() -> None:
     handler = iris.Handler()
     ready: list[bool] = []
     handler.on_request(lambda _: b"ready" if ready else b"too early")
@@ -140,7 +140,7 @@ def test_nothing_is_handled_before_the_handler_is_ready() -> None:
         service.close()
 
 
-def test_a_handler_that_doesnt_get_ready_ends_the_registration() -> None:
+def test_a_failing_init_ends_the_registration() -> None:
     handler = iris.Handler()
 
     @handler.on_init
@@ -169,7 +169,9 @@ def test_a_service_needs_a_name() -> None:
         iris.register("", iris.Handler())
 
 
-def test_requests_beyond_threads_and_memory_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+def test_requests_beyond_threads_and_queue_limit_are_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     begun, go_on = threading.Semaphore(0), threading.Event()
 
     def handle(request: bytes) -> bytes:
@@ -192,7 +194,7 @@ def test_requests_beyond_threads_and_memory_are_dropped(caplog: pytest.LogCaptur
     assert "request dropped: queue limit" in caplog.text
 
 
-def test_broadcasts_beyond_their_memory_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+def test_broadcasts_beyond_the_queue_limit_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
     handler, got, go_on = iris.Handler(), queue.SimpleQueue[bytes](), threading.Event()
 
     @handler.on_broadcast
@@ -238,7 +240,7 @@ class Queueing(Dispatcher[FakeEnd, FakePool]):
         self.broadcasts, self.requests, self.tunnels = self.frontend._pools
 
 
-def test_time_counts_from_when_a_request_came() -> None:
+def test_a_request_expires_its_timeout_after_its_arrival() -> None:
     now = [100.0]
     dispatcher = Queueing(iris.ServiceLimits(), lambda: now[0])
     dispatcher.handle_request(0, b"", 2.0)
@@ -248,7 +250,7 @@ def test_time_counts_from_when_a_request_came() -> None:
     assert dispatcher.expired(dispatcher.requests.items[0])
 
 
-def test_more_tunnels_than_allowed_arent_accepted(caplog: pytest.LogCaptureFixture) -> None:
+def test_tunnels_beyond_the_limit_are_rejected(caplog: pytest.LogCaptureFixture) -> None:
     dispatcher = Queueing(iris.ServiceLimits(tunnel_threads=2), time.monotonic)
     for build_id in range(3):
         dispatcher.handle_tunnel_offer(build_id, 10)
@@ -273,7 +275,7 @@ def test_a_tunnel_is_closed_when_its_handler_returns() -> None:
         node.send(Op.TUNNEL_CLOSE, id=number, reason="")
 
 
-def test_a_tunnel_that_no_thread_can_be_had_for_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tunnel_without_a_thread_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -290,7 +292,7 @@ def test_a_tunnel_that_no_thread_can_be_had_for_is_closed(monkeypatch: pytest.Mo
             node.send(Op.TUNNEL_CLOSE, id=number, reason="")
 
 
-def test_a_leaving_service_finishes_what_it_has_in_hand() -> None:
+def test_a_closing_service_finishes_in_flight_requests() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def handle(request: bytes) -> bytes:
@@ -326,7 +328,7 @@ def test_a_handler_may_close_its_service() -> None:
         assert service.wait(PATIENCE)
 
 
-def test_without_threads_handlers_run_where_is_read() -> None:
+def test_without_threads_handlers_run_in_the_reading_thread() -> None:
     def handle(request: bytes) -> bytes:
         with pytest.raises(iris.StateError):
             services[0].connection.request("c", b"", 1.0)
@@ -346,7 +348,7 @@ def test_limits_arent_negative() -> None:
         iris.TopicLimits(event_threads=-1)
 
 
-def test_what_waits_at_the_end_is_dropped_and_what_runs_isnt_waited_for_for_ever(
+def test_closing_drops_what_is_queued_and_waits_for_handlers_only_so_long(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
@@ -370,7 +372,7 @@ def test_what_waits_at_the_end_is_dropped_and_what_runs_isnt_waited_for_for_ever
     assert "a handler is still running" in caplog.text
 
 
-def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(
+def test_a_tunnel_that_closes_while_in_use_is_no_failure_of_its_handler(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun = threading.Event()
@@ -391,7 +393,7 @@ def test_a_tunnel_that_ends_while_it_is_used_is_no_failure_of_its_handler(
     assert "a handler failed" not in caplog.text
 
 
-def test_nobody_is_answered_once_the_node_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reply_after_the_end_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     begun, go_on, dropped = threading.Event(), threading.Event(), threading.Event()
     handler = iris.Handler()
     handler.on_disconnect(lambda _: dropped.set())

@@ -1,4 +1,4 @@
-"""Tunnels with threads, against a node that the test plays."""
+"""Tunnels with threads, against a fake node."""
 
 import contextlib
 import threading
@@ -14,7 +14,7 @@ from iris.relay_protocol.schema import Op
 from iris.runtime.batch import Batch
 from tests.support.fake_node import FakeNode
 
-PATIENCE = 10.0  # seconds for what must come
+PATIENCE = 10.0  # seconds
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def chunk(node: FakeNode) -> tuple[int, bytes]:
     return body.size, body.chunk
 
 
-def test_a_message_waits_for_its_allowance() -> None:
+def test_a_message_waits_for_credit() -> None:
     with opened() as (node, tunnel, elsewhere):
         sending = elsewhere.submit(tunnel.send, b"0123456789abcde")
         node.send(Op.TUNNEL_ALLOW, id=0, space=12)
@@ -53,7 +53,7 @@ def test_a_message_waits_for_its_allowance() -> None:
         sending.result(PATIENCE)
 
 
-def test_a_message_that_finds_no_room_in_time_is_given_up() -> None:
+def test_a_message_without_credit_times_out() -> None:
     with opened() as (node, tunnel, elsewhere):
         with pytest.raises(TimeoutError, match="0 of 15"):
             tunnel.send(b"0123456789abcde", 0.01)
@@ -102,7 +102,7 @@ def test_messages_are_received_in_order_and_then_the_end() -> None:
         tunnel.close()
 
 
-def test_a_dropped_tunnel_ends_an_iteration_with_the_reason() -> None:
+def test_a_broken_tunnel_ends_an_iteration_with_the_reason() -> None:
     with opened() as (node, tunnel, elsewhere):
         receiving, sending = elsewhere.submit(list, tunnel), elsewhere.submit(tunnel.send, b"x")
         node.send(Op.TUNNEL_TRANSFER, id=0, size=1, chunk=b"1")
@@ -113,7 +113,7 @@ def test_a_dropped_tunnel_ends_an_iteration_with_the_reason() -> None:
             assert error.reason == "cut"
 
 
-def test_space_is_given_back_when_messages_are_received() -> None:
+def test_credit_is_granted_when_messages_are_received() -> None:
     lot = TUNNEL_BUFFER // 16
     with opened(chunk_limit=65_536) as (node, tunnel, _):
         for start in range(0, lot, 65_536):
@@ -134,14 +134,14 @@ def test_closing_waits_for_the_node() -> None:
         assert tunnel.closed
 
 
-def test_a_close_that_isnt_confirmed_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unconfirmed_close_times_out(caplog: pytest.LogCaptureFixture) -> None:
     with opened() as (_, tunnel, _):
         tunnel.close(timeout=0.01)
         assert not tunnel.closed
     assert "close timed out" in caplog.text
 
 
-def test_a_lost_node_frees_everybody() -> None:
+def test_a_lost_node_ends_all_waiting() -> None:
     with opened() as (node, tunnel, elsewhere):
         calls: list[Future[Any]] = [
             elsewhere.submit(tunnel.recv),
@@ -164,7 +164,7 @@ def test_bytes_are_read_as_from_a_file() -> None:
             assert file.read() == b""
 
 
-def test_a_file_tells_a_cut_tunnel_from_an_end() -> None:
+def test_a_file_raises_for_a_broken_tunnel() -> None:
     with opened() as (node, tunnel, _):
         node.send(Op.TUNNEL_TRANSFER, id=0, size=2, chunk=b"ab")
         node.send(Op.TUNNEL_CLOSE, id=0, reason="cut")
@@ -172,7 +172,7 @@ def test_a_file_tells_a_cut_tunnel_from_an_end() -> None:
             file.read()
 
 
-def test_a_file_that_nothing_comes_for_times_out() -> None:
+def test_a_file_times_out() -> None:
     with (
         opened() as (_, tunnel, _),
         tunnel.makefile(timeout=0.01) as file,
@@ -201,7 +201,7 @@ def test_bytes_are_written_as_to_a_file() -> None:
             tunnel.makefile("r")  # type: ignore[call-overload]
 
 
-def test_a_long_write_is_sent_in_pieces() -> None:
+def test_a_long_write_is_sent_in_several_messages() -> None:
     with opened(chunk_limit=65_536) as (node, tunnel, elsewhere):
         node.send(Op.TUNNEL_ALLOW, id=0, space=1 << 30)
         data = bytes(3 << 20)
@@ -234,7 +234,7 @@ def test_threads_that_receive_share_the_messages() -> None:
         ]
 
 
-def test_who_waits_in_a_batch_has_sent_what_the_other_end_waits_for() -> None:
+def test_waiting_in_a_batch_flushes_it() -> None:
     def talk() -> bytes:
         with Batch():
             tunnel.send(b"0123456789abcde")
