@@ -7,7 +7,7 @@ thread-safe: the frontend has a lock. Sizes in bytes.
 from collections import deque
 
 from iris.client.errors import Closed
-from iris.errors import ProtocolError
+from iris.errors import MessageTooBig, ProtocolError
 from iris.relay_protocol import client_packets as codec
 from iris.relay_protocol.schema import MESSAGE_SIZE
 from iris.runtime.credit_window import CreditWindow
@@ -102,7 +102,7 @@ class Flow:
         length = len(chunk)
         if size:
             if size > MESSAGE_SIZE:
-                raise ProtocolError(f"tunnel message of {size} bytes, limit {MESSAGE_SIZE}")
+                raise MessageTooBig(size, MESSAGE_SIZE)
             self._incoming.release(self._arrived)  # of a message that was abandoned halfway
             self._parts, self._missing, self._arrived = [], size, 0
         if length > self._missing:

@@ -377,3 +377,20 @@ async def test_a_reply_that_isnt_bytes_fails_the_request() -> None:
             number, success, text = await answer(node)
             assert (number, success) == (1, False)
             assert str(text).startswith("TypeError")
+
+
+@in_loop
+async def test_the_old_names_of_disconnect_still_work_with_a_warning() -> None:
+    heard: asyncio.Queue[iris.Closed] = asyncio.Queue()
+    with pytest.warns(DeprecationWarning, match="handle_drop was renamed to handle_disconnect"):
+
+        class Old(iris.aio.Handler):
+            async def handle_drop(self, reason: iris.Closed) -> None:
+                await heard.put(reason)
+
+    async with registered(Old()) as (node, _):
+        node.sync.vanish()
+        reason = await asyncio.wait_for(heard.get(), PATIENCE)
+        assert reason.reason == "connection to the node lost"
+    with pytest.warns(DeprecationWarning, match="on_drop was renamed to on_disconnect"):
+        iris.aio.connect(1, on_drop=heard.put)
