@@ -125,6 +125,11 @@ class ClientProtocol(Generic[T]):
         # the parser yields only these, and the two that `feed` calls directly
         self._handlers = handlers
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests and tunnels are pending."""
+        return len(self._pending) + len(self._building)
+
     def feed(self, data: bytes) -> None:
         """Process bytes from the node. Raises: ProtocolError."""
         handlers = self._handlers

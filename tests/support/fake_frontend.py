@@ -50,6 +50,7 @@ class FakeFrontend(BaseNodeConnection[FakeEnd, FakePool]):
         self.attached: Future[None] = Future()
         super().__init__("fake", cluster, self.attached, None)
         self.written = bytearray()
+        self.pools: list[FakePool] = []
         self.calls: list[tuple[Any, ...]] = []
         self.broken: Closed | None = None  # raised by write_soon
         if cluster:
@@ -78,7 +79,8 @@ class FakeFrontend(BaseNodeConnection[FakeEnd, FakePool]):
         self.written += b"".join(packet)
 
     def make_pool(self, *_: object) -> FakePool:
-        return FakePool()
+        self.pools.append(FakePool())
+        return self.pools[-1]
 
     def new_tunnel(self, number: int, chunk_limit: int) -> FakeEnd:
         return FakeEnd(number, chunk_limit)

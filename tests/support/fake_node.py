@@ -16,9 +16,9 @@ class FakeNode:
     """Listens on a free port of loopback; `accept` accepts one program. Uses the schemas."""
 
     def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(PATIENCE)
-        self.port = int(self._listener.getsockname()[1])
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.settimeout(PATIENCE)
+        self.port = int(self.listener.getsockname()[1])
         self.cluster: str | None = None  # of the program that is attached
         self._sock: socket.socket | None = None
 
@@ -27,11 +27,11 @@ class FakeNode:
 
     def __exit__(self, *_: object) -> None:
         self.vanish()
-        self._listener.close()
+        self.listener.close()
 
     def accept(self, *, answer: bool = True) -> "FakeNode":
         """Wait for a program, and accept it."""
-        self._sock, _ = self._listener.accept()
+        self._sock, _ = self.listener.accept()
         self._sock.settimeout(PATIENCE)
         self._stream = self._sock.makefile("rb")
         self.cluster = self.expect(Op.INIT).cluster

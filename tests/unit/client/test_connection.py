@@ -103,8 +103,7 @@ def test_a_silent_node_is_waited_for_only_so_long(
             connection.request("c", b"", 0.001)
         with pytest.raises(iris.TimedOut, match="no response from the node"):
             connection.tunnel("c", 0.001)
-        assert not connection._protocol._pending
-        assert not connection._protocol._building
+        assert connection._protocol.in_flight == 0
 
 
 def test_a_result_that_arrives_with_the_timeout_is_used(
@@ -124,7 +123,7 @@ def test_a_result_that_arrives_with_the_timeout_is_used(
                 result=b"late",
             )
             node.send(Op.TUNNEL_CONFIRM, id=99, timed_out=True)
-            while core._pending:
+            while core.in_flight:
                 time.sleep(0.001)
             return forget(number)
 

@@ -110,8 +110,7 @@ def test_an_invalid_argument_is_rejected_before_anything_is_sent(
     with pytest.raises(TypeError):
         frontend.protocol.broadcast(b"c", b"")  # type: ignore[arg-type]
     assert not frontend.written
-    assert not frontend.protocol._pending
-    assert not frontend.protocol._building
+    assert frontend.protocol.in_flight == 0
 
 
 def test_an_invalid_cluster_is_rejected_at_once() -> None:
@@ -302,8 +301,7 @@ def test_a_failed_write_leaves_nothing_pending() -> None:
     for call in (asked, built):
         with pytest.raises(Closed):
             call(frontend)
-    assert not frontend.protocol._pending
-    assert not frontend.protocol._building
+    assert frontend.protocol.in_flight == 0
     with pytest.raises(Closed):
         frontend.protocol.subscribe("t", print)
     frontend.broken = None
@@ -320,7 +318,7 @@ def test_a_request_during_the_end_fails_too() -> None:
     frontend.protocol.request("c", b"", 1.0, future)
     with pytest.raises(Closed, match="now"):
         future.result(0)
-    assert not frontend.protocol._pending
+    assert frontend.protocol.in_flight == 0
 
 
 def test_the_end_fails_a_tunnel_that_was_confirmed_wrongly() -> None:

@@ -157,7 +157,7 @@ def test_a_failing_init_ends_the_registration() -> None:
 
 def test_a_service_whose_name_is_too_long_leaves_no_connection_behind() -> None:
     with FakeNode() as node:
-        node._listener.settimeout(0.05)
+        node.listener.settimeout(0.05)
         with pytest.raises(ValueError, match="4097 bytes"):
             iris.register("n" * 4_097, iris.Handler(), port=node.port)
         with pytest.raises(TimeoutError):
@@ -237,7 +237,7 @@ class Queueing(Dispatcher[FakeEnd, FakePool]):
     def __init__(self, limits: iris.ServiceLimits, clock: Callable[[], float]) -> None:
         self.frontend = FakeFrontend("c")
         super().__init__(self.frontend, lambda _: None, limits, clock)
-        self.broadcasts, self.requests, self.tunnels = self.frontend._pools
+        self.broadcasts, self.requests, self.tunnels = self.frontend.pools
 
 
 def test_a_request_expires_its_timeout_after_its_arrival() -> None:
