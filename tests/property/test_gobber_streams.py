@@ -127,28 +127,34 @@ def test_spoilt_headers_raise_nothing_but_gob_errors(seed: int) -> None:
         bytes.fromhex(case["gob"])
         for case in json.loads((GOLDEN / "headers.json").read_text())["cases"]
     ]
+    refused = 0
     for _ in range(150):
         decoder = Decoder(max_size=4_096)
         at = rng.randrange(len(packets))
         for packet in packets[:at]:
             decoder.decode(packet, Header)
-        only_gob_errors(partial(decoder.decode, kind=Header), spoil(rng, packets[at]))
+        refused += refuses(partial(decoder.decode, kind=Header), spoil(rng, packets[at]))
+    assert 20 < refused < 150
 
 
 def test_spoilt_datagrams_raise_nothing_but_gob_errors() -> None:
-    rng = random.Random(1)
+    rng, spoilt, noise = random.Random(1), 0, 0
     datagrams = Datagrams(Message)
     cases = [
         bytes.fromhex(case["datagram"])
         for case in json.loads((GOLDEN / "bootstrap.json").read_text())["cases"]
     ]
     for _ in range(3_000):
-        only_gob_errors(datagrams.decode, spoil(rng, rng.choice(cases)))
-        only_gob_errors(datagrams.decode, rng.randbytes(rng.randrange(30)))
+        spoilt += refuses(datagrams.decode, spoil(rng, rng.choice(cases)))
+        noise += refuses(datagrams.decode, rng.randbytes(rng.randrange(30)))
+    assert 500 < spoilt < 3_000
+    assert noise > 2_900
 
 
-def only_gob_errors(read: Callable[[bytes], object], data: bytes) -> None:
+def refuses(read: Callable[[bytes], object], data: bytes) -> bool:
+    """Read: False when that works, True on a GobError. Raises: any other error."""
     try:
         read(data)
     except GobError:
-        return
+        return True
+    return False

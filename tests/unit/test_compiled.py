@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.machinery import ExtensionFileLoader, SourceFileLoader
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from iris.errors import ProtocolError
 from iris.runtime.compiling import build, with_cause
+
+T = TypeVar("T", bound=ast.AST)
 
 ROOT = Path(__file__).parents[2]
 RECURSION = """
@@ -82,22 +85,23 @@ def test_an_error_tells_what_it_came_of() -> None:
     assert raised.value.__suppress_context__
 
 
-@pytest.mark.parametrize("name", HOT)
-def test_a_cause_is_told_in_words_that_mypyc_understands(name: str) -> None:
-    for node in ast.walk(source(name)):
-        if isinstance(node, ast.Raise) and node.cause is not None:
-            assert re.fullmatch(
-                rf"raise with_cause\(.*, {ast.unparse(node.cause)}\) from .*", ast.unparse(node)
-            ), f"line {node.lineno}"
+def hot_nodes(kind: type[T]) -> Iterator[tuple[str, T]]:
+    """Nodes of the hot modules' syntax trees, each with where it stands."""
+    for name in HOT:
+        for node in ast.walk(source(name)):
+            if isinstance(node, kind):
+                yield f"{name}:{getattr(node, 'lineno', 0)}", node
 
 
-def natives() -> set[str]:
-    return {
-        node.name
-        for name in HOT
-        for node in ast.walk(source(name))
-        if isinstance(node, ast.ClassDef)
-    }
+def test_a_cause_is_told_in_words_that_mypyc_understands() -> None:
+    raises = [
+        (where, ast.unparse(node.cause), ast.unparse(node))
+        for where, node in hot_nodes(ast.Raise)
+        if node.cause is not None
+    ]
+    assert raises
+    for where, cause, text in raises:
+        assert re.fullmatch(rf"raise with_cause\(.*, {re.escape(cause)}\) from .*", text), where
 
 
 def handlers(function: ast.AST) -> Iterator[tuple[str, str]]:
@@ -106,26 +110,26 @@ def handlers(function: ast.AST) -> Iterator[tuple[str, str]]:
             yield node.name, ast.unparse(node.type)
 
 
-@pytest.mark.parametrize("name", HOT)
-def test_the_name_of_a_compiled_exception_is_used_for_no_other(name: str) -> None:
-    native = natives()
-    for function in ast.walk(source(name)):
-        if isinstance(function, ast.FunctionDef):
-            caught = set(handlers(function))
-            for variable, kind in caught:
-                if kind.rpartition(".")[2] in native:
-                    assert {other for called, other in caught if called == variable} == {kind}, (
-                        function.name
-                    )
+def test_the_name_of_a_compiled_exception_is_used_for_no_other() -> None:
+    native = {node.name for _, node in hot_nodes(ast.ClassDef)}
+    found = 0
+    for where, function in hot_nodes(ast.FunctionDef):
+        caught = set(handlers(function))
+        for variable, kind in caught:
+            if kind.rpartition(".")[2] in native:
+                found += 1
+                assert {other for called, other in caught if called == variable} == {kind}, where
+    assert found
 
 
-@pytest.mark.parametrize("name", HOT)
-def test_no_attribute_has_a_name_that_c_keeps_for_itself(name: str) -> None:
-    for node in ast.walk(source(name)):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
-            assert node.attr not in ("_thread", "_Thread_local", "_Atomic", "_Bool"), (
-                f"line {node.lineno}"
-            )
+def test_no_attribute_has_a_name_that_c_keeps_for_itself() -> None:
+    names: dict[str, str] = {}
+    for where, node in hot_nodes(ast.Attribute):
+        if ast.unparse(node.value) == "self":
+            names.setdefault(node.attr, where)
+    assert len(names) > 100
+    for name in ("_thread", "_Thread_local", "_Atomic", "_Bool"):
+        assert name not in names, names[name]
 
 
 def test_a_recursion_without_end_is_an_error_and_no_crash() -> None:

@@ -33,6 +33,7 @@ for name in sys.argv[1:]:
 def test_the_binding_needs_the_standard_library_and_construct_alone() -> None:
     sources = [*(ROOT / "iris/client").glob("*.py"), *(ROOT / "iris/aio").glob("*.py")]
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources]
+    assert {"iris.client.connection", "iris.aio.connection"} < set(modules)
     subprocess.run([sys.executable, "-c", PROGRAM, *modules], cwd=ROOT, check=True, timeout=60)
 
 

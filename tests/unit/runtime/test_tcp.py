@@ -113,3 +113,4 @@ def test_a_listener_survives_whatever_becomes_of_a_connection(
             assert seen.acquire(timeout=5.0)
             assert sock.recv(1) == b""  # closed, not forgotten
     listener.close()
+    assert caplog.text.count("ValueError: our bug") == 2

@@ -213,14 +213,18 @@ def test_what_actions_write_goes_out_together_at_the_end() -> None:
     assert sent == [9]
 
 
-def test_close_drops_what_is_pending_and_may_be_repeated() -> None:
+@pytest.mark.parametrize("started", [True, False])
+def test_close_drops_what_is_pending_and_may_be_repeated(started: bool) -> None:
+    before = threading.active_count()
     timer, fired = Timer(), list[int]()
-    timer.start()
+    if started:
+        timer.start()
+        assert threading.active_count() > before
     timer.after(3_600, lambda: fired.append(1))
     timer.close()
     timer.close()
     timer.after(0, lambda: fired.append(2))
-    assert not timer._runner.is_alive()
+    assert threading.active_count() == before
     assert fired == []
 
 
@@ -239,12 +243,6 @@ def test_close_waits_for_the_action_that_runs(timer: Timer) -> None:
     go.set()
     closer.join(PATIENCE)
     assert over.is_set()
-
-
-def test_timer_that_never_started_closes() -> None:
-    timer = Timer()
-    timer.after(1, nothing)
-    timer.close()
 
 
 def test_what_is_new_is_sorted_in_though_the_thread_sleeps(timer: Timer) -> None:

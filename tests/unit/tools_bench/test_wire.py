@@ -186,7 +186,11 @@ def test_asker_sees_a_wrong_answer_that_is_shorter_than_a_right_one(wrong: bytes
 
 def test_asker_lets_any_front_of_an_answer_wait() -> None:
     for size in range(asking().stride):
-        asking().check(reply(0x81)[:size])
+        asker = asking()
+        asker.check(reply(0x81)[:size])
+        asker.take(reply(0x81), 1)
+        with pytest.raises(Failure):  # now it isn't waited for any more
+            asker.take(reply(0x81), 1)
 
 
 def test_how_drivers_attach_and_leave() -> None:

@@ -252,8 +252,10 @@ def test_close_wakes_and_joins_both_threads_and_frees_the_port(room: Room) -> No
     node.close()
 
 
-def test_close_without_start_is_fine(room: Room) -> None:
-    room.node(1, start=False).close()
+def test_close_without_start_frees_the_port(room: Room) -> None:
+    node = room.node(1, start=False)
+    node.close()
+    assert room.node(2, start=False).address == node.address
 
 
 def test_close_times_out_when_the_callback_doesnt_return(room: Room) -> None:

@@ -309,6 +309,7 @@ def test_message_for_a_cluster_that_was_just_left_is_for_nobody() -> None:
     )
     network[1].handle_publish(NodeId(2), CLUSTER[0], Message(Header(Op.BROADCAST), Payload.of(b"")))
     network[1].handle_direct(NodeId(2), Message(Header(Op.REPLY, dest=5), Payload.of(b"")))
+    assert network.nodes[NodeId(1)].sent == []
 
 
 def test_an_anycast_times_out_with_the_callers_timeout() -> None:

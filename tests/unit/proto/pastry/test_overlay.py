@@ -514,7 +514,10 @@ def test_what_datagrams_bring_waits_in_a_bounded_queue(lab: Lab) -> None:
     assert len(overlay._events) < 100
 
 
-def test_a_node_that_was_never_booted_can_be_closed(lab: Lab) -> None:
+def test_a_node_that_was_never_booted_leaves_no_thread_and_waits_for_nothing(lab: Lab) -> None:
+    before = threading.active_count()
     overlay, _ = lab.node()
     overlay.leave()
     overlay.close()
+    assert threading.active_count() == before
+    assert overlay.converged.is_set()

@@ -551,6 +551,9 @@ def test_a_closing_relay_is_bounded_in_time_whatever_its_clients_do() -> None:
         assert relay.metrics.clients.value == 0
 
 
-def test_closing_twice_is_no_error(relay: RelayServer) -> None:
-    relay.close()
-    relay.close()
+def test_closing_twice_tells_clients_once(relay: RelayServer) -> None:
+    raw = attach(relay)
+    relay.close("over")
+    relay.close("over again")
+    assert raw.expect(Op.CLOSE).reason == "over"
+    assert raw.at_end()
