@@ -2,72 +2,30 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.node import ROOT, free_port, program, running_node, stop, wait_for_line
-
-Ctl = Callable[..., "subprocess.CompletedProcess[bytes]"]
-Start = Callable[..., "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with running_node(tmp_path_factory.mktemp("node") / "node.log") as port:
-        yield port
+from tests.support import irisctl
+from tests.support.irisctl import Ctl, Finished, Process, Start, publish_until
+from tests.support.node import ROOT, free_port, program, stop, wait_for_line
+from tests.support.waiting import wait_for
 
 
-@pytest.fixture
-def ctl(port: int) -> Ctl:
-    """Run irisctl to its end."""
-
-    def run(*args: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-        command = [sys.executable, "-m", "iris.ctl", *args, "--port", str(port)]
-        return subprocess.run(
-            command, input=stdin, capture_output=True, cwd=ROOT, timeout=20, check=False
-        )
-
-    return run
-
-
-@pytest.fixture
-def start(port: int, tmp_path: Path) -> Iterator[Start]:
-    """Start irisctl, attached when this returns; what it says on standard error is in its `log`."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def run(
-        *args: str, stdin: int = subprocess.DEVNULL, attached: str = "attached"
-    ) -> "subprocess.Popen[bytes]":
-        log = tmp_path / f"ctl-{len(started)}.log"
-        with log.open("wb") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "iris.ctl", *args, "--port", str(port), "--verbose"],
-                cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=errors,
-            )  # fmt: skip
-        started.append(process)
-        wait_for_line(process, log, attached)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def end(
-    process: "subprocess.Popen[bytes]", number: signal.Signals = signal.SIGTERM
-) -> tuple[int, bytes]:
+def end(process: Process, number: signal.Signals = signal.SIGTERM) -> tuple[int, bytes]:
     process.send_signal(number)
     output, _ = process.communicate(timeout=10)
     return process.returncode, output
+
+
+def lines_of(process: Process, count: int) -> list[bytes]:
+    """Wait for some lines of output."""
+    assert process.stdout is not None
+    return [process.stdout.readline() for _ in range(count)]
 
 
 def test_requests_are_answered_by_echo_and_by_a_command(ctl: Ctl, start: Start) -> None:
@@ -123,10 +81,11 @@ def test_a_service_ends_after_its_count(ctl: Ctl, start: Start) -> None:
     assert service.wait(10) == 0
 
 
-def test_a_service_finishes_what_it_has_in_hand(ctl: Ctl, start: Start, port: int) -> None:
-    service = start("serve", "slow", "--exec", "sleep 0.7; cat")
+def test_a_service_finishes_what_it_has_in_hand(start: Start, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    service = start("serve", "slow", "--exec", f"touch '{begun}'; sleep 0.5; cat")
     asker = start("request", "slow", "x")
-    time.sleep(0.3)
+    wait_for(begun.exists)
     assert end(service)[0] == 0
     assert asker.communicate(timeout=10)[0] == b"x"
     assert asker.returncode == 0
@@ -135,31 +94,36 @@ def test_a_service_finishes_what_it_has_in_hand(ctl: Ctl, start: Start, port: in
 def test_members_print_broadcasts(ctl: Ctl, start: Start) -> None:
     members = [start("serve", "all", "--echo"), start("serve", "all", "--echo", "--format", "json")]
     assert ctl("broadcast", "all", "--lines", stdin=b"one\ntwo\n").returncode == 0
-    time.sleep(0.3)
-    assert end(members[0]) == (0, b"one\ntwo\n")
-    assert [json.loads(line)["text"] for line in end(members[1])[1].splitlines()] == ["one", "two"]
+    plain, parsed = (lines_of(member, 2) for member in members)
+    assert plain == [b"one\n", b"two\n"]
+    assert [json.loads(line)["text"] for line in parsed] == ["one", "two"]
+    assert [end(member) for member in members] == [(0, b"")] * 2
 
 
-def test_events_are_printed_until_there_are_enough(ctl: Ctl, start: Start) -> None:
-    subscriber = start("subscribe", "news", "--count", "3")
-    time.sleep(0.2)  # subscriptions may lag
-    assert (
-        ctl(
-            "publish", "news", "--lines", "--rate", "50", stdin=b"one\ntwo\nthree\nfour\n"
-        ).returncode
-        == 0
-    )
-    assert subscriber.communicate(timeout=10)[0] == b"one\ntwo\nthree\n"
+def prints(process: Process, within: float = 0.2) -> bool:
+    assert process.stdout is not None
+    return bool(select.select([process.stdout], [], [], within)[0])
+
+
+def test_events_are_printed_until_there_are_enough(ctl: Ctl, start: Start, port: int) -> None:
+    subscriber = start("subscribe", "news", "--count", "50")
+    publish_until(lambda: prints(subscriber), "news", b"early", port)
+    lines = [b"%d\n" % number for number in range(100)]
+    published = ctl("publish", "news", "--lines", "--rate", "500", stdin=b"".join(lines))
+    assert published.returncode == 0
+    printed = subscriber.communicate(timeout=10)[0].splitlines(keepends=True)
+    early = printed.count(b"early\n")
+    assert 0 < early < 50
+    assert printed == [b"early\n"] * early + lines[: 50 - early]
     assert subscriber.returncode == 0
 
 
-def test_a_subscriber_gives_up_in_time(ctl: Ctl, start: Start) -> None:
+def test_a_subscriber_gives_up_in_time(ctl: Ctl, start: Start, port: int) -> None:
     done = ctl("subscribe", "silence", "--timeout", "0.2")
     assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"")
     subscriber = start("subscribe", "noise", "--timeout", "1")
-    time.sleep(0.2)
-    ctl("publish", "noise", "x")
-    assert subscriber.communicate(timeout=10)[0] == b"x\n"
+    publish_until(lambda: prints(subscriber), "noise", b"x", port)
+    assert set(subscriber.communicate(timeout=10)[0].splitlines()) == {b"x"}
     assert subscriber.returncode == 0
 
 
@@ -167,16 +131,15 @@ def test_a_signal_is_a_subscribers_ordinary_end(start: Start) -> None:
     assert end(start("subscribe", "news"), signal.SIGINT) == (0, b"")
 
 
-def test_a_reader_that_has_enough_ends_it(ctl: Ctl, start: Start) -> None:
+def test_a_reader_that_has_enough_ends_it(start: Start, port: int) -> None:
     subscriber = start("subscribe", "flood")
     assert subscriber.stdout is not None
     subscriber.stdout.close()
-    time.sleep(0.2)
-    ctl("publish", "flood", "x", "--count", "3")
-    assert subscriber.wait(10) == 141
+    publish_until(lambda: subscriber.poll() is not None, "flood", b"x", port)
+    assert subscriber.returncode == 141
 
 
-def shell(port: int, script: str) -> "subprocess.CompletedProcess[bytes]":
+def shell(port: int, script: str) -> Finished:
     script = script.replace("irisctl", f"{sys.executable} -m iris.ctl").replace(
         "PORT", f"--port {port}"
     )
@@ -213,24 +176,13 @@ def test_what_cant_be_read_or_written_is_told_in_one_line(
     assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", f"irisctl: {words}\n")
 
 
-def test_a_subscriber_that_cant_write_ends(ctl: Ctl, port: int, tmp_path: Path) -> None:
-    with (tmp_path / "log").open("wb") as log, open("/dev/full", "wb") as full:
-        command = [
-            sys.executable,
-            "-m",
-            "iris.ctl",
-            "subscribe",
-            "full",
-            "--port",
-            str(port),
-            "--verbose",
-        ]
-        subscriber = subprocess.Popen(command, cwd=ROOT, stdout=full, stderr=log)
-    wait_for_line(subscriber, tmp_path / "log", "attached")
-    time.sleep(0.2)
-    ctl("publish", "full", "x")
-    assert subscriber.wait(10) == 2
-    assert "can't write standard output" in (tmp_path / "log").read_text()
+def test_a_subscriber_that_cant_write_ends(port: int, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with open("/dev/full", "wb") as full:
+        subscriber = irisctl.start("subscribe", "full", port=port, log=log, stdout=full)
+    publish_until(lambda: subscriber.poll() is not None, "full", b"x", port)
+    assert subscriber.returncode == 2
+    assert "can't write standard output" in log.read_text()
 
 
 def test_without_standard_error_nothing_of_it_gets_elsewhere(start: Start, port: int) -> None:
@@ -243,22 +195,13 @@ def test_a_lost_node_is_exit_code_4(tmp_path: Path) -> None:
     node = program("-m", "iris", "-dev", "-port", str(port), log=tmp_path / "node.log")
     try:
         wait_for_line(node, tmp_path / "node.log", "applications attach")
-        command = [
-            sys.executable,
-            "-m",
-            "iris.ctl",
-            "subscribe",
-            "news",
-            "--verbose",
-            "--port",
-            str(port),
-        ]
-        with (tmp_path / "ctl.log").open("wb") as log:
-            subscriber = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        wait_for_line(subscriber, tmp_path / "ctl.log", "attached")
+        log = tmp_path / "ctl.log"
+        subscriber = irisctl.start(
+            "subscribe", "news", port=port, log=log, stdout=subprocess.DEVNULL
+        )
         assert stop(node) == 0
         assert subscriber.wait(10) == 4
-        assert "irisctl: the node is gone" in (tmp_path / "ctl.log").read_text()
+        assert "irisctl: the node is gone" in log.read_text()
     finally:
         node.kill()
         node.wait()

@@ -22,124 +22,76 @@ from typing import Any, BinaryIO
 import pytest
 
 import iris
-from tests.support.node import ROOT, free_port, running_node, stop, wait_for_line
+from tests.support import irisctl
+from tests.support.irisctl import Ctl, Process, Start
+from tests.support.node import ROOT, free_port, stop
 
 CUT = b"irisctl: the tunnel was cut off: the other application disconnected\n"
 
-Start = Callable[..., "subprocess.Popen[bytes]"]
 
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with running_node(tmp_path_factory.mktemp("node") / "node.log") as port:
-        yield port
-
-
-@pytest.fixture
-def start(port: int, tmp_path: Path) -> Iterator[Start]:
-    """Start irisctl, ready when this returns."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def run(
-        *args: str, ready: str = "attached", stdin: int | BinaryIO = subprocess.DEVNULL
-    ) -> "subprocess.Popen[bytes]":
-        log = tmp_path / f"ctl-{len(started)}.log"
-        command = [sys.executable, "-m", "iris.ctl", *args, "--port", str(port), "--verbose"]
-        with log.open("wb") as errors:
-            process = subprocess.Popen(
-                command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=errors
-            )
-        started.append(process)
-        wait_for_line(process, log, ready)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def run(port: int, *args: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-    command = [sys.executable, "-m", "iris.ctl", "tunnel", *args, "--port", str(port)]
-    return subprocess.run(
-        command, input=stdin, capture_output=True, cwd=ROOT, timeout=20, check=False
-    )
-
-
-def test_a_file_goes_through_a_tunnel(start: Start, port: int) -> None:
+def test_a_file_goes_through_a_tunnel(start: Start, ctl: Ctl) -> None:
     data = random.Random(5).randbytes(5_000_000)
     receiver = start("tunnel", "files", "--accept", "--receive")
-    done = run(port, "files", "--send", stdin=data)
+    done = ctl("tunnel", "files", "--send", stdin=data)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     output, _ = receiver.communicate(timeout=10)
     assert receiver.returncode == 0
     assert output == data
 
 
-def test_who_accepts_may_send_as_well(start: Start, port: int, tmp_path: Path) -> None:
+def test_who_accepts_may_send_as_well(start: Start, ctl: Ctl, tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"from the other side")
     with (tmp_path / "data").open("rb") as source:
         giver = start("tunnel", "gifts", "--accept", "--send", stdin=source)
-        done = run(port, "gifts", "--receive")
+        done = ctl("tunnel", "gifts", "--receive")
     assert (done.returncode, done.stdout) == (0, b"from the other side")
     assert giver.wait(10) == 0
 
 
-def test_an_answer_after_the_end_of_input_is_waited_for(start: Start, port: int) -> None:
+def test_an_answer_after_the_end_of_input_is_waited_for(start: Start, ctl: Ctl) -> None:
     service = start("serve", "echo", "--echo")
     before = time.monotonic()
-    assert run(port, "echo", "--linger", "0.5", stdin=b"hello\n").stdout == b"hello\n"
+    assert ctl("tunnel", "echo", "--linger", "0.5", stdin=b"hello\n").stdout == b"hello\n"
     assert time.monotonic() - before > 0.5
     assert stop(service) == 0
 
 
-def test_nobody_there_is_a_timeout(port: int) -> None:
-    done = run(port, "nobody", "--timeout", "0.2")
+def test_nobody_there_is_a_timeout(ctl: Ctl) -> None:
+    done = ctl("tunnel", "nobody", "--timeout", "0.2")
     assert (done.returncode, done.stderr) == (
         3,
         b"irisctl: no member of 'nobody' took the tunnel within 0.2 s\n",
     )
-    done = run(port, "lonely", "--accept", "--timeout", "0.2")
+    done = ctl("tunnel", "lonely", "--accept", "--timeout", "0.2")
     assert (done.returncode, done.stderr) == (
         3,
         b"irisctl: nobody built a tunnel to 'lonely' within 0.2 s\n",
     )
 
 
-def test_an_end_before_all_was_sent_is_a_fault(start: Start, port: int) -> None:
+def test_an_end_before_all_was_sent_is_a_fault(start: Start, ctl: Ctl, port: int) -> None:
     picky = iris.Handler()
     picky.on_tunnel(lambda tunnel: tunnel.recv())
     with iris.register("picky", picky, port=port):
-        done = run(port, "picky", "--send", stdin=bytes(200_000_000))
+        done = ctl("tunnel", "picky", "--send", stdin=bytes(200_000_000))
     assert (done.returncode, done.stderr) == (
         1,
         b"irisctl: the other end closed the tunnel before it got all\n",
     )
 
 
-def test_a_receiver_whose_output_nobody_reads_cuts_the_tunnel_off(start: Start, port: int) -> None:
+def test_a_receiver_whose_output_nobody_reads_cuts_the_tunnel_off(start: Start, ctl: Ctl) -> None:
     receiver = start("tunnel", "unread", "--accept", "--receive")
     assert receiver.stdout is not None
     receiver.stdout.close()
-    done = run(port, "unread", "--send", stdin=bytes(200_000_000))
+    done = ctl("tunnel", "unread", "--send", stdin=bytes(200_000_000))
     assert (done.returncode, done.stderr) == (1, CUT)
     assert receiver.wait(10) == 141
 
 
-def receiver(port: int, cluster: str) -> "subprocess.Popen[bytes]":
-    command = [
-        sys.executable,
-        "-m",
-        "iris.ctl",
-        "tunnel",
-        cluster,
-        "--receive",
-        "--port",
-        str(port),
-    ]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def receiver(port: int, cluster: str) -> Process:
+    receive = irisctl.command("tunnel", cluster, "--receive", port=port)
+    return subprocess.Popen(receive, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
@@ -172,10 +124,8 @@ def test_a_sender_that_cant_read_any_more_is_told_from_one_that_is_done(
 
 def test_a_receiver_that_is_killed_is_a_fault(start: Start, port: int) -> None:
     sink = start("tunnel", "sink", "--accept", "--receive")
-    command = [sys.executable, "-m", "iris.ctl", "tunnel", "sink", "--send", "--port", str(port)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as sender:
+    send = irisctl.command("tunnel", "sink", "--send", port=port)
+    with subprocess.Popen(send, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as sender:
         assert sender.stdin is not None
         assert sink.stdout is not None
         sender.stdin.write(b"x")
@@ -240,11 +190,11 @@ def test_a_forwarded_connection_whose_other_end_is_killed_is_reset(start: Start,
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_port_that_is_taken_and_flags_that_make_no_sense_are_told(port: int) -> None:
-    done = run(port, "c", "--listen", str(port))
+def test_a_port_that_is_taken_and_flags_that_make_no_sense_are_told(ctl: Ctl, port: int) -> None:
+    done = ctl("tunnel", "c", "--listen", str(port))
     assert done.returncode == 2
     assert done.stderr.startswith(b"irisctl: can't listen at 127.0.0.1 port")
-    assert run(port, "c", "--listen", "1234", "--send").returncode == 2
+    assert ctl("tunnel", "c", "--listen", "1234", "--send").returncode == 2
 
 
 class Terminal:
@@ -323,7 +273,6 @@ def test_progress_is_shown_on_a_terminal_only(
         file.truncate(80 << 20)
     sink = start("tunnel", "slow", "--accept", "--receive")
     assert sink.stdout is not None
-    time.sleep(0.1)
     with data.open("rb") as source:
         sender = terminal("tunnel", "slow", "--send", "--port", str(port), stdin=source)
         shown = sender.text(until=b" of 80.0 MiB")  # it waits for one who doesn't read

@@ -7,16 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node import program, running_node, stop, wait_for_line
+from tests.support.node import program, stop, wait_for_line
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Of a node on loopback."""
-    with running_node(tmp_path_factory.mktemp("node") / "node.log") as port:
-        yield port
 
 
 @pytest.fixture
@@ -95,25 +88,12 @@ def test_a_file_arrives_intact(port: int, start: Start, tmp_path: Path) -> None:
     log = tmp_path / "shop.log"
     shop = start("examples/file_transfer.py", str(port), "serve", str(tmp_path / "shop"), log=log)
     wait_for_line(shop, log, "serving")
-    buyer = start(
-        "examples/file_transfer.py",
-        str(port),
-        "get",
-        "thing",
-        str(tmp_path / "mine"),
-        log=tmp_path / "buyer.log",
-    )
+    get = ("examples/file_transfer.py", str(port), "get")
+    buyer = start(*get, "thing", str(tmp_path / "mine"), log=tmp_path / "buyer.log")
     assert buyer.wait(30.0) == 0
     assert (tmp_path / "mine").read_bytes() == content
     wait_for_line(shop, log, "sent thing")
-    buyer = start(
-        "examples/file_transfer.py",
-        str(port),
-        "get",
-        "../shop.log",
-        str(tmp_path / "no"),
-        log=tmp_path / "buyer.log",
-    )
+    buyer = start(*get, "../shop.log", str(tmp_path / "no"), log=tmp_path / "buyer.log")
     assert buyer.wait(30.0) == 1
     assert "no such file: ../shop.log" in (tmp_path / "buyer.log").read_text()
     assert stop(shop) == 0
