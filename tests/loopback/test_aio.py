@@ -7,6 +7,7 @@ import pytest
 
 import iris
 import iris.aio
+from tests.support.irisctl import publish_until
 from tests.support.loop import in_loop
 from tests.support.node import running_node
 
@@ -75,10 +76,9 @@ async def test_broadcasts_and_events(port: int) -> None:
         await client.broadcast("news", b"to all")
         assert await asyncio.wait_for(member.broadcasts.get(), PATIENCE) == b"to all"
         async with await service.connection.subscribe("weather", events.put):
-            async with asyncio.timeout(PATIENCE):
-                while events.empty():
-                    await client.publish("weather", b"dry")
-                    await asyncio.sleep(0.02)
+            await asyncio.to_thread(
+                publish_until, lambda: not events.empty(), "weather", b"dry", port
+            )
         assert await events.get() == b"dry"
         with pytest.raises(iris.StateError):
             await service.connection.unsubscribe("weather")

@@ -121,7 +121,7 @@ def test_events_are_printed_until_there_are_enough(ctl: Ctl, start: Start, port:
 def test_a_subscriber_gives_up_in_time(ctl: Ctl, start: Start, port: int) -> None:
     done = ctl("subscribe", "silence", "--timeout", "0.2")
     assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"")
-    subscriber = start("subscribe", "noise", "--timeout", "1")
+    subscriber = start("subscribe", "noise", "--timeout", "3")
     publish_until(lambda: prints(subscriber), "noise", b"x", port)
     assert set(subscriber.communicate(timeout=10)[0].splitlines()) == {b"x"}
     assert subscriber.returncode == 0

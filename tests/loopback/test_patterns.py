@@ -2,12 +2,12 @@
 
 import queue
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 import iris
+from tests.support.irisctl import publish_until
 from tests.support.node import running_node
 
 PATIENCE = 10.0  # seconds
@@ -100,10 +100,7 @@ def test_events_arrive_during_a_subscription(port: int) -> None:
         with one.subscribe("weather", events.put, iris.TopicLimits(event_threads=1)):
             with pytest.raises(iris.StateError):
                 one.subscribe("weather", events.put)
-            deadline = time.monotonic() + PATIENCE
-            while events.empty() and time.monotonic() < deadline:
-                other.publish("weather", b"dry")
-                time.sleep(0.02)
+            publish_until(lambda: not events.empty(), "weather", b"dry", port)
             while events.get(timeout=PATIENCE) != b"end":
                 other.publish("weather", b"end")
         one.subscribe("weather", events.put).close()

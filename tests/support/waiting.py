@@ -5,16 +5,24 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 20.0  # seconds for what must happen; the machine may be busy
-_PAUSE = 0.01  # seconds between two looks
+PAUSE = 0.005  # seconds between two looks
 
 
-def wait_for(condition: Callable[[], object], timeout: float = PATIENCE, what: str = "it") -> None:
-    """Poll until `condition` holds. Raises: TimeoutError after `timeout` seconds."""
+def wait_for(
+    condition: Callable[[], object],
+    timeout: float = PATIENCE,
+    what: str = "it",
+    pause: float = PAUSE,
+) -> None:
+    """Poll until `condition` holds, with `pause` seconds in between.
+
+    Raises: TimeoutError after `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} didn't happen within {timeout} s")
-        time.sleep(_PAUSE)
+        time.sleep(pause)
 
 
 async def loop_until(

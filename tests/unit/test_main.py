@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,26 +20,16 @@ import pytest
 from iris.__main__ import main
 from iris.runtime.send_buffer import SendBuffer
 from tests.support.client import Client, Denied
+from tests.support.node import free_port
+from tests.support.waiting import wait_for
 
 Start = Callable[..., "subprocess.Popen[str]"]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def attachable(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
         return True
     return False
-
-
-def wait_for(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it didn't happen in time"
 
 
 @pytest.fixture
@@ -108,7 +97,7 @@ def test_a_taken_port_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) ->
     with socket.create_server(("127.0.0.1", 0)) as sock:
         assert main(["-dev", "-q", "-port", str(sock.getsockname()[1])]) == 2
     said = capsys.readouterr().err
-    assert "is taken" in said
+    assert "is in use" in said
     assert said.count("\n") == 1
 
 

@@ -11,6 +11,7 @@ from iris.relay_protocol.schema import Op
 from tests.support.aio_node import answer, ask, registered, settled
 from tests.support.fake_node import PATIENCE, FakeNode
 from tests.support.loop import in_loop
+from tests.support.waiting import loop_until
 
 
 @in_loop
@@ -242,8 +243,7 @@ async def test_a_pool_bounds_its_tasks_and_keeps_the_order() -> None:
         assert pool.submit(item, 1)
     assert not pool.submit(99, 81)
     pool.start()
-    while len(done) < 20:
-        await asyncio.sleep(0)
+    await loop_until(lambda: len(done) == 20)
     assert (done, most) == (list(range(20)), 3)
     assert pool.close() == []
     assert not pool.submit(1, 1)
@@ -351,17 +351,13 @@ async def test_a_cancelled_task_leaves_the_queue_to_another_one() -> None:
     pool.start()
     for item in range(4):
         assert pool.submit(item, 1)
-    async with asyncio.timeout(PATIENCE):
-        while len(done) < 3:
-            await asyncio.sleep(0)
+    await loop_until(lambda: len(done) == 3)
     assert done == [1, 2, 3]
     pool.submit(4, 1)
     for task in pool._tasks:
         task.cancel()  # before it begins
     pool.submit(5, 1)
-    async with asyncio.timeout(PATIENCE):
-        while len(done) < 4:
-            await asyncio.sleep(0)
+    await loop_until(lambda: len(done) == 4)
     assert done == [1, 2, 3, 5]
     pool.close()
     assert await pool.join(PATIENCE)

@@ -3,7 +3,6 @@
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +14,7 @@ from iris.client import node_connection as shell
 from iris.relay_protocol.schema import Op
 from tests.support.fake_node import FakeNode
 from tests.support.instead import Instead
+from tests.support.waiting import wait_for
 
 PATIENCE = 10.0  # seconds
 
@@ -123,8 +123,7 @@ def test_a_result_that_arrives_with_the_timeout_is_used(
                 result=b"late",
             )
             node.send(Op.TUNNEL_CONFIRM, id=99, timed_out=True)
-            while core.in_flight:
-                time.sleep(0.001)
+            wait_for(lambda: not core.in_flight)
             return forget(number)
 
         def late_tunnel(number: int) -> bool:

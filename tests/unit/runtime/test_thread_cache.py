@@ -6,8 +6,7 @@ import pytest
 
 from iris.runtime import thread_cache as module
 from iris.runtime.thread_cache import ThreadCache
-
-PATIENCE = 20.0  # seconds until a test that hangs fails
+from tests.support.waiting import PATIENCE, wait_for
 
 
 @pytest.fixture
@@ -39,12 +38,7 @@ class Job:
 
 def settle(spares: ThreadCache, waiting: int) -> None:
     """Wait until so many threads have nothing to do."""
-    done = threading.Event()
-    for _ in range(int(PATIENCE * 100)):
-        if len(spares._waiting) == waiting:
-            return
-        done.wait(0.01)
-    raise AssertionError(f"{len(spares._waiting)} threads wait")
+    wait_for(lambda: len(spares._waiting) == waiting)
 
 
 def test_work_at_the_same_time_has_threads_of_its_own(spares: ThreadCache) -> None:

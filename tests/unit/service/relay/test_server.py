@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -21,6 +21,7 @@ from iris.runtime.timer import Timer
 from iris.service.relay.server import RelayServer
 from tests.support.client import Client, Closed, Denied, Fault, TimedOut
 from tests.support.relay_node import attach, connect, relay_config, running
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -125,18 +126,14 @@ def test_too_many_applications_are_denied_in_words_until_one_leaves() -> None:
         with pytest.raises(Denied, match="limit of 2 applications reached"):
             Client(relay.port)
         first.close()
-        retry(lambda: Client(relay.port))
+        wait_for(lambda: attaches(relay))  # once the node's thread has noticed
 
 
-def retry(attempt: Callable[[], object], timeout: float = 5.0) -> None:
-    """Until the node's thread has noticed."""
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            attempt()
-            return
-        except Denied:
-            assert time.monotonic() < deadline
+def attaches(relay: RelayServer) -> bool:
+    with contextlib.suppress(Denied):
+        Client(relay.port)
+        return True
+    return False
 
 
 class Refusing:
@@ -363,8 +360,12 @@ def test_who_never_hangs_up_is_cut_after_the_drain_timeout() -> None:
 def test_slow_listeners_miss_events_and_stay() -> None:
     with running(relay_config(limits={"client_send_buffer": 200_000})) as relay:
         slow, client = attach(relay, "c"), Client(relay.port)
-        while not relay.metrics.dropped["broadcast"].value:
+
+        def dropped() -> int:
             client.broadcast("c", bytes(50_000))
+            return relay.metrics.dropped["broadcast"].value
+
+        wait_for(dropped)
         client.request_later("c", b"question", 30)
         while (packet := slow.recv())[0] == Op.BROADCAST:
             assert packet[1].message == bytes(50_000)
@@ -415,9 +416,8 @@ def test_a_client_that_is_idle_holds_on_to_nothing_of_what_it_said() -> None:
     with running(overlay=network) as relay:
         attach(relay).send(Op.BROADCAST, cluster="c", message=bytes(300_000))
         assert network.came.wait(5)
-        deadline = time.monotonic() + 5
-        while sys.getrefcount(network.kept[0]) > 2:  # the list's, and the call's
-            assert time.monotonic() < deadline
+        # the list's, and the call's
+        wait_for(lambda: sys.getrefcount(network.kept[0]) == 2)
 
 
 def test_clients_that_are_gone_leave_no_work_to_the_garbage_collector(relay: RelayServer) -> None:
@@ -431,9 +431,7 @@ def test_clients_that_are_gone_leave_no_work_to_the_garbage_collector(relay: Rel
                     raw.sendall(b"".join(packets))
                     while raw.recv(1_000):
                         pass
-            deadline = time.monotonic() + 5
-            while relay._attached:
-                assert time.monotonic() < deadline
+            wait_for(lambda: not relay._attached)
             found = gc.collect()
         finally:
             gc.enable()
