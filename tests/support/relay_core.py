@@ -31,6 +31,7 @@ class RecordingSendBuffer(SendBuffer):
         self.limit, self.size = limit, 0
         self.corked, self.finished = True, False
         self.data = bytearray()
+        self.buffers: list[Buffer] = []  # all that were written
         self.waiting: list[tuple[int, Callable[[], None]]] = []
 
     def full(self, more: int) -> bool:
@@ -39,6 +40,7 @@ class RecordingSendBuffer(SendBuffer):
     def write_all(self, buffers: tuple[Buffer, ...]) -> None:
         if self.finished:
             raise LinkClosed("send buffer closed")
+        self.buffers += buffers
         for data in buffers:
             self.data += data
 
