@@ -1,9 +1,7 @@
-"""The IPv4 interfaces that a node joins on.
+"""The IPv4 interfaces that a node joins on: all but loopback, or loopback alone, or those named.
 
-All that are up but loopback, loopback where there is nothing else, or those asked for.
-
-Answers to the interface walk of Go's proto/pastry/overlay.go (Boot). `select` is the core;
-`interfaces` looks at the machine.
+Counterpart of the interface walk of Go's proto/pastry/overlay.go (Boot). `select` is the core;
+`interfaces` asks the system.
 """
 
 import socket
@@ -18,10 +16,7 @@ from iris.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One IPv4 address of an interface, with the subnet that it reaches.
-
-    An interface may have several.
-    """
+    """One IPv4 address of an interface, of maybe several, with the subnet that it reaches."""
 
     name: str
     address: IPv4Address
@@ -29,16 +24,14 @@ class Interface:
 
 
 def is_public(interface: Interface) -> bool:
-    """Whether its subnet is part of the open internet, where strangers live."""
+    """Whether its subnet is part of the open internet."""
     return interface.address.is_global
 
 
 def interfaces(wanted: Sequence[str] = ()) -> list[Interface]:
-    """List the interfaces to join on.
+    """List the interfaces to join on: those wanted by name or address, or the default ones.
 
-    Those named, by name or address, or by default all but loopback, or else loopback.
-
-    Raises: ConfigError when one that is wanted isn't there, or there is none at all.
+    Raises: ConfigError when one that is wanted isn't up, or there is none at all.
     """
     return select(_present(), wanted)
 
@@ -66,7 +59,7 @@ def _matching(present: Sequence[Interface], wanted: str) -> list[Interface]:
 
 
 def _loopback_alias(present: Sequence[Interface], wanted: str) -> list[Interface]:
-    """The whole of 127.0.0.0/8 is ours, though only 127.0.0.1 is listed."""
+    """Accept the whole of 127.0.0.0/8, of which the system lists 127.0.0.1 only."""
     try:
         address = IPv4Address(wanted)
     except AddressValueError:
@@ -90,9 +83,7 @@ def _present() -> list[Interface]:
 
 
 def parse(up: set[str], addresses: Iterable[tuple[str, str, str | None]]) -> list[Interface]:
-    """Make interfaces of the (name, address, netmask) that the machine lists, as far as their name
-    is `up`.
-    """
+    """Make interfaces of the (name, address, netmask) that the system lists, if they are `up`."""
     found = []
     for name, address, netmask in addresses:
         if name.partition(":")[0] in up:  # eth0:1 labels a further address of eth0

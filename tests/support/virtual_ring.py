@@ -28,7 +28,6 @@ from iris.proto.pastry.actions import (
     Action,
     Cause,
     Close,
-    Converged,
     Dial,
     PeerGone,
     RestartQuietTimer,
@@ -129,7 +128,7 @@ class VirtualNode:
         self.router.route(dest, message)
 
     def start(self) -> None:
-        self.do(self.core.start())
+        self.do([RestartQuietTimer(self.ring.config.boot_quiet)])
         self.ring.clock.after(self.ring.rng.uniform(0, self.ring.config.beat_period), self._beat)
 
     def _beat(self) -> None:
@@ -171,8 +170,6 @@ class VirtualNode:
                 self.converged = False
                 self._restarts += 1
                 after(action.seconds, self._quiet, self._restarts)
-            elif isinstance(action, Converged):
-                self.converged = True
 
     def _event(self, event: Callable[[], list[Action]]) -> None:
         if self.up:
@@ -180,7 +177,7 @@ class VirtualNode:
 
     def _quiet(self, count: int) -> None:
         if self.up and count == self._restarts:
-            self.do(self.core.quiet())
+            self.converged = True
 
     def _next_dial(self) -> None:
         while self._dials and self._dialling < HANDSHAKES:

@@ -1,9 +1,7 @@
-"""What bootstrap datagrams say.
+"""Encode and judge the datagrams of the subnet search.
 
-Answers to the message handling of Go's proto/bootstrap/bootstrap.go.
-
-Who can send a datagram can make us look at it, so everything that isn't meant for this network is
-told apart as cheaply as possible.
+Counterpart of the message handling of Go's proto/bootstrap/bootstrap.go. Core. Any host can send
+datagrams, so those that aren't meant for this network are recognised as cheaply as possible.
 """
 
 from iris.config import NETWORK_VERSION
@@ -18,10 +16,10 @@ _IDS, _PORTS = 1 << 40, 1 << 16
 
 
 class Greeting:
-    """Core: the two datagrams that a node sends, and the judgement of those that it gets."""
+    """The two datagrams that a node sends, and the judgement of those that it gets."""
 
     def __init__(self, network: str, node_id: int, overlay_port: int) -> None:
-        """Speak for the node with this id, whose peer listener is on TCP port `overlay_port`."""
+        """Introduce the node with this id, whose peer listener is on TCP port `overlay_port`."""
         self._codec = Datagrams(Message)
         self._magic, self._node_id = network.encode(), node_id
         self.request, self.response = (
@@ -32,13 +30,13 @@ class Greeting:
         )
 
     def read(self, data: bytes) -> Message | None:
-        """Understand a datagram; None when it isn't one of another node of this network."""
+        """Decode a datagram; None when it isn't from another node of this network."""
         if len(data) > MAX_SIZE or self._magic not in data or _VERSION not in data:
-            return None  # most of what doesn't concern us ends here, undecoded
+            return None  # most foreign datagrams end here, undecoded
         try:
             message = self._codec.decode(data)
         except ProtocolError:
-            return None  # anybody may send anything
+            return None
         if message.version != NETWORK_VERSION or message.magic != self._magic:
             return None
         if (

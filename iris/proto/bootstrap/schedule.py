@@ -1,13 +1,12 @@
-"""Which host is asked when.
+"""Which host of a subnet is asked when.
 
-Answers to the probe and scan loops of Go's proto/bootstrap/bootstrap.go.
+Counterpart of the probe and scan loops of Go's proto/bootstrap/bootstrap.go. Core.
 
 Unlike the reference, which takes 25 s to walk through a /24, the nearest hosts are asked in one
-burst first. It goes port by port, as nodes sit on the first port of nearly every host, and hosts
-that aren't there hold up what comes later (see bootstrap.py). The walk follows all the same, since
-much of a burst may get lost: a full ARP table drops datagrams without a word. Hosts that were heard
-of are asked again for ever, so that the halves of a network that was cut find each other at once
-when it is whole again.
+burst first. It goes port by port, as nodes use the first port of nearly every host, and hosts that
+aren't there delay what comes later (see subnet.py). The walk follows all the same, since much of a
+burst may get lost: a full ARP table drops datagrams silently. Hosts with a node are asked again for
+ever, so that the halves of a partitioned network find each other as soon as it is whole again.
 """
 
 import math
@@ -27,7 +26,7 @@ _REMEMBERED = 1_024  # hosts
 
 
 def obstacle(interface: Interface, config: BootstrapConfig) -> str | None:
-    """Say why the interface's subnet can't or mustn't be searched; None when it can."""
+    """Return why the interface's subnet can't or mustn't be searched; None when it can."""
     if interface.address.is_loopback:
         return "loopback reaches this machine only"
     if interface.network.prefixlen > 30:
@@ -38,7 +37,7 @@ def obstacle(interface: Interface, config: BootstrapConfig) -> str | None:
 
 
 class Schedule:
-    """Core: what to send at a given time. Not thread-safe.
+    """What to send at a given time. Not thread-safe.
 
     First the burst over the nearest hosts, then a walk through the subnet, one host at a time until
     it is covered once; random hosts and known ones for ever. Where there is an obstacle, only the
@@ -51,31 +50,26 @@ class Schedule:
     ) -> None:
         """Plan for the node that listens on `port` of the interface."""
         self._own_host, self._own = int(interface.address), (str(interface.address), port)
-        self._first, self._last = (
-            int(interface.network.network_address) + 1,
-            int(interface.network.broadcast_address) - 1,
-        )
+        self._first = int(interface.network.network_address) + 1
+        self._last = int(interface.network.broadcast_address) - 1
         self._ports, self._rng = config.ports, rng
         self._searching = obstacle(interface, config) is None
         self._burst = self._nearest(config.burst_hosts)
         self._scan = self._outward()
         self._batch = max(1, int(config.burst_rate * len(self._ports) * _BATCH))
         self._batch_time = self._batch / (config.burst_rate * len(self._ports))
-        self._scan_time, self._probe_time, self._slow_probe = (
-            config.scan,
-            config.fast_probe,
-            config.slow_probe,
-        )
+        self._scan_time, self._probe_time = config.scan, config.fast_probe
+        self._slow_probe = config.slow_probe
         self._burst_at = -math.inf
         self._scan_at = self._probe_at = math.inf  # once the burst is over; a while after it began
         self._known: OrderedDict[Target, None] = OrderedDict()  # the first is asked next
 
     def slow(self) -> None:
-        """Probe at the slow pace from now on: the node has company."""
+        """Probe at the slow pace from now on."""
         self._probe_time = self._slow_probe
 
     def remember(self, target: Target) -> None:
-        """Ask this one with the next probe, since it was heard of, and again from time to time.
+        """Ask a node's socket with the next probe, and again from time to time.
 
         Ignored outside of the searched subnet.
         """
@@ -88,7 +82,7 @@ class Schedule:
                 self._known.popitem()  # the one that was asked last
 
     def step(self, now: float) -> tuple[list[Target], float]:
-        """Take out what is due at `now` (seconds), and tell when to come back."""
+        """Return the targets that are due at `now` (seconds), and when to call again."""
         targets: list[Target] = []
         if self._burst_at == -math.inf:  # the first step
             self._probe_at = now + self._probe_time
@@ -112,10 +106,7 @@ class Schedule:
         return outward(self._own_host, self._first, self._last) if self._searching else iter(())
 
     def _nearest(self, count: int) -> Iterator[Target]:
-        """The own address and its nearest neighbours.
-
-        First all ports of the own one, then port by port.
-        """
+        """Yield all ports of the own address, then its nearest neighbours port by port."""
         yield from self._all_ports(self._own_host)
         others = [str(IPv4Address(host)) for host in islice(self._outward(), 1, 1 + count)]
         for port in self._ports:

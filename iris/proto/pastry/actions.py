@@ -89,7 +89,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class RestartQuietTimer:
-    """Call `quiet` in so many seconds, unless another of these comes before."""
+    """The node has converged in so many seconds, unless another of these comes before."""
 
     seconds: float
 
@@ -99,11 +99,6 @@ class Wake:
     """Call `wake` in so many seconds."""
 
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Converged:
-    """Nothing has changed for the quiet time."""
 
 
 Action = (
@@ -117,5 +112,4 @@ Action = (
     | Joined
     | RestartQuietTimer
     | Wake
-    | Converged
 )

@@ -15,7 +15,6 @@ nothing that was missed stays missed; a node that lost all peers joins anew; `ca
 whom to dial.
 """
 
-from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -28,20 +27,19 @@ from iris.proto.pastry.actions import (
     Action,
     Cause,
     Close,
-    Converged,
     Dial,
     Joined,
     PeerFound,
     PeerGone,
     RestartQuietTimer,
-    Send,
     TableChanged,
     Wake,
 )
+from iris.proto.pastry.announcer import Announcer
 from iris.proto.pastry.candidates import Candidates
 from iris.proto.pastry.peer import Peer, keeps_old
 from iris.proto.pastry.table import RoutingTable
-from iris.proto.wire.node_id import NodeId, parse_id, prefix, valid_id
+from iris.proto.wire.node_id import NodeId, parse_id, valid_id
 from iris.proto.wire.ring import Header, Op, State
 from iris.runtime.tcp import Address
 
@@ -74,15 +72,14 @@ class Maintenance:
         self._actions: list[Action] = []
         patience = config.max_missed + 1
         self._candidates = Candidates(addresses, self.links, self._actions, patience)
-        self._target = self._announced = self._shown = self.table
+        self._announcer = Announcer(self.table, addresses, self.links, self._actions)
+        self._target = self._shown = self.table
         self._names: dict[str, Peer] = {}  # the links by decimal id, as states name them
         # decimal ids that the target `_refused_by` doesn't want: most of a state is no news
         self._refused: set[str] = set()
         self._refused_by = self.table
         self._heart: FailureDetector[NodeId] = FailureDetector(config.max_missed)
-        self._version = 1
         self._waking = False
-        self._asked: dict[Peer, None] = {}  # to be asked for their state at the end of the event
 
     @property
     def joined(self) -> bool:
@@ -90,14 +87,6 @@ class Maintenance:
         return self.membership is Membership.JOINED
 
     # Events of the node itself
-
-    def start(self) -> list[Action]:
-        """The node is up; a lone one counts as converged after the boot quiet time."""
-        return [RestartQuietTimer(self._config.boot_quiet)]
-
-    def quiet(self) -> list[Action]:
-        """The quiet time is over."""
-        return [Converged()]
 
     def wake(self) -> list[Action]:
         """News have waited long enough."""
@@ -120,19 +109,21 @@ class Maintenance:
         for peer in self.links.values():
             self._send_beat(peer)
             if self.membership is Membership.JOINING:
-                self._send_join(peer)  # the peer that was asked didn't help, maybe it died
+                self._announcer.send_join(
+                    peer
+                )  # the peer that was asked didn't help, maybe it died
         self._candidates.retry(self._target)
-        # the leaves next to us on the ring, in turn
+        # the next leaves on the ring, in turn
         at, leaves = self.table.leaves.index(self.node_id), self.table.leaves
         neighbours = [leaf for leaf in leaves[max(0, at - 1) : at + 2] if leaf != self.node_id]
-        self._ask(neighbours[:1] if self._candidates.beats % 2 else neighbours[-1:])
+        self._announcer.ask(neighbours[:1] if self._candidates.beats % 2 else neighbours[-1:])
         return self._finish()
 
     def leave(self) -> list[Action]:
         """Say goodbye to every peer. They close the sessions; what they still send is routed."""
         self.membership = Membership.LEAVING
         for peer in self.links.values():
-            self._send(peer, Header(op=Op.CLOSE, dest=peer.node_id))
+            self._announcer.send(peer, Header(op=Op.CLOSE, dest=peer.node_id))
         return self._finish()
 
     # Events of sessions
@@ -154,7 +145,7 @@ class Maintenance:
             self._actions.append(Close(peer))
         elif old is not None and keeps_old(self.node_id, old, peer):
             self._actions.append(Close(peer, _DUPLICATE_DELAY))
-            self._send_beat(old)  # should the old one be dead without us knowing, that shows it
+            self._send_beat(old)  # which reveals whether the old one is dead
         else:
             self._accept(peer, old)
         return self._finish()
@@ -176,9 +167,9 @@ class Maintenance:
             self._admit([node])
         if self.membership is Membership.ALONE:
             self.membership = Membership.JOINING
-            self._send_join(peer)
+            self._announcer.send_join(peer)
         elif self.joined:
-            self._send_state(peer)
+            self._announcer.send_state(peer, self.table)
 
     def failed(self, dial: Dial) -> list[Action]:
         """A dial has reached no node."""
@@ -228,8 +219,8 @@ class Maintenance:
         elif op == Op.REPAIR:
             # WIRE: Go addresses it to the sender's id, so that it's sent back and both exchange
             # their states. It's for us all the same
-            self._version += 1
-            self._send_state(self.links.get(peer.node_id, peer))
+            link = self.links.get(peer.node_id, peer)
+            self._announcer.send_state(link, self.table, renew=True)
         elif op == Op.PASSIVE:
             self._handle_passive(peer)
         elif op == Op.CLOSE:
@@ -281,16 +272,13 @@ class Maintenance:
             if addresses and self._candidates.room:
                 self._candidates.dial(joiner, addresses)  # once it's there it gets our state
         elif not self.joined:
-            self._send_state(link)  # otherwise it got our state at once
+            self._announcer.send_state(link, self.table)  # otherwise it got our state at once
         hop = self.table.next_hop(joiner)
         if hop is not None and hop not in (joiner, peer.node_id):
-            self._send(self.links[hop], header)
+            self._announcer.send(self.links[hop], header)
 
     def _handle_passive(self, peer: Peer) -> None:
-        """Close a session that neither side needs.
-
-        One that is younger than a beat may be about to be used.
-        """
+        """Close a session that neither side needs; one younger than a beat may be needed soon."""
         node = peer.node_id
         mature = self._candidates.beats - peer.since >= 2
         if self.links.get(node) is peer and not self._active(node) and mature:
@@ -298,11 +286,10 @@ class Maintenance:
             self._actions.append(Close(peer))
 
     def _handle_close(self, peer: Peer) -> None:
-        """Let a peer go that is shutting down; it isn't dialled, though others may still name it."""
-        node = peer.node_id
-        link = self.links.get(node)
+        """Let a peer go that is shutting down, and don't dial it, though others may name it."""
+        link = self.links.get(peer.node_id)
         if link is not None:
-            self._candidates.miss(node, ())
+            self._candidates.miss(peer.node_id, ())
             self._lose(link, Cause.LEFT)
             self._actions.append(Close(link))
         if link is not peer:
@@ -314,10 +301,7 @@ class Maintenance:
         return node in self.table.active or node in self._target.active
 
     def _admit(self, nodes: list[NodeId]) -> None:
-        """Put connected nodes into the tables, as far as they fit.
-
-        Both have seen all others that are known and connected.
-        """
+        """Put nodes into both tables, which have seen all others that are known and connected."""
         same = self._target is self.table
         self.table = self.table.merged(nodes)
         self._target = self.table if same else self._target.merged(nodes)
@@ -343,10 +327,10 @@ class Maintenance:
         del self.links[node], self._names[str(node)]
         self._heart.unmonitor(node)
         before = self.table
-        self._drop_target(node)
+        self._target = self._without(self._target, node)
         if node in before.active:
-            self.table = before.without((node,)).merged(self._known())
-            self._ask_around(node, before)
+            self.table = self._without(before, node)
+            self._announcer.ask_around(node, before, self.table)
         self._actions.append(PeerGone(peer, cause, details))
         if not self.links and self.membership is not Membership.LEAVING:
             self.membership = Membership.ALONE
@@ -354,81 +338,35 @@ class Maintenance:
     def _unreachable(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
         self._candidates.miss(node, addresses)
         if node in self._target.leaves:  # in its favour others may have been passed over
-            self._ask(self.table.leaves)
-        self._drop_target(node)
+            self._announcer.ask(self.table.leaves)
+        self._target = self._without(self._target, node)
 
-    def _drop_target(self, node: NodeId) -> None:
-        if node in self._target.active:
-            self._target = self._target.without((node,)).merged(self._known())
+    def _without(self, table: RoutingTable, node: NodeId) -> RoutingTable:
+        """Take a node out of a table, and fill the hole with known ones."""
+        if node not in table.active:
+            return table
+        known = [node for node, peer in self.links.items() if peer.known]
+        return table.without((node,)).merged(known)
 
-    def _known(self) -> list[NodeId]:
-        return [node for node, peer in self.links.items() if peer.known]
-
-    def _ask_around(self, node: NodeId, before: RoutingTable) -> None:
-        """Ask those that may name a replacement of a lost node.
-
-        The leaves (the outermost ones know which node comes next), those with the same row.
-        """
-        if node in before.leaves or node in before.far:
-            self._ask(self.table.leaves)
-        if node in before.cells:
-            row, column = prefix(self.node_id, node)
-            mates = self.table.row(row)
-            if all(prefix(self.node_id, mate)[1] != column for mate in mates):
-                self._ask(mates)
-
-    def _ask(self, nodes: Iterable[NodeId]) -> None:
-        """Ask connected nodes for their state, once the event is handled."""
-        self._asked.update((self.links[node], None) for node in nodes if node != self.node_id)
-
-    # What others are told
-
-    def _send(self, peer: Peer, header: Header) -> None:
-        self._actions.append(Send(peer, header))
+    # What follows from every event
 
     def _send_beat(self, peer: Peer) -> None:
         op = Op.ACTIVE if self._active(peer.node_id) else Op.PASSIVE
-        self._send(peer, Header(op=op, dest=peer.node_id))
-
-    def _send_join(self, peer: Peer) -> None:
-        addresses = {str(self.node_id): self.addresses}
-        self._send(peer, Header(op=Op.JOIN, dest=self.node_id, state=State(addresses)))
-
-    def _send_state(self, peer: Peer) -> None:
-        row = prefix(self.node_id, peer.node_id)[0]
-        self._send(peer, Header(op=Op.EXCHANGE, dest=peer.node_id, state=self._state(row)))
-
-    def _state(self, row: int) -> State:
-        """What peers learn that share `row` digits with us: our addresses, our leaves, that row."""
-        addresses = {str(self.node_id): self.addresses}
-        for node in (*self.table.leaves, *self.table.far, *self.table.row(row)):
-            if node != self.node_id:
-                addresses[str(node)] = list(self.links[node].addresses)
-        return State(addresses, self._version)
+        self._announcer.send(peer, Header(op=op, dest=peer.node_id))
 
     def _announce(self) -> None:
-        """Send the new state to every peer for which something in it is new."""
-        table, before = self.table, self._announced
-        self._announced = table
-        if table is before or not table.active or self.membership is Membership.LEAVING:
+        """Tell the others about a new table; with the first one, this node has joined."""
+        table = self.table
+        if table is self._announcer.announced:
             return
-        if self.membership is Membership.JOINING:
+        if not table.active or self.membership is Membership.LEAVING:
+            self._announcer.announced = table
+            return
+        joining = self.membership is Membership.JOINING
+        if joining:
             self.membership = Membership.JOINED
             self._actions.append(Joined())
-            rows, everybody = set(), True
-        else:
-            rows = table.gained_rows(before)
-            everybody = not {*table.leaves, *table.far} <= {*before.leaves, *before.far}
-            if not rows and not everybody:
-                return  # a loss, which the others see for themselves
-        self._version += 1
-        states: dict[int, State] = {}
-        for node, peer in self.links.items():
-            row = prefix(self.node_id, node)[0]
-            if everybody or row in rows:
-                if row not in states:
-                    states[row] = self._state(row)
-                self._send(peer, Header(op=Op.EXCHANGE, dest=node, state=states[row]))
+        self._announcer.announce(table, joining=joining)
 
     def _finish(self) -> list[Action]:
         """Draw the consequences that are the same for every event, and hand out the actions."""
@@ -440,17 +378,8 @@ class Maintenance:
             self._shown = self.table
             self._actions.append(TableChanged())
             self._actions.append(RestartQuietTimer(self._config.converged_quiet))
-        if self._asked:
-            for peer in self._asked:
-                # WIRE: Go asks with its own id as destination (proto/pastry/proto.go, sendRepair);
-                # Go answers the receiver's just as well, and doesn't send it back
-                if self.links.get(peer.node_id) is peer:
-                    self._send(peer, Header(op=Op.REPAIR, dest=peer.node_id))
-                    # Go's answer has the version that we know, and what wasn't wanted then may be
-                    # now
-                    peer.version = 0
-            self._asked.clear()
-        if self.table is not self._announced:
+        self._announcer.send_repairs()
+        if self.table is not self._announcer.announced:
             if not self._candidates.dialling:
                 self._announce()
             elif not self._waking:

@@ -13,7 +13,6 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -27,7 +26,6 @@ from iris.proto.pastry.actions import (
     Action,
     Cause,
     Close,
-    Converged,
     Dial,
     Joined,
     PeerFound,
@@ -37,6 +35,7 @@ from iris.proto.pastry.actions import (
     TableChanged,
     Wake,
 )
+from iris.proto.pastry.event_loop import Budget, EventLoop
 from iris.proto.pastry.maintenance import Maintenance
 from iris.proto.pastry.peer import Peer
 from iris.proto.pastry.routing import Application, Router
@@ -44,7 +43,6 @@ from iris.proto.pastry.sessions import Connect, Session, Sessions
 from iris.proto.wire.message import Entropy, Message
 from iris.proto.wire.node_id import NodeId, random_id
 from iris.proto.wire.ring import Header
-from iris.runtime.batch import Batch
 from iris.runtime.compiling import with_cause
 from iris.runtime.interfaces import Interface
 from iris.runtime.tcp import Address, format_address
@@ -56,8 +54,6 @@ _MAX_PACKETS = 1_024  # system packets of one peer that wait for the maintenance
 _MAX_FOUND = 64  # nodes found by discovery that wait for it; datagrams may come from anywhere
 
 _log = logging.getLogger(__name__)
-
-Event = Callable[[], list[Action]]
 
 
 class Listener(Protocol):
@@ -108,19 +104,10 @@ class Overlay:
             sources: discovery sources of the whole node.
         """
         self.node_id = random_id(entropy)
-        self._interfaces, self._app, self._listen, self._searches = (
-            interfaces,
-            app,
-            listen,
-            searches,
-        )
+        self._interfaces, self._app = interfaces, app
+        self._listen, self._searches = listen, searches
         self._config, self._timer, self._clock = config, timer, clock
-        metrics = metrics or Metrics()
-        self._unsent, self._peers, self._peers_lost = (
-            metrics.unsent,
-            metrics.peers,
-            metrics.peers_lost,
-        )
+        self._metrics = metrics or Metrics()
         self._booted: float | None = clock()  # None: it is known how long it took to converge
         self._addresses: list[str] = []  # "ip:port" of every listener, from `boot` on
         self._core = Maintenance(self.node_id, self._addresses, config.pastry)
@@ -131,23 +118,18 @@ class Overlay:
             connect,
             config=config,
             linked=self._core.links.__contains__,
-            on_peer=self._peer_arrived,
-            on_failed=self._dial_failed,
+            on_peer=lambda peer, dial: self._post(self._connected, peer, dial),
+            on_failed=lambda dial: self._post(self._core.failed, dial),
             clock=clock,
         )
         self._listeners: list[Listener] = []
         self._sources = list(sources)
-        self._wake = threading.Condition(threading.Lock())
-        # as many as there are sessions, dials and deadlines; the others are counted
-        self._events: deque[Event] = deque()
-        self._found_pending = 0  # of them: nodes found by discovery
-        self._stopping = self._leaving = False
-        self._runner = threading.Thread(
-            target=self._maintain, name="pastry-maintenance", daemon=True
-        )
-        # a beat is in the queue: being late must not make the others look silent
-        self._ticking = False
+        # bounded by the number of sessions, dials and timers, or else by budgets
+        self._loop = EventLoop("pastry-maintenance", self._notify_if_alone)
+        self._found_budget = Budget(_MAX_FOUND)
+        self._beat_budget = Budget(1)  # being late must not make the others look silent
         self._quiet_timer: TimerEntry | None = None
+        self._leaving = self._closed = False
         self._alone = threading.Event()  # leaving, and every peer has closed its session
         # nothing has changed for the quiet time, or the node is closed
         self.converged = threading.Event()
@@ -202,8 +184,8 @@ class Overlay:
         self._addresses += sorted(format_address(listener.address) for listener in self._listeners)
         _log.info("listening for peers on %s", ", ".join(places))
         self._booted = self._clock()
-        self._runner.start()
-        self._post(self._core.start)
+        self._loop.start()
+        self._post(lambda: [RestartQuietTimer(self._config.pastry.boot_quiet)])
         for listener in self._listeners:
             listener.start()
         for source in self._sources:
@@ -232,20 +214,17 @@ class Overlay:
 
         Waits for `timeout` seconds at most, `close_timeout` by default.
         """
-        with self._wake:
-            if self._leaving or self._runner.ident is None:
-                return
-            self._leaving = True
+        if self._leaving or not self._loop.started:
+            return
+        self._leaving = True
         self._sessions.stop()
         self._stop_listening()
-        self._post(self._leave)
+        self._post(self._core.leave)
         self._alone.wait(self._config.pastry.close_timeout if timeout is None else timeout)
 
-    def _leave(self) -> list[Action]:
-        actions = self._core.leave()
-        if not self._core.links:
+    def _notify_if_alone(self) -> None:
+        if self._leaving and not self._core.links:
             self._alone.set()
-        return actions
 
     def close(self, timeout: float | None = None) -> None:
         """Leave, if that wasn't done, and end everything, in `timeout` seconds or what is usual.
@@ -256,11 +235,8 @@ class Overlay:
         # one for leaving, two for closing
         share = usual if timeout is None else min(usual, timeout / 3)
         self.leave(share)
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._runner.ident is not None:
-            self._runner.join()
+        self._closed = True
+        self._loop.stop()
         self._sessions.close_all(share)
         self.converged.set()  # nobody waits any longer
 
@@ -277,22 +253,12 @@ class Overlay:
     # What comes from elsewhere, on any thread
 
     def _found(self, address: Address, node_id: NodeId | None = None) -> None:
-        """Take what a discovery source found."""
-        with self._wake:
-            if self._found_pending >= _MAX_FOUND:
-                return  # it will be found again
-            self._found_pending += 1
-        self._post(partial(self._take_found, address, node_id))
-
-    def _peer_arrived(self, peer: Peer, dial: Dial | None) -> None:
-        self._post(partial(self._connected, peer, dial))
-
-    def _dial_failed(self, dial: Dial) -> None:
-        self._post(partial(self._core.failed, dial))
+        """Take what a discovery source found; when it is too much, it will be found again."""
+        self._post_within(self._found_budget, self._core.found, address, node_id)
 
     def _receiver(self, peer: Peer) -> Callable[[Message], None]:
         """Make what takes a peer's messages: the hot path. A ProtocolError ends their link."""
-        node, route = peer.node_id, self._router.receive
+        node, route, budget = peer.node_id, self._router.receive, Budget(_MAX_PACKETS)
 
         def receive(message: Message) -> None:
             header = message.meta
@@ -300,7 +266,8 @@ class Overlay:
                 raise ProtocolError("message of an unknown layer")
             peer.alive = True
             if header.op:
-                self._post_packet(peer, header)
+                if not self._post_within(budget, self._packet, peer, header):
+                    raise ProtocolError("more system packets than this node can handle")
             else:
                 route(header, message, node)
 
@@ -309,11 +276,11 @@ class Overlay:
     def _ended(self, peer: Peer, error: Exception | None) -> None:
         """Handle the end of a session; on its reading thread."""
         if error is None:
-            self._post(partial(self._core.ended, peer, ""))
+            self._post(self._core.ended, peer, "")
             self._sessions.close(peer.session)  # the other link may still bring something
             return
         handle = self._core.reject if isinstance(error, ProtocolError) else self._core.ended
-        self._post(partial(handle, peer, str(error) or type(error).__name__))
+        self._post(handle, peer, str(error) or type(error).__name__)
         self._sessions.abort(peer.session)
 
     def _transmit(self, peer: Peer, message: Message) -> bool:
@@ -322,50 +289,32 @@ class Overlay:
         except LinkClosed:
             return False  # its end is on its way to the core
         except LimitReached:
-            self._unsent.inc()
+            self._metrics.unsent.inc()
         return True
 
     def _beat(self) -> None:
-        with self._wake:
-            if self._stopping:
-                return
-            late, self._ticking = self._ticking, True
-        if not late:
-            self._post(self._tick)
-        self._timer.after(self._config.pastry.beat_period, self._beat)
+        if not self._closed:
+            self._post_within(self._beat_budget, self._core.tick)
+            self._timer.after(self._config.pastry.beat_period, self._beat)
+
+    def _post(self, event: Callable[..., list[Action]], *args: object) -> None:
+        """Have the maintenance thread handle an event."""
+        self._loop.post(lambda: self._handle(event(*args)))
+
+    def _post_within(
+        self, budget: Budget, event: Callable[..., list[Action]], *args: object
+    ) -> bool:
+        """Have it handle an event, unless too many wait already: False."""
+        return self._loop.post_within(budget, lambda: self._handle(event(*args)))
 
     # The maintenance thread
 
-    def _post(self, event: Event) -> None:
-        with self._wake:
-            self._events.append(event)
-            self._wake.notify()
-
-    def _post_packet(self, peer: Peer, header: Header) -> None:
-        with self._wake:
-            if peer.pending >= _MAX_PACKETS:
-                raise ProtocolError("more system packets than this node can handle")
-            peer.pending += 1
-            self._events.append(partial(self._packet, peer, header))
-            self._wake.notify()
-
-    def _take_found(self, address: Address, node: NodeId | None) -> list[Action]:
-        with self._wake:
-            self._found_pending -= 1
-        return self._core.found(address, node)
-
     def _packet(self, peer: Peer, header: Header) -> list[Action]:
-        with self._wake:
-            peer.pending -= 1
         try:
             return self._core.packet(peer, header)
         except ProtocolError as exc:
             _log.warning("dropping node %010x at %s: %s", peer.node_id, peer.remote, exc)
             return self._core.reject(peer, str(exc))
-
-    def _tick(self) -> list[Action]:
-        self._ticking = False
-        return self._core.tick()
 
     def _connected(self, peer: Peer, dial: Dial | None) -> list[Action]:
         """Start a session before the core knows it, so that nothing it brings is ahead of it."""
@@ -377,26 +326,7 @@ class Overlay:
             return self._core.failed(dial) if dial is not None else []
         return self._core.connected(peer, dial)
 
-    def _maintain(self) -> None:
-        while True:
-            with self._wake:
-                while not self._events and not self._stopping:
-                    self._wake.wait()
-                if self._stopping:
-                    return
-                events, self._events = self._events, deque()
-            with Batch():
-                for event in events:
-                    self._handle(event)
-            if self._leaving and not self._core.links:
-                self._alone.set()
-
-    def _handle(self, event: Event) -> None:
-        try:
-            actions = event()
-        except Exception:
-            _log.exception("handling an event of the ring failed")  # our bug; the node goes on
-            return
+    def _handle(self, actions: list[Action]) -> None:
         for action in actions:
             try:
                 self._do(action)
@@ -413,7 +343,7 @@ class Overlay:
         elif isinstance(action, Abort):
             self._sessions.abort(action.peer.session)
         elif isinstance(action, PeerFound):
-            self._peers.inc()
+            self._metrics.peers.inc()
             _log.info("connected to node %010x at %s", action.peer.node_id, action.peer.remote)
         elif isinstance(action, PeerGone):
             self._peer_gone(action)
@@ -423,20 +353,18 @@ class Overlay:
         elif isinstance(action, Joined):
             _log.debug("node %010x has joined the network", self.node_id)
         elif isinstance(action, Wake):
-            self._timer.after(action.seconds, partial(self._post, self._core.wake))
+            self._timer.after(action.seconds, lambda: self._post(self._core.wake))
         elif isinstance(action, RestartQuietTimer):
             if self._quiet_timer is not None:
                 self._timer.cancel(self._quiet_timer)
-            quiet = partial(self._post, self._core.quiet)
-            self._quiet_timer = self._timer.after(action.seconds, quiet)
-        elif isinstance(action, Converged):
-            self._converge()
+            converge = partial(self._loop.post, self._converge)
+            self._quiet_timer = self._timer.after(action.seconds, converge)
 
     def _peer_gone(self, action: PeerGone) -> None:
         peer, cause = action.peer, action.cause
         name, where = f"node {peer.node_id:010x}", peer.remote
-        self._peers.inc(-1)
-        self._peers_lost[cause.value].inc()
+        self._metrics.peers.inc(-1)
+        self._metrics.peers_lost[cause.value].inc()
         if cause is Cause.UNUSED or self._leaving:
             _log.debug("disconnected from %s at %s: %s", name, where, action.details or cause.value)
         elif cause is Cause.LEFT:

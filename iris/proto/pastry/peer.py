@@ -1,4 +1,4 @@
-"""A connection to another node of the ring.
+"""A connection with another node of the ring.
 
 The record, and which of two connections to the same node is kept.
 
@@ -14,12 +14,12 @@ from iris.proto.wire.node_id import NodeId
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """One connection to a node that has shown its id. A node may have several for a moment.
+    """One connection with a node that has introduced itself.
 
-    The core keeps one.
+    A node may have several for a moment, of which the core keeps one.
 
     addresses: where it listens; local, remote: both ends of the control link; all "ip:port".
-    dialled: by us.
+    dialled: by this node.
     """
 
     node_id: NodeId
@@ -33,17 +33,14 @@ class Peer:
     version: int = 0  # of the latest state that was merged from this connection
     known: bool = False  # part of the ring: it announced its state, or others did
     since: int = 0  # the beat when it was accepted
-    pending: int = 0  # its packets in the queue of the maintenance thread, which guards it
 
 
 def keeps_old(own: NodeId, old: Peer, new: Peer) -> bool:
-    """Of two connections to one node, whether the one that was there first is kept.
+    """Whether the first of two connections with a node is kept; both ends choose the same.
 
-    Both ends come to the same choice.
-
-    The rules, of which the first that fits decides; addresses are compared as text.
+    Addresses are compared as text.
     """
-    # WIRE: Go proto/pastry/handshake.go (dedup); 1 to 3 as there
+    # WIRE: Go proto/pastry/handshake.go (dedup); the first rule that fits decides, as there
     # 1. one end is the same, so both were made in the same direction: the lower address at the end
     # that differs
     if old.local == new.local:
@@ -55,7 +52,7 @@ def keeps_old(own: NodeId, old: Peer, new: Peer) -> bool:
     if old_hosts == new_hosts:
         return _direction(old) < _direction(new)
     # 3. different networks: the lower host. Go's ends look at their own one each, and may disagree;
-    # we look at the end of the lower id first, which gives the same wherever Go's ends agree
+    # here it is the end of the lower id, which gives the same wherever Go's ends agree
     if own > new.node_id:
         old_hosts, new_hosts = old_hosts[::-1], new_hosts[::-1]
     return old_hosts < new_hosts

@@ -1,10 +1,8 @@
-"""Messages of the layer above on their way: to it, or on to the next node.
+"""Messages of the layer above on their way: up to it, or on to the next node.
 
-The hot path of the ring.
-
-Answers to the routing half of Go's proto/pastry/routing.go. No I/O: `transmit` is the shell's. Runs
-in whatever thread brings the message, on the snapshot of the routing table that is valid at that
-moment; takes no lock.
+The hot path of the ring. Counterpart of the routing half of Go's proto/pastry/routing.go. Core:
+`transmit` is the shell's. Runs in the thread that brings the message, on the snapshot of the
+routing table that is valid at that moment; takes no lock.
 """
 
 from collections.abc import Callable
@@ -22,22 +20,19 @@ class Application(Protocol):
     """The layer above. Called from any thread, without a lock; must not wait."""
 
     def deliver(self, message: Message, key: NodeId) -> None:
-        """Take a message whose key this node is closest to.
-
-        `message.meta` is the layer's own header.
-        """
+        """Take a message that this node is the closest to `key` for; `meta` is the layer's own."""
 
     def forward(self, message: Message, key: NodeId, hop: NodeId) -> bool:
-        """See a message that is about to go on to `hop`.
+        """See a message that is about to go on to `hop`; may replace its `meta`, or consume it.
 
-        May replace `message.meta`, or swallow it (False).
+        Returns: False when it is consumed.
         """
 
     def peer_lost(self, peer: NodeId) -> None:
-        """A node has left, or its session broke."""
+        """Handle that a node has left, or its session broke."""
 
     def table_changed(self) -> None:
-        """The leaf set or the routing table has changed."""
+        """Handle that the leaf set or the routing table has changed."""
 
 
 class Router:
@@ -46,15 +41,15 @@ class Router:
     def __init__(
         self, core: Maintenance, app: Application, transmit: Callable[[Peer, Message], bool]
     ) -> None:
-        """`transmit` sends a wrapped message to a peer; False when that session is gone."""
+        """Send with `transmit`, which returns False when the peer's session is gone."""
         self._core, self._transmit = core, transmit
         self._links_get = core.links.get
         self._deliver, self._forward = app.deliver, app.forward
 
     def receive(self, header: Header, message: Message, source: NodeId) -> None:
-        """Route a message of the layer above that a peer sent. Raises.
+        """Route a message of the layer above that a peer sent.
 
-        ProtocolError, also what the layer above raises.
+        Raises: ProtocolError, also that of the layer above.
         """
         dest = header.dest
         if dest is None or dest >> BITS:
@@ -63,10 +58,10 @@ class Router:
         self.route(NodeId(dest), message, source)
 
     def route(self, dest: NodeId, message: Message, source: NodeId | None = None) -> None:
-        """Bring a message a step further.
+        """Deliver a message, or send it to the next node.
 
-        It never goes straight back to where it came from: two nodes with different views would play
-        ping-pong with it (Go's do).
+        Never straight back to `source`: two nodes with different views would send it back and forth
+        (Go's do).
         """
         hop = self._core.table.next_hop(dest)
         if hop is None or hop == source:
@@ -80,10 +75,7 @@ class Router:
     def _detour(
         self, dest: NodeId, message: Message, wrapped: Message, avoid: set[NodeId | None]
     ) -> None:
-        """The next node has gone and maintenance doesn't know yet.
-
-        Find a way without it, rather than lose the message.
-        """
+        """Send a message around nodes that have gone, which maintenance doesn't know yet."""
         while True:
             nodes = [node for node in avoid if node is not None]
             hop = self._core.table.without(nodes).next_hop(dest)

@@ -150,7 +150,7 @@ class Sessions:
         return None
 
     def accept(self, session: Session) -> None:
-        """Take a session from a listener. Return once the peer has introduced itself, or is dropped."""
+        """Take a session from a listener; wait until its peer has introduced itself, or drop it."""
         try:
             peer = self._introduce(session, dialled=False)
         except IrisError as exc:

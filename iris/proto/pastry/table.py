@@ -1,6 +1,4 @@
-"""The routing state of one node as an immutable snapshot.
-
-Leaf set and routing table, and where a message goes next.
+"""The routing state of one node as an immutable snapshot: where does a message go next?
 
 Counterpart of Go's proto/pastry/table.go, the choice of the next hop in routing.go, and the merging
 half of maintenance.go. Two things are better: a key beyond the last leaf of a side where all nodes
@@ -33,24 +31,21 @@ _TOP: Final = BITS - DIGIT_BITS  # bits below the first digit
 
 
 def _cell(origin: NodeId, node: NodeId) -> int:
-    """The index of the one cell that `node`, which isn't `origin`, fits into."""
+    """Return the index of the cell of `node`, which isn't `origin`."""
     row = (BITS - (origin ^ node).bit_length()) // DIGIT_BITS
     return row * COLUMNS + (node >> (_TOP - row * DIGIT_BITS) & (COLUMNS - 1))
 
 
 class RoutingTable:
-    """Who is known, seen from `origin`. Immutable.
-
-    `merged` and `without` return `self` when they change nothing.
+    """Nodes known to `origin`. Immutable; what would change nothing returns `self`.
 
     leaves: nearest ids along the ring, own one included: up to half of the leaf set below it, one
         less than half above.
     cells: row after row, an id or None; the row is the number of digits shared with `origin`, the
         column the next digit.
-    far: where the half of the ring above us has less leaves than there is room for, so we know all
-        of it, the node that comes next after
-        it; the same below. Without them, who is closest to a key over there can't be told. Go has
-        no such thing, and may be wrong.
+    far: where the half of the ring above has less leaves than there is room for, so that all of it
+        is known, the node that comes next after it; the same below. It decides which node is
+        closest to a key over there. Go has no such thing, and may be wrong.
     active: all ids in any of these, without the own one.
     """
 
@@ -79,7 +74,7 @@ class RoutingTable:
         leaves: Iterable[NodeId] = (),
         cells: tuple[NodeId | None, ...] = _EMPTY,
     ) -> None:
-        """Take any `leaves`; the nearest of them stay, and the farthest where there are too few."""
+        """Keep the nearest of `leaves`, and the farthest of a side where there are too few."""
         self.origin = origin
         self._half = half = leaf_set // 2
         ways = {delta(origin, leaf): leaf for leaf in leaves}
@@ -107,7 +102,7 @@ class RoutingTable:
         self._near: dict[int, list[NodeId]] = {}
 
     def next_hop(self, dest: NodeId) -> NodeId | None:
-        """Where a message for `dest` goes from here; None: it has arrived."""
+        """Return the node that a message for `dest` goes to from here; None: it has arrived."""
         origin = self.origin
         way = dest - origin
         if way > HALF:
@@ -129,9 +124,9 @@ class RoutingTable:
         return self._nearest(row, dest)
 
     def _nearest(self, row: int, dest: NodeId) -> NodeId | None:
-        """The closest to `dest` of those that share `row` digits with us, and so with it.
+        """Return the closest to `dest` of the nodes that share `row` digits with both.
 
-        None when that's us.
+        None when that is `origin`.
         """
         near = self._near.get(row)
         if near is None:
@@ -148,18 +143,13 @@ class RoutingTable:
         return None if best == self.origin else best
 
     def _is_near(self, way: int) -> bool:
-        """Whether a node at that delta would become a leaf, or a far one, unless it is that
-        already.
-        """
+        """Whether a node at that delta would become a leaf or a far node, unless it is one."""
         if way < 0:
             return self._sparse_low or way > self._low or (self._sparse_high and way < self._lowest)
         return self._sparse_high or way < self._high or (self._sparse_low and way > self._highest)
 
     def wants(self, node: NodeId) -> bool:
-        """Whether a node would improve the leaf set or fill an empty cell.
-
-        Never true for one that is active already.
-        """
+        """Whether a node, which isn't active, would improve the leaf set or fill an empty cell."""
         if node == self.origin or node in self.active:
             return False
         return (
@@ -167,10 +157,7 @@ class RoutingTable:
         )
 
     def merged(self, nodes: Iterable[NodeId]) -> "RoutingTable":
-        """Take in more nodes: the nearest into the leaf set, any into an empty cell.
-
-        Occupied cells stay as they are.
-        """
+        """Add nodes: the nearest to the leaf set, any to an empty cell; others are ignored."""
         origin, known = self.origin, self.active
         leaves: list[NodeId] = []
         cells: list[NodeId | None] | tuple[NodeId | None, ...] = self.cells
@@ -194,7 +181,7 @@ class RoutingTable:
         return self
 
     def without(self, nodes: Collection[NodeId]) -> "RoutingTable":
-        """Take nodes out. The holes stay; `merged` with all who are at hand patches them."""
+        """Remove nodes. The holes stay until `merged` with all that are connected."""
         if not any(node in self.active for node in nodes):
             return self
         leaves = [leaf for leaf in (*self.leaves, *self.far) if leaf not in nodes]
@@ -202,13 +189,13 @@ class RoutingTable:
         return RoutingTable(self.origin, 2 * self._half, leaves, cells)
 
     def row(self, index: int) -> list[NodeId]:
-        """The nodes that share exactly `index` digits with us and are in the table."""
+        """List the nodes in the cells that share exactly `index` digits with `origin`."""
         return [
             node for node in self.cells[index * COLUMNS : (index + 1) * COLUMNS] if node is not None
         ]
 
     def gained_rows(self, older: "RoutingTable") -> set[int]:
-        """Rows with a node that wasn't there in an older snapshot."""
+        """Return the rows with a node that wasn't there in an older snapshot."""
         if self.cells is older.cells:
             return set()
         pairs = enumerate(zip(self.cells, older.cells, strict=True))

@@ -8,7 +8,8 @@ Beyond Go: an anycast that has no way to go right now is deferred, and so is wha
 tree whose parent is being looked for; joins, graceful leaves and changes of the root cost no
 request.
 
-Lock order: scribe -> deferral -> timer. Neither the ring nor the application is called with the lock held.
+Lock order: scribe -> deferral -> timer. Neither the ring nor the application is called with the
+lock held.
 """
 
 import logging
@@ -198,7 +199,7 @@ class Overlay:
         return op != _SUBSCRIBE or self._pass_subscription(message, header.sender, key)
 
     def deliver(self, message: Message, key: NodeId) -> None:
-        """Take a message that this node is the closest to `key` for; another may have been meant."""
+        """Take a message whose `key` this node is the closest to; another may have been meant."""
         header, payload = message.meta, message.payload
         if not isinstance(header, Header) or not _is_id(header.sender):
             self._discard("malformed")

@@ -41,7 +41,6 @@ class Node:
 
     def __init__(self) -> None:
         self.core = Maintenance(OWN, [HOME], PastryConfig())
-        self.core.start()
         self.peers: dict[NodeId, Peer] = {}
 
     def connect(self, node: NodeId) -> list[Action]:

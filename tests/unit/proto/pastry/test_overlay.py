@@ -161,9 +161,8 @@ def crash(overlay: Overlay) -> None:
     """Go without a word, as when the process is killed."""
     overlay._sessions.stop()
     overlay._stop_listening()
-    with overlay._wake:
-        overlay._stopping = True
-        overlay._wake.notify()
+    overlay._closed = True
+    overlay._loop.stop()
     for session in list(overlay._sessions._sessions):
         overlay._sessions.abort(session)
 
@@ -276,7 +275,7 @@ def test_nodes_meet_through_a_source_that_knows_addresses_alone(
             for text in (*joiner.addresses, *seed.addresses):
                 host, _, port = text.partition(":")
                 source.on_found((host, int(port)))
-        joiner._post(lambda: handled.set() or [])  # type: ignore[func-returns-value]
+        joiner._loop.post(handled.set)
         assert handled.wait(PATIENCE)
         assert dials == []
         assert joiner._core.links.keys() == {seed.node_id}
@@ -493,7 +492,7 @@ def test_what_datagrams_bring_waits_in_a_bounded_queue(lab: Lab) -> None:
     # anybody can send so many; the thread that would take them hasn't come to it
     for number in range(1_000):
         overlay._found(("127.0.0.1", 9), NodeId(number))
-    assert len(overlay._events) < 100
+    assert len(overlay._loop._events) < 100
 
 
 def test_a_node_that_was_never_booted_leaves_no_thread_and_waits_for_nothing(lab: Lab) -> None:

@@ -14,7 +14,6 @@ from iris.proto.pastry.actions import (
     Abort,
     Action,
     Close,
-    Converged,
     Dial,
     Joined,
     PeerFound,
@@ -133,12 +132,6 @@ class Interpreter:
     def leave(self) -> list[str]:
         return self.show(self.core.leave())
 
-    def start(self) -> list[str]:
-        return self.show(self.core.start())
-
-    def quiet(self) -> list[str]:
-        return self.show(self.core.quiet())
-
     def table(self) -> list[str]:
         """Print the membership, the nodes in the table, and those that are only connected."""
         active, links = self.core.table.active, self.core.links.keys()
@@ -179,8 +172,6 @@ class Interpreter:
                 return f"restart the quiet timer of {seconds:g} s"
             case Wake(seconds):
                 return f"wake in {seconds} s"
-            case Converged():
-                return "converged"
 
 
 def _names(nodes: object) -> str:
