@@ -213,9 +213,9 @@ class Maintenance:
         if op == Op.EXCHANGE:
             self._handle_state(peer, _checked(header.state))
         elif op == Op.JOIN:
-            if header.dest is None or not valid_id(header.dest):
+            if not valid_id(header.dest):
                 raise ProtocolError("join packet without a valid id")
-            self._handle_join(peer, NodeId(header.dest), _checked(header.state), header)
+            self._handle_join(peer, header.dest, _checked(header.state), header)
         elif op == Op.REPAIR:
             # WIRE: Go addresses it to the sender's id, so that it's sent back and both exchange
             # their states. It's for us all the same

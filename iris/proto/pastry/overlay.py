@@ -331,7 +331,7 @@ class Overlay:
             try:
                 self._do(action)
             except Exception:  # our bug, or that of the layer above
-                _log.exception("%s failed", action)
+                _log.exception("%s failed", type(action).__name__)
 
     def _do(self, action: Action) -> None:
         if isinstance(action, Send):

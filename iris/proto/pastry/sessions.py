@@ -178,11 +178,10 @@ class Sessions:
         finally:
             with self._lock:
                 self._unidentified.discard(session)
-        assert init.id is not None
         addresses = tuple(
             text for text in init.addrs[:MAX_ADDRESSES] if parse_address(text) is not None
         )
-        return Peer(NodeId(init.id), addresses, session.local, session.remote, dialled, session)
+        return Peer(init.id, addresses, session.local, session.remote, dialled, session)
 
     # The end
 

@@ -17,10 +17,11 @@ import random
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, Protocol, TypeGuard, cast
+from typing import Final, cast
 
 from iris.config import Limits, ScribeConfig
 from iris.metrics import Metrics
+from iris.proto.scribe.base import Application, Ring
 from iris.proto.scribe.deferred import Deferral
 from iris.proto.scribe.topic import Topic
 from iris.proto.scribe.trees import RetryAnycasts, Send, SubscribeDecision, Trees
@@ -41,39 +42,11 @@ _DIRECT: Final = int(Op.DIRECT)
 _REROUTES = 1_024
 
 _cached_resolve: Final = lru_cache(maxsize=16_384)(resolve)
-# characters; longer names aren't cached, since applications choose them and share the memory
-_CACHED_LENGTH: Final = 128
+_CACHED_LENGTH: Final = 128  # characters: applications choose names, and share the memory
 
 
 def _resolve(topic: str) -> NodeId:
     return _cached_resolve(topic) if len(topic) <= _CACHED_LENGTH else resolve(topic)
-
-
-class Ring(Protocol):
-    """The layer below: pastry's Overlay."""
-
-    @property
-    def node_id(self) -> NodeId:
-        """This node."""
-
-    def send(self, dest: NodeId, message: Message) -> None:
-        """Route from here, in the calling thread; to self: delivered before it returns."""
-
-
-class Application(Protocol):
-    """The layer above: iris' Overlay. Called from any thread; `meta` is its own header."""
-
-    def handle_publish(self, sender: NodeId, topic: str, message: Message) -> None:
-        """Take a multicast in a subscribed topic."""
-
-    def handle_balance(self, sender: NodeId, topic: str, message: Message) -> bool:
-        """Take an anycast in a subscribed topic; False to let it go on in the tree."""
-
-    def handle_direct(self, sender: NodeId, message: Message) -> None:
-        """Take a message to this node."""
-
-    def anycast_timeout(self, meta: object) -> float:
-        """Return for how many seconds an anycast is worth delivering."""
 
 
 class Overlay:
@@ -96,10 +69,17 @@ class Overlay:
             cpu_usage: called once a beat for the busy share of the CPUs since the last call,
                 0 < share <= 1.
         """
-        self._app, self._config, self._limits = app, config, limits
-        self._timer, self._rng = timer, rng
+        self._app, self._config, self._timer, self._rng = app, config, timer, rng
         self._cpu_usage = cpu_usage
         self._undeliverable = (metrics or Metrics()).undeliverable
+        self._deferral = Deferral(
+            lambda dest, message: self._ring_send(dest, message),
+            app.anycast_timeout,
+            config=config,
+            limits=limits,
+            timer=timer,
+            undeliverable=self._undeliverable,
+        )
         self._lock = threading.Lock()
         self._draining = 0  # ident of the thread that is sending what `Trees` decided, or 0
         self._reroutes = _REROUTES  # left in this beat
@@ -112,14 +92,6 @@ class Overlay:
         self.node_id = ring.node_id
         self._ring_send = ring.send
         self._trees = Trees(ring.node_id, max_missed=self._config.max_missed, rng=self._rng)
-        self._deferral = Deferral(
-            ring.send,
-            self._app.anycast_timeout,
-            config=self._config,
-            limits=self._limits,
-            timer=self._timer,
-            undeliverable=self._undeliverable,
-        )
         self._topics = cast("dict[object, Topic]", self._trees.topics)
 
     def start(self) -> None:
@@ -192,7 +164,7 @@ class Overlay:
         if op in (_BALANCE, _PUBLISH):
             if header.prev is not None:
                 return True  # inside of a tree that we have no part in
-            if header.topic != key or not _is_id(header.sender):
+            if header.topic != key or not valid_id(header.sender):
                 return self._discard("malformed")
             take = self._anycast if op == _BALANCE else self._multicast
             return not take(header, message.payload)
@@ -201,13 +173,13 @@ class Overlay:
     def deliver(self, message: Message, key: NodeId) -> None:
         """Take a message whose `key` this node is the closest to; another may have been meant."""
         header, payload = message.meta, message.payload
-        if not isinstance(header, Header) or not _is_id(header.sender):
+        if not isinstance(header, Header) or not valid_id(header.sender):
             self._discard("malformed")
             return
         op, precise = header.op, key == self.node_id
         if op == _BALANCE:
             topic, prev = header.topic, header.prev
-            if not _is_id(topic) or not (_is_id(prev) or (prev is None and topic == key)):
+            if not valid_id(topic) or not (valid_id(prev) or (prev is None and topic == key)):
                 self._discard("malformed")
             elif prev is not None and not precise:
                 self._misrouted(topic, header, payload, key)
@@ -259,14 +231,12 @@ class Overlay:
     # Tree packets
 
     def _pass_subscription(self, message: Message, sender: int | None, key: NodeId) -> bool:
-        if not _is_id(sender):
+        if not valid_id(sender):
             return self._discard("malformed")
-        if sender == self.node_id:
-            if self._draining != threading.get_ident():
-                return False  # not being sent right now: the ring led it in a circle
-            sender = self.node_id
+        if sender == self.node_id and self._draining != threading.get_ident():
+            return False  # not being sent right now: the ring led it in a circle
         with self._lock:
-            decision = self._trees.subscribe(key, NodeId(sender), root=False)
+            decision = self._trees.subscribe(key, sender, root=False)
         self._drain()
         if decision is SubscribeDecision.REWRITE:
             message.meta = Header(op=_SUBSCRIBE, sender=self.node_id)
@@ -278,11 +248,11 @@ class Overlay:
             header.op == _REPORT
             and report is not None
             and len(report.tops) == len(report.caps)
-            and all(map(_is_id, report.tops))
+            and all(map(valid_id, report.tops))
         ):
             with self._lock:
                 self._trees.report(sender, report)
-        elif header.op == _UNSUBSCRIBE and _is_id(topic):
+        elif header.op == _UNSUBSCRIBE and valid_id(topic):
             with self._lock:
                 self._trees.unsubscribe(topic, sender)
         else:
@@ -327,7 +297,7 @@ class Overlay:
                 else:
                     self._flush_upstream(action.topic)
             except Exception:
-                _log.exception("%s failed", action)  # our bug; the others still count
+                _log.exception("%s failed", type(action).__name__)  # our bug; the others count
 
     # Multicast
 
@@ -429,7 +399,3 @@ def _without_hop(header: Header) -> Header:
     if header.prev is None:
         return header
     return Header(header.meta, header.op, header.sender, header.topic)
-
-
-def _is_id(value: object) -> TypeGuard[NodeId]:
-    return valid_id(value)

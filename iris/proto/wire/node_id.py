@@ -6,7 +6,7 @@ significant comes first.
 
 import hashlib
 from collections.abc import Callable
-from typing import NewType
+from typing import NewType, TypeGuard
 
 NodeId = NewType("NodeId", int)
 
@@ -61,7 +61,7 @@ def random_id(entropy: Callable[[int], bytes]) -> NodeId:
     return NodeId(int.from_bytes(entropy(BITS // 8), "big"))
 
 
-def valid_id(value: object) -> bool:
+def valid_id(value: object) -> TypeGuard[NodeId]:
     """Whether something that came from outside is an id."""
     return isinstance(value, int) and 0 <= value < MODULO
 
