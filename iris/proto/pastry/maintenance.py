@@ -179,14 +179,14 @@ class Maintenance:
         return self._finish()
 
     def ended(self, peer: Peer, why: str) -> list[Action]:
-        """A session is over, without a `close` packet; `why` is empty when it ended gracefully.
+        """A session is over without a `close` packet; gracefully, where nothing says why.
 
         Where it was of use, it is dialled again: at once, or at the next beat if it hadn't lasted.
         """
         node = peer.node_id
         if self.links.get(node) is peer:
             wanted = self._active(node)
-            self._lose(peer, Cause.BROKEN if why else Cause.LEFT, why)
+            self._lose(peer, Cause.BROKEN if why else Cause.UNUSED, why)
             addresses = dialable(peer.addresses, self.addresses)
             if wanted and addresses and self._candidates.beats - peer.since >= 2:
                 self._offer({node: addresses})
