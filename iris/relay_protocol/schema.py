@@ -1,7 +1,7 @@
 """The packets of the relay protocol `v1.0-draft2`, each declared once for both directions. Pure.
 
-Counterpart of Go's service/relay/proto.go. To add a packet, add its opcode to `Op` and its fields to
-`PACKETS`: the incremental parser (`parser.py`) and the construct schemas (`protocol`) follow the
+Counterpart of Go's service/relay/proto.go. To add a packet, add its opcode to `Op` and its fields
+to `PACKETS`: the incremental parser (`parser.py`) and the construct schemas (`protocol`) follow the
 table. `Protocol` writes any packet; `node_packets.py` and `client_packets.py` are faster writers of
 the frequent ones, which the property tests compare with the schemas.
 tests/golden/relay_transcript.json has both directions in bytes.

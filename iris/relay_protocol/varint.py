@@ -1,4 +1,4 @@
-"""Unsigned integers as the relay protocol writes them: base 128, little-endian, continuation bits."""
+"""The relay protocol's varints: base 128, little-endian, with continuation bits. Pure."""
 
 from typing import Final
 

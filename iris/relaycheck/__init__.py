@@ -1,8 +1,7 @@
-"""Says whether a program speaks the relay protocol `v1.0-draft2` correctly.
+"""Check whether a program speaks the relay protocol `v1.0-draft2` correctly.
 
-`tools/relaycheck`, see docs/relay-protocol.md.
-
-`judge.py` is the core that all modes share: bytes of both directions in, violations out. `proxy.py`
-looks on between a binding and a node, `node.py` plays bindings against a node, `binding.py` plays a
-node for a binding's program.
+`tools/relaycheck` and `python -m iris.relaycheck`; docs/relay-protocol.md. `checker.py` is the core
+that all modes share: bytes of both directions in, violations out. `node.py` runs `cases/` as fake
+clients against a node, `binding.py` runs a binding's program against a fake node, once for each of
+the `scenarios.py`, and `proxy.py` observes a binding and a node.
 """

@@ -1,78 +1,69 @@
-"""Plays a node for a binding's program, once for each scenario, and judges what it says and how it
-ends. Shell.
-"""
+"""`relaycheck binding`: run a program against a fake node, once for each scenario. Shell."""
 
 import os
-import re
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from iris.relaycheck.fake_node import Theatre
+from iris.relaycheck.fake_node_server import FakeNodeServer
 from iris.relaycheck.report import Check, Report
-from iris.relaycheck.scenarios import SCENARIOS, JudgedSeat, Scenario
+from iris.relaycheck.runner import run_checks
+from iris.relaycheck.scenarios import SCENARIOS, CheckedSession, Scenario
 
-_AT_A_TIME = 3  # programs, if each may have a port of its own
-_SHOWN = 2_000  # bytes of a program's last words
+_JOBS = 3  # programs at a time, if each has a port of its own
+_SHOWN = 2_000  # bytes of a failed program's output
 
 
 def check_binding(
     command: Sequence[str], port: int = 0, only: str = "", *, timeout: float = 30.0
 ) -> Report:
-    """Run the command for all scenarios whose ids match; port 0 lets each have one of its own.
+    """Run the command for all scenarios whose ids match.
 
-    Timeout is in seconds.
-
-    Raises: OSError when the port is taken or there is no such command, ValueError when there is no
-    such scenario.
+    Args:
+        port: where the fake node listens; 0 takes a free port for each scenario.
+        timeout: seconds for one run.
+    Raises:
+        OSError: the port is taken, or there is no such command.
+        ValueError: no scenario matches.
     """
-    chosen = [each for each in SCENARIOS.values() if re.search(only, each.id)]
-    if not chosen:
-        raise ValueError(f"no scenario has an id like '{only}'")
-    with ThreadPoolExecutor(1 if port else _AT_A_TIME, "scenario") as pool:
-        return Report(
-            "binding", list(pool.map(lambda each: _try(each, command, port, timeout), chosen))
+
+    def run(scenario: Scenario, check: Check) -> None:
+        class Timed(scenario.session):  # type: ignore[misc, name-defined]
+            """Checked by the real time."""
+
+            clock = staticmethod(time.monotonic)
+
+        server = FakeNodeServer(
+            Timed, echo=True, port=port, pieces=scenario.pieces, delay=scenario.delay
         )
+        try:
+            check.problems += _run(scenario, command, server.port, timeout)
+            server.wait_gone(0.2)
+            sessions = cast(Sequence[CheckedSession], server.sessions)
+        finally:
+            server.close()
+        if not sessions:
+            check.problems.append("the program doesn't attach")
+        for session in sessions:
+            check.violations += session.violations
+            if (problem := session.problem()) is not None:
+                check.problems.append(problem)
+
+    return run_checks("binding", SCENARIOS.values(), run, only, "^$", 1 if port else _JOBS)
 
 
-def _try(scenario: Scenario, command: Sequence[str], port: int, timeout: float) -> Check:
-    check, begin = Check(scenario.id, scenario.words), time.monotonic()
-
-    class Timed(scenario.seat):  # type: ignore[misc, name-defined]
-        """Judged by the real time."""
-
-        clock = staticmethod(time.monotonic)
-
-    theatre = Theatre(Timed, echo=True, port=port, pieces=scenario.pieces, delay=scenario.delay)
-    try:
-        check.problems += _run(scenario, command, theatre, timeout)
-        theatre.wait_gone(0.2)
-        seats = cast(Sequence[JudgedSeat], theatre.seats)
-    finally:
-        theatre.close()
-    if not seats:
-        check.problems.append("the program doesn't attach")
-    for seat in seats:
-        check.violations += seat.violations
-        if (problem := seat.problem()) is not None:
-            check.problems.append(problem)
-    check.seconds = time.monotonic() - begin
-    return check
-
-
-def _run(scenario: Scenario, command: Sequence[str], theatre: Theatre, timeout: float) -> list[str]:
+def _run(scenario: Scenario, command: Sequence[str], port: int, timeout: float) -> list[str]:
     """Run the program to its end. Returns: what was wrong about that."""
-    arguments = [argument.replace("{port}", str(theatre.port)) for argument in command]
+    arguments = [argument.replace("{port}", str(port)) for argument in command]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, "IRIS_PORT": str(theatre.port), "RELAYCHECK_SCENARIO": scenario.id},
+            env={**os.environ, "IRIS_PORT": str(port), "RELAYCHECK_SCENARIO": scenario.id},
         )
         try:
             code = process.wait(timeout)
@@ -82,7 +73,6 @@ def _run(scenario: Scenario, command: Sequence[str], theatre: Theatre, timeout: 
             return [f"the program doesn't end within {timeout:g} s"]
         if scenario.succeeds and code:
             output.seek(max(0, output.seek(0, os.SEEK_END) - _SHOWN))
-            return [
-                f"the program ends with {code}: {output.read().decode(errors='replace').strip()}"
-            ]
+            shown = output.read().decode(errors="replace").strip()
+            return [f"the program ends with {code}: {shown}"]
     return []

@@ -1,10 +1,8 @@
-"""The protocol's state machine per connection: bytes of both directions in, violations out.
+"""The protocol's state machine per connection: bytes of both directions in, violations out. Core.
 
-Core, shared by all modes.
-
-Who feeds it stands between the sides, or at one of them: what it was fed may be under way still. So
-a rule about an answer is judged by what the judge saw first, and what the sides say at the same
-time, like data for a tunnel that is just being closed, is right.
+The observer is between the sides, or at one of them: what it has seen may still be in flight. So a
+rule about an answer is checked in the order of observation, and what both sides send at the same
+time, like data for a tunnel that is being closed, is valid.
 """
 
 from collections import Counter
@@ -12,66 +10,66 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 
 from iris.config import RelayConfig
-from iris.relay_protocol.schema import VERSION, Op
+from iris.relay_protocol.schema import VERSION, Op, Side
 from iris.relaycheck.reader import Malformed, Packet, Reader
-from iris.relaycheck.rules import RULES, Side, Violation
-from iris.relaycheck.tunnel import Broken, Tunnel, TunnelState
+from iris.relaycheck.rules import RULES, Violation
+from iris.relaycheck.tunnel import Finding, Tunnel, TunnelState
 
 CHUNK_LIMIT = RelayConfig().chunk_limit  # bytes
 CONFIRM_TIMEOUT = RelayConfig().tunnel_confirm_timeout  # seconds
-GRACE = 1.0  # seconds that whatever is owed may be late
+RESPONSE_GRACE = 1.0  # seconds that an answer may be late
 
-_REMEMBERED = 10_000  # requests that were answered; another reply to an older one is one to nothing
+_REMEMBERED = 10_000  # answered requests; a second reply to an older one counts as unexpected
 _SERVICE_OPS = (Op.BROADCAST, Op.REQUEST, Op.TUNNEL_INIT)
 
 
 class State(Enum):
-    """Of a connection."""
+    """The state of a connection."""
 
     NEW = auto()
-    ASKED = auto()  # the client's init came
+    OPENING = auto()  # the client has sent its init
     ATTACHED = auto()
-    CLOSING = auto()  # the client's close came
+    CLOSING = auto()  # the client has sent a close
     DENIED = auto()
-    CLOSED = auto()  # the node's close came
+    CLOSED = auto()  # the node has sent a close
 
 
 STEPS = {
-    (State.NEW, Side.CLIENT, Op.INIT): State.ASKED,
-    (State.ASKED, Side.NODE, Op.INIT): State.ATTACHED,
-    (State.ASKED, Side.NODE, Op.DENY): State.DENIED,
+    (State.NEW, Side.CLIENT, Op.INIT): State.OPENING,
+    (State.OPENING, Side.NODE, Op.INIT): State.ATTACHED,
+    (State.OPENING, Side.NODE, Op.DENY): State.DENIED,
     (State.ATTACHED, Side.CLIENT, Op.CLOSE): State.CLOSING,
-    (State.ASKED, Side.CLIENT, Op.CLOSE): State.ASKED,  # the node's answer is still to come
+    (State.OPENING, Side.CLIENT, Op.CLOSE): State.OPENING,  # the node answers the init first
     (State.ATTACHED, Side.NODE, Op.CLOSE): State.CLOSED,
     (State.CLOSING, Side.NODE, Op.CLOSE): State.CLOSED,
 }
 
 
-class Judge:
-    """One connection. `now` is in seconds of any clock that only goes forward."""
+class ConformanceChecker:
+    """Check one connection; times are in seconds of a monotonic clock."""
 
     def __init__(
         self, connection: int = 0, on_packet: Callable[[Packet], None] = lambda packet: None
     ) -> None:
-        """on_packet gets each packet that can be read, before it is judged."""
+        """on_packet gets each well-formed packet, before it is checked."""
         self.connection, self.state = connection, State.NEW
         self._on_packet = on_packet
         self._readers: dict[Side, Reader] = {side: Reader(side) for side in Side}
         self._unreadable: set[Side] = set()
-        self._broke: set[Side] = set()
+        self._violators: set[Side] = set()
         self._ended: set[Side] = set()
-        self._close_asked = self._settled = False
+        self._close_asked = self._deadlines_checked = False
         self._version, self._cluster = VERSION, ""
-        self._asked: Counter[int] = Counter()  # the client's requests without an answer
-        self._deadlines: dict[int, float] = {}  # of them, the last of each id
-        self._in_hand: set[int] = set()  # the node's requests without a reply
-        self._replied: dict[int, None] = {}  # those that were answered last, in order
+        self._unanswered: Counter[int] = Counter()  # the client's unanswered requests
+        self._deadlines: dict[int, float] = {}  # of them, by id: the last one's
+        self._delivered: set[int] = set()  # the node's unanswered requests
+        self._replied: dict[int, None] = {}  # the last answered ones, in order
         self._topics: set[str] = set()
         self._known_topics: set[str] = set()
         self._tunnels: dict[int, Tunnel] = {}
         self._offers: dict[int, float] = {}
         self._now = 0.0
-        self._steps: dict[tuple[Side, Op], Callable[[Packet], Iterator[Broken]]] = {
+        self._handlers: dict[tuple[Side, Op], Callable[[Packet], Iterator[Finding]]] = {
             (Side.CLIENT, Op.INIT): self._client_init,
             (Side.CLIENT, Op.CLOSE): self._client_close,
             (Side.CLIENT, Op.REQUEST): self._client_request,
@@ -90,12 +88,12 @@ class Judge:
             (Side.NODE, Op.TUNNEL_CONFIRM): self._node_confirm,
         }
         for side in Side:
-            self._steps[side, Op.TUNNEL_ALLOW] = self._tunnel_packet
-            self._steps[side, Op.TUNNEL_TRANSFER] = self._tunnel_packet
-            self._steps[side, Op.TUNNEL_CLOSE] = self._tunnel_packet
+            self._handlers[side, Op.TUNNEL_ALLOW] = self._tunnel_packet
+            self._handlers[side, Op.TUNNEL_TRANSFER] = self._tunnel_packet
+            self._handlers[side, Op.TUNNEL_CLOSE] = self._tunnel_packet
 
     def feed(self, side: Side, data: bytes, now: float = 0.0) -> list[Violation]:
-        """Take what one side said. Returns: what was wrong about it."""
+        """Check bytes of one side. Returns: the violations."""
         self._now = max(now, self._now)
         found: list[Violation] = []
         if side in self._unreadable:
@@ -106,8 +104,8 @@ class Judge:
                 if packet.op is Op.CLOSE:
                     found += self._overdue()
                 found += [
-                    self._violation(side, packet.offset, broken, packet.data)
-                    for broken in self._judge(packet)
+                    self._violation(side, packet.offset, each, packet.data)
+                    for each in self._check(packet)
                 ]
         except Malformed as exc:
             self._unreadable.add(side)
@@ -118,7 +116,7 @@ class Judge:
         return found
 
     def end(self, side: Side, now: float = 0.0) -> list[Violation]:
-        """That side hung up. Returns: what is wrong about that."""
+        """Check the end of one side's stream. Returns: the violations."""
         self._now = max(now, self._now)
         if side in self._ended:
             return []
@@ -127,118 +125,121 @@ class Judge:
         reader = self._readers[side]
         if reader.rest and side not in self._unreadable and not self._over(side):
             found.append(
-                self._violation(side, reader.offset, ("value.whole", "it ends here"), reader.rest)
+                self._violation(
+                    side, reader.offset, ("value.whole", "the stream ends in a packet"), reader.rest
+                )
             )
         if side is Side.NODE:
-            found += [
-                self._violation(side, reader.offset, broken, b"") for broken in self._node_end()
-            ]
+            found += [self._violation(side, reader.offset, each, b"") for each in self._node_end()]
         return found
 
     def _over(self, side: Side) -> bool:
-        """Whether what that side says doesn't matter any more."""
+        """Whether that side's packets are ignored."""
         return side is Side.CLIENT and (
             self.state in (State.DENIED, State.CLOSED) or Side.NODE in self._ended
         )
 
-    def _node_end(self) -> Iterator[Broken]:
-        if self.state is State.ASKED and not self._unreadable and not self._ended - {Side.NODE}:
+    def _node_end(self) -> Iterator[Finding]:
+        if self.state is State.OPENING and not self._unreadable and not self._ended - {Side.NODE}:
             yield (
-                ("open.answer", "an init has no answer")
+                ("open.answer", "the init isn't answered")
                 if self._version == VERSION
-                else ("open.deny", "there is no deny")
+                else ("open.deny", "the init isn't denied")
             )
         if self.state not in (State.ATTACHED, State.CLOSING):
             return
         if self._close_asked:
-            yield "close.answer", "the connection ends without an answer to the close"
+            yield "close.answer", "the close isn't answered"
         elif Side.CLIENT not in self._ended:
             yield "close.word", "the connection ends without a close"
 
     def _overdue(self) -> list[Violation]:
-        """What is owed when the conversation ends.
-
-        With the first close, or else the first who hangs up.
-        """
-        if self.state is not State.ATTACHED or self._settled:
+        """Check the deadlines, once: at the first close, or else the first end of a stream."""
+        if self.state is not State.ATTACHED or self._deadlines_checked:
             return []
-        self._settled = True
-        broken: list[tuple[Side, Broken]] = []
-        if not self._broke and not self._unreadable:
-            late = self._now - GRACE
-            broken += [
-                (Side.NODE, ("request.owed", f"request {n} has no answer"))
+        self._deadlines_checked = True
+        late_answers: list[tuple[Side, Finding]] = []
+        if not self._violators and not self._unreadable:
+            late = self._now - RESPONSE_GRACE
+            late_answers += [
+                (Side.NODE, ("request.owed", f"request {n} isn't answered"))
                 for n, at in self._deadlines.items()
                 if at < late
             ]
             for number, tunnel in self._tunnels.items():
-                if tunnel.deadline < late and tunnel.state in (TunnelState.ASKED, TunnelState.LEFT):
-                    rule = "tunnel.owed" if tunnel.state is TunnelState.ASKED else "tunnel.close"
-                    broken.append((Side.NODE, (rule, f"tunnel {number} has no answer")))
+                if tunnel.deadline < late and tunnel.state in (
+                    TunnelState.BUILDING,
+                    TunnelState.CLOSING,
+                ):
+                    rule = "tunnel.owed" if tunnel.state is TunnelState.BUILDING else "tunnel.close"
+                    late_answers.append((Side.NODE, (rule, f"tunnel {number} isn't answered")))
             for number, at in self._offers.items():
                 if at < late:
-                    broken.append((Side.CLIENT, ("offer.owed", f"offer {number} isn't confirmed")))
+                    late_answers.append(
+                        (Side.CLIENT, ("offer.owed", f"offer {number} isn't confirmed"))
+                    )
         return [
-            self._violation(side, self._readers[side].offset, each, b"") for side, each in broken
+            self._violation(side, self._readers[side].offset, each, b"")
+            for side, each in late_answers
         ]
 
-    def _violation(self, side: Side, offset: int, broken: Broken, data: bytes) -> Violation:
-        rule, text = broken
+    def _violation(self, side: Side, offset: int, finding: Finding, data: bytes) -> Violation:
+        rule, text = finding
         assert rule in RULES
-        self._broke.add(side)
+        self._violators.add(side)
         return Violation(self.connection, side, offset, rule, text, data)
 
-    def _judge(self, packet: Packet) -> Iterator[Broken]:
+    def _check(self, packet: Packet) -> Iterator[Finding]:
         side, op = packet.side, packet.op
         if self._over(side):
             return
         if side is Side.NODE and self.state in (State.CLOSED, State.DENIED):
             yield (
                 ("close.last" if self.state is State.CLOSED else "open.denied"),
-                f"{op.name} comes after the end",
+                f"{op.name} after the end",
             )
             return
         following = STEPS.get((self.state, side, op))
         if following is None:
-            if self.state is State.NEW or (side is Side.NODE and self.state is State.ASKED):
-                yield "open.first", f"{op.name} comes first"
+            if self.state is State.NEW or (side is Side.NODE and self.state is State.OPENING):
+                yield "open.first", f"{op.name} is the first packet"
                 return
             if op is Op.INIT or op is Op.DENY:
                 yield "open.once", f"another {op.name}"
                 return
         if (
-            side is Side.NODE and Side.CLIENT in self._broke and self.state is not State.ASKED
+            side is Side.NODE and Side.CLIENT in self._violators and self.state is not State.OPENING
         ) or side.other in self._unreadable:
             self.state = following or self.state
-            return  # whatever is said to who broke the rules, it can't be held against anybody
+            return  # answers to a violation aren't checked
         if side is Side.NODE and op in _SERVICE_OPS and not self._cluster:
-            yield "service.only", f"{op.name} for a client that registered nothing"
-        step = self._steps.get((side, op))
+            yield "service.only", f"{op.name} for a client without a cluster"
+        step = self._handlers.get((side, op))
         if step is not None:
             yield from step(packet)
         self.state = following or self.state
 
-    # What clients say
+    # The client's packets
 
-    def _client_init(self, packet: Packet) -> Iterator[Broken]:
+    def _client_init(self, packet: Packet) -> Iterator[Finding]:
         self._version, self._cluster = packet.body.version, packet.body.cluster
         if self._version != VERSION:
-            yield "open.version", f"'{self._version}' is wanted"
+            yield "open.version", f"the client speaks '{self._version}'"
 
-    def _client_close(self, packet: Packet) -> Iterator[Broken]:
+    def _client_close(self, packet: Packet) -> Iterator[Finding]:
         if self._close_asked:
             yield "close.once", "another close"
         self._close_asked = True
 
-    def _client_request(self, packet: Packet) -> Iterator[Broken]:
-        self._asked[packet.body.id] += 1
+    def _client_request(self, packet: Packet) -> Iterator[Finding]:
+        self._unanswered[packet.body.id] += 1
         self._deadlines[packet.body.id] = self._now + packet.body.timeout / 1_000
         yield from ()
 
-    def _client_reply(self, packet: Packet) -> Iterator[Broken]:
+    def _client_reply(self, packet: Packet) -> Iterator[Finding]:
         number = packet.body.id
-        if number in self._in_hand:
-            self._in_hand.discard(number)
+        if number in self._delivered:
+            self._delivered.discard(number)
             self._replied[number] = None
             if len(self._replied) > _REMEMBERED:
                 del self._replied[next(iter(self._replied))]
@@ -247,90 +248,90 @@ class Judge:
         else:
             yield "request.reply", f"there is no request {number}"
 
-    def _client_subscribe(self, packet: Packet) -> Iterator[Broken]:
+    def _client_subscribe(self, packet: Packet) -> Iterator[Finding]:
         topic = packet.body.topic
         if topic in self._topics:
             yield "topic.twice", f"'{topic}' again"
         self._topics.add(topic)
         self._known_topics.add(topic)
 
-    def _client_unsubscribe(self, packet: Packet) -> Iterator[Broken]:
+    def _client_unsubscribe(self, packet: Packet) -> Iterator[Finding]:
         if packet.body.topic not in self._topics:
             yield "topic.unknown", f"there is no subscription of '{packet.body.topic}'"
         self._topics.discard(packet.body.topic)
 
-    def _new_tunnel(self, number: int, state: TunnelState, deadline: float) -> Iterator[Broken]:
+    def _new_tunnel(self, number: int, state: TunnelState, deadline: float) -> Iterator[Finding]:
         old = self._tunnels.get(number)
         if old is not None and old.state is not TunnelState.CLOSED:
             yield "tunnel.id", f"there is a tunnel {number}"
         self._tunnels[number] = Tunnel(state, CHUNK_LIMIT, deadline)
 
-    def _client_tunnel(self, packet: Packet) -> Iterator[Broken]:
+    def _client_tunnel(self, packet: Packet) -> Iterator[Finding]:
         body = packet.body
-        yield from self._new_tunnel(body.id, TunnelState.ASKED, self._now + body.timeout / 1_000)
+        yield from self._new_tunnel(body.id, TunnelState.BUILDING, self._now + body.timeout / 1_000)
 
-    def _client_confirm(self, packet: Packet) -> Iterator[Broken]:
+    def _client_confirm(self, packet: Packet) -> Iterator[Finding]:
         number = packet.body.build_id
         deadline = self._offers.pop(number, None)
         if deadline is None:
             yield "offer.known", f"there is no offer {number}"
-        elif self._now > deadline + GRACE:
+        elif self._now > deadline + RESPONSE_GRACE:
             yield "offer.owed", f"offer {number} is confirmed {self._now - deadline:.1f} s too late"
         yield from self._new_tunnel(packet.body.id, TunnelState.OPEN, 0.0)
 
-    # What nodes say
+    # The node's packets
 
-    def _node_init(self, packet: Packet) -> Iterator[Broken]:
+    def _node_init(self, packet: Packet) -> Iterator[Finding]:
         if self._version != VERSION:
-            yield "open.deny", f"'{self._version}' is let in"
+            yield "open.deny", f"a client of '{self._version}' is attached"
         if packet.body.version != VERSION:
             yield "open.version", f"the node speaks '{packet.body.version}'"
 
-    def _node_deny(self, packet: Packet) -> Iterator[Broken]:
+    def _node_deny(self, packet: Packet) -> Iterator[Finding]:
         wanted = f"Unsupported protocol. Client: {self._version}. Iris: {VERSION}."
         if self._version != VERSION and packet.body.reason != wanted:
             yield "open.deny", f"'{packet.body.reason}' isn't '{wanted}'"
 
-    def _node_close(self, packet: Packet) -> Iterator[Broken]:
+    def _node_close(self, packet: Packet) -> Iterator[Finding]:
         if self._close_asked and packet.body.reason:
             yield (
                 "close.answer",
-                f"the client asked for the close, but it says '{packet.body.reason}'",
+                f"the answer to the client's close has the reason '{packet.body.reason}'",
             )
 
-    def _node_request(self, packet: Packet) -> Iterator[Broken]:
+    def _node_request(self, packet: Packet) -> Iterator[Finding]:
         number = packet.body.id
-        if number in self._in_hand:
-            yield "request.number", f"request {number} has no reply yet"
-        self._in_hand.add(number)
+        if number in self._delivered:
+            yield "request.number", f"request {number} isn't answered yet"
+        self._delivered.add(number)
         self._replied.pop(number, None)
 
-    def _node_reply(self, packet: Packet) -> Iterator[Broken]:
+    def _node_reply(self, packet: Packet) -> Iterator[Finding]:
         number = packet.body.id
-        if self._asked[number] <= 0:
-            yield "request.answer", f"no request {number} is without an answer"
+        if self._unanswered[number] <= 0:
+            yield "request.answer", f"there is no unanswered request {number}"
             return
-        self._asked[number] -= 1
-        if not self._asked[number]:
-            # or a proxy that runs for long would gather all that were ever asked
-            del self._asked[number]
+        self._unanswered[number] -= 1
+        if not self._unanswered[number]:
+            # else a proxy that runs for long would accumulate all ids
+            del self._unanswered[number]
             self._deadlines.pop(number, None)
 
-    def _node_event(self, packet: Packet) -> Iterator[Broken]:
+    def _node_event(self, packet: Packet) -> Iterator[Finding]:
         if packet.body.topic not in self._known_topics:
             yield "topic.event", f"'{packet.body.topic}' was never subscribed to"
 
-    def _node_offer(self, packet: Packet) -> Iterator[Broken]:
+    def _node_offer(self, packet: Packet) -> Iterator[Finding]:
         number = packet.body.build_id
         if self._offers.get(number, 0.0) > self._now:
             yield "offer.number", f"build id {number} again"
         self._offers[number] = self._now + CONFIRM_TIMEOUT
         yield from self._limit(packet.body.chunk_limit)
 
-    def _node_confirm(self, packet: Packet) -> Iterator[Broken]:
+    def _node_confirm(self, packet: Packet) -> Iterator[Finding]:
         number = packet.body.id
         tunnel = self._tunnels.get(number)
-        if tunnel is None or tunnel.state is not TunnelState.ASKED:
+        if tunnel is None or tunnel.state is not TunnelState.BUILDING:
             yield "tunnel.answer", f"no tunnel {number} is being built"
         elif packet.body.timed_out:
             tunnel.state = TunnelState.CLOSED
@@ -340,16 +341,16 @@ class Judge:
             tunnel.chunk_limit = packet.body.chunk_limit
 
     @staticmethod
-    def _limit(limit: int) -> Iterator[Broken]:
+    def _limit(limit: int) -> Iterator[Finding]:
         if limit != CHUNK_LIMIT:
             yield "tunnel.limit", f"{limit} bytes"
 
-    # What both say of tunnels
+    # Tunnel packets of both sides
 
-    def _tunnel_packet(self, packet: Packet) -> Iterator[Broken]:
+    def _tunnel_packet(self, packet: Packet) -> Iterator[Finding]:
         side, op, body = packet.side, packet.op, packet.body
         tunnel = self._tunnels.get(body.id)
-        if tunnel is None or tunnel.state is TunnelState.ASKED:
+        if tunnel is None or tunnel.state is TunnelState.BUILDING:
             yield "tunnel.unknown", f"{op.name} for tunnel {body.id}, which isn't built"
             return
         if side is Side.NODE and tunnel.state is TunnelState.CLOSED:
@@ -358,10 +359,10 @@ class Judge:
         if op is Op.TUNNEL_ALLOW:
             yield from tunnel.allow(side, body.space)
         elif op is Op.TUNNEL_TRANSFER:
-            if side is Side.CLIENT and tunnel.state is TunnelState.LEFT:
+            if side is Side.CLIENT and tunnel.state is TunnelState.CLOSING:
                 yield "tunnel.closed", f"data for tunnel {body.id}, which this client closed"
             yield from tunnel.transfer(side, body.size, len(body.chunk))
         elif side is Side.NODE:
             tunnel.state = TunnelState.CLOSED
         elif tunnel.state is TunnelState.OPEN:
-            tunnel.state, tunnel.deadline = TunnelState.LEFT, self._now + CONFIRM_TIMEOUT
+            tunnel.state, tunnel.deadline = TunnelState.CLOSING, self._now + CONFIRM_TIMEOUT

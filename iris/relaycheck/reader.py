@@ -1,8 +1,6 @@
-"""Cuts a direction of a connection into packets, as the schemas declare them, and says where each
-one is. Core.
+"""Cut one direction of a connection into packets, with their offsets. Core.
 
-The sizes are generous: what is judged is the protocol, and which sizes a node takes is its own
-concern.
+It follows the construct schemas, with generous sizes: which ones a node accepts is its own concern.
 """
 
 from collections.abc import Iterator
@@ -12,24 +10,20 @@ from typing import Any
 from construct import ConstructError, MappingError, StreamError
 
 from iris.config import MIB, Limits, RelayConfig
-from iris.relay_protocol.schema import Op, protocol
-from iris.relaycheck.rules import Side
+from iris.relay_protocol.schema import PACKETS, Op, Side, protocol
 
 GENEROUS = protocol(
     Limits(message_size=256 * MIB, name_size=1 * MIB), RelayConfig(chunk_limit=256 * MIB)
 )
 
 _SCHEMAS = {Side.CLIENT: GENEROUS.from_client, Side.NODE: GENEROUS.from_node}
-_OPS = {
-    Side.CLIENT: set(Op) - {Op.DENY},
-    Side.NODE: set(Op) - {Op.SUBSCRIBE, Op.UNSUBSCRIBE},
-}
+_OPS = {side: {op for op in Op if side in PACKETS[op]} for side in Side}
 _SHOWN = 48  # bytes of a packet that a report shows
 
 
 @dataclass(frozen=True)
 class Packet:
-    """What one side said; `data` is its beginning."""
+    """A packet of one side; `data` is its beginning."""
 
     side: Side
     offset: int
@@ -47,10 +41,7 @@ class Malformed(Exception):
 
 
 class _Stream:
-    """What construct reads from.
-
-    It remembers how much would have to be there for a read that failed.
-    """
+    """What construct reads from: it records the offset up to which a failed read needs data."""
 
     def __init__(self, data: bytearray, at: int) -> None:
         self._data, self.at, self.wanted = data, at, 0
@@ -71,17 +62,17 @@ class Reader:
     def __init__(self, side: Side) -> None:
         self._side, self._schema, self._ops = side, _SCHEMAS[side], _OPS[side]
         self._buffer = bytearray()
-        self._wanted = 0  # bytes in the buffer, before which it makes no sense to try
-        self._cut = 0  # bytes that were read before those in the buffer
+        self._wanted = 0  # bytes in the buffer that the next packet needs at least
+        self._cut = 0  # bytes that were consumed
 
     @property
     def offset(self) -> int:
-        """Of the packet that isn't whole, or not there yet."""
+        """The offset of the next packet."""
         return self._cut
 
     @property
     def rest(self) -> bytes:
-        """The beginning of a packet that isn't whole."""
+        """The beginning of an incomplete packet."""
         return bytes(self._buffer[:_SHOWN])
 
     def feed(self, data: bytes) -> Iterator[Packet]:

@@ -1,4 +1,4 @@
-"""What was checked and what was found, as a table for people, as JSON and as JUnit XML. Core."""
+"""The result of a run: as a table, as JSON, as JUnit XML. Core."""
 
 import json
 from collections import Counter
@@ -11,10 +11,10 @@ from iris.relaycheck.rules import RULES, Violation
 
 @dataclass
 class Check:
-    """One rule or case, and what was wrong about it."""
+    """A rule, case or scenario, and what was wrong."""
 
     id: str
-    words: str
+    description: str
     problems: list[str] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
     seconds: float = 0.0
@@ -26,7 +26,7 @@ class Check:
 
     @property
     def lines(self) -> list[str]:
-        """All that was wrong, in words."""
+        """Everything that was wrong, as text."""
         return [*self.problems, *map(str, self.violations)]
 
 
@@ -41,11 +41,11 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was violated."""
+        """Whether all checks passed."""
         return all(check.passed for check in self.checks)
 
     def table(self) -> str:
-        """For people."""
+        """Format a table for people."""
         lines = []
         if self.packets:
             names = sorted({name for _, name in self.packets})
@@ -63,19 +63,19 @@ class Report:
         for check in self.checks:
             if self.mode != "proxy" or not check.passed:
                 lines.append(
-                    f"{'ok  ' if check.passed else 'FAIL'} {check.id:<{width}}{check.words}"
+                    f"{'ok  ' if check.passed else 'FAIL'} {check.id:<{width}}{check.description}"
                 )
                 lines += [f"       {line}" for line in check.lines]
         failed = sum(not check.passed for check in self.checks)
         lines.append(
-            f"{len(self.checks)} checked, {failed} violated"
+            f"{len(self.checks)} checked, {failed} failed"
             if failed
-            else f"{len(self.checks)} checked, nothing violated"
+            else f"{len(self.checks)} checked, all passed"
         )
         return "\n".join(lines) + "\n"
 
     def json(self) -> str:
-        """For machines: all of it."""
+        """Format everything for programs."""
         return json.dumps(
             {
                 "mode": self.mode,
@@ -88,7 +88,7 @@ class Report:
                 "checks": [
                     {
                         "id": check.id,
-                        "words": check.words,
+                        "words": check.description,
                         "passed": check.passed,
                         "seconds": round(check.seconds, 3),
                         "problems": check.problems,
@@ -104,7 +104,7 @@ class Report:
         )
 
     def junit(self) -> str:
-        """For test servers."""
+        """Format JUnit XML for test servers."""
         failures = str(sum(not check.passed for check in self.checks))
         suite = ElementTree.Element(
             "testsuite",
@@ -120,7 +120,7 @@ class Report:
                 suite,
                 "testcase",
                 classname=f"relaycheck.{self.mode}",
-                name=f"{check.id}: {check.words}",
+                name=f"{check.id}: {check.description}",
                 time=f"{check.seconds:.3f}",
             )
             if not check.passed:
@@ -134,13 +134,13 @@ class Report:
 
 
 def by_rule(violations: Iterable[Violation]) -> list[Check]:
-    """A check for each rule."""
-    checks = {rule: Check(rule, words) for rule, words in RULES.items()}
+    """Make a check for each rule."""
+    checks = {rule: Check(rule, text) for rule, text in RULES.items()}
     for violation in violations:
         checks[violation.rule].violations.append(violation)
     return list(checks.values())
 
 
 def _printable(text: str) -> str:
-    """XML has no way to write most control characters."""
+    """Replace control characters, which XML can't express."""
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)

@@ -3,7 +3,7 @@
 "nothing" is wrong about the first one.
 
 `MISTAKES` has for each the scenario in which it shows, and the id that has to be named: a rule's
-that is broken, or the scenario's.
+that is finding, or the scenario's.
 """
 
 import contextlib

@@ -1,59 +1,59 @@
-"""Nodes that are wrong in one way each: the stand-in of `relaycheck`, with a mistake.
+"""Nodes that are wrong in one way each: the fake node of `relaycheck`, with a mistake.
 
-`MISTAKES` has for each the seat, which cases to try, and the id that has to be named: a case's that
-fails, or a rule's that is broken.
+`MISTAKES` has for each the session, which cases to try, and the id that has to be named: a case's
+that fails, or a rule's that is violated.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from iris.relay_protocol.schema import VERSION, Op
-from iris.relaycheck.fake_session import Refused, Seat
+from iris.relaycheck.fake_session import FakeSession, Violated
 
 
 @dataclass(frozen=True)
 class Mistake:
-    seat: type[Seat]
+    session: type[FakeSession]
     only: str
     named: str
 
 
-class SpeaksFirst(Seat):
+class SpeaksFirst(FakeSession):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.write(Op.INIT, version=VERSION)
 
 
-class LetsAnyVersionIn(Seat):
+class LetsAnyVersionIn(FakeSession):
     def on_init(self, body: Any) -> None:
         body.version = VERSION
         super().on_init(body)
 
 
-class DeniesInOtherWords(Seat):
+class DeniesInOtherWords(FakeSession):
     def deny(self, reason: str) -> None:
         super().deny("wrong version")
 
 
-class StaysAfterADeny(Seat):
+class StaysAfterADeny(FakeSession):
     def deny(self, reason: str) -> None:
         self.write(Op.DENY, reason=reason)
         self.over = True
 
 
-class AnswersTwice(Seat):
+class AnswersTwice(FakeSession):
     def answer(self, number: int, **body: Any) -> None:
         super().answer(number, **body)
         super().answer(number, **body)
 
 
-class ForgetsDeadlines(Seat):
+class ForgetsDeadlines(FakeSession):
     def write(self, op: Op, **body: Any) -> None:
         if not (op is Op.REPLY and body["timed_out"]):
             super().write(op, **body)
 
 
-class TakesEmptyRepliesForTimeouts(Seat):
+class TakesEmptyRepliesForTimeouts(FakeSession):
     def answer(self, number: int, *, success: bool, result: Any) -> None:
         if success and not result:
             self.write(Op.REPLY, id=number, timed_out=True)
@@ -61,7 +61,7 @@ class TakesEmptyRepliesForTimeouts(Seat):
             super().answer(number, success=success, result=result)
 
 
-class TakesEmptyFaultsForTimeouts(Seat):
+class TakesEmptyFaultsForTimeouts(FakeSession):
     def answer(self, number: int, *, success: bool, result: Any) -> None:
         if not success and not result:
             self.write(Op.REPLY, id=number, timed_out=True)
@@ -69,34 +69,36 @@ class TakesEmptyFaultsForTimeouts(Seat):
             super().answer(number, success=success, result=result)
 
 
-class PassesLateRepliesOn(Seat):
+class PassesLateRepliesOn(FakeSession):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.all: dict[int, Any] = {}
 
-    def ask(self, caller: Seat | None, number: int, request: bytes, timeout: int) -> None:
+    def deliver_request(
+        self, caller: FakeSession | None, number: int, request: bytes, timeout: int
+    ) -> None:
         self.all[self._calls] = caller, number
-        super().ask(caller, number, request, timeout)
+        super().deliver_request(caller, number, request, timeout)
 
     def on_reply(self, body: Any) -> None:
-        if body.id not in self.in_hand and body.id in self.all:
-            self.in_hand[body.id] = self.all[body.id]
+        if body.id not in self.unanswered and body.id in self.all:
+            self.unanswered[body.id] = self.all[body.id]
         super().on_reply(body)
 
 
-class BroadcastsToEverybody(Seat):
-    everybody: list[Seat] = []  # noqa: RUF012
+class BroadcastsToEverybody(FakeSession):
+    everybody: list[FakeSession] = []  # noqa: RUF012
 
     def on_init(self, body: Any) -> None:
         super().on_init(body)
         self.everybody.append(self)
 
     def on_broadcast(self, body: Any) -> None:
-        for seat in self.everybody:
-            seat.write(Op.BROADCAST, message=body.message)
+        for session in self.everybody:
+            session.write(Op.BROADCAST, message=body.message)
 
 
-class SwapsBroadcasts(Seat):
+class SwapsBroadcasts(FakeSession):
     held: Any = None
 
     def on_broadcast(self, body: Any) -> None:
@@ -108,60 +110,60 @@ class SwapsBroadcasts(Seat):
             self.held = None
 
 
-class IgnoresTopics(Seat):
+class IgnoresTopics(FakeSession):
     def on_publish(self, body: Any) -> None:
         self.write(Op.PUBLISH, topic=body.topic + "x", event=body.event)
         super().on_publish(body)
 
 
-class ToleratesASecondSubscription(Seat):
+class ToleratesASecondSubscription(FakeSession):
     def on_subscribe(self, body: Any) -> None:
         if body.topic not in self.topics:
             super().on_subscribe(body)
 
 
-class HangsUpWithoutAWord(Seat):
-    def refuse(self, reason: str) -> None:
-        self.gone()
+class HangsUpWithoutAWord(FakeSession):
+    def reject(self, reason: str) -> None:
+        self.release()
         self.hang_up()
 
 
-class ClosesBeforeTheWorkIsDone(Seat):
-    def settle(self) -> None:
+class ClosesBeforeTheWorkIsDone(FakeSession):
+    def finish_if_idle(self) -> None:
         if self.leaving:
             self.finish("")
 
 
-class ClosesWithAReason(Seat):
-    def settle(self) -> None:
-        if self.leaving and not self.in_hand:
+class ClosesWithAReason(FakeSession):
+    def finish_if_idle(self) -> None:
+        if self.leaving and not self.unanswered:
             self.finish("bye")
 
 
-class GrantsLess(Seat):
+class GrantsLess(FakeSession):
     def write(self, op: Op, **body: Any) -> None:
         if op is Op.TUNNEL_ALLOW:
             body["space"] = min(body["space"], 1 << 20)
         super().write(op, **body)
 
 
-class IgnoresAllowances(Seat):
+class IgnoresAllowances(FakeSession):
     def write(self, op: Op, **body: Any) -> None:
         super().write(op, **body)
         if (
             op in (Op.TUNNEL_CONFIRM, Op.TUNNEL_ALLOW)
             and (end := self.tunnels.get(body["id"])) is not None
         ):
-            end.allowance = 1 << 30
+            end.credit = 1 << 30
 
 
-class GivesNothingBack(Seat):
+class GivesNothingBack(FakeSession):
     def write(self, op: Op, **body: Any) -> None:
         if not (op is Op.TUNNEL_ALLOW and body["space"] != 4 << 20):
             super().write(op, **body)
 
 
-class ClosesBeforeTheData(Seat):
+class ClosesBeforeTheData(FakeSession):
     def on_tunnel_close(self, body: Any) -> None:
         end = self.tunnels.get(body.id)
         if end is not None and end.other is not None:
@@ -169,35 +171,35 @@ class ClosesBeforeTheData(Seat):
         super().on_tunnel_close(body)
 
 
-class ConfirmsNoClose(Seat):
+class ConfirmsNoClose(FakeSession):
     def on_tunnel_close(self, body: Any) -> None:
         if (end := self.tunnels.pop(body.id, None)) is not None:
             end.drop("")
 
 
-class AnnouncesAnotherLimit(Seat):
+class AnnouncesAnotherLimit(FakeSession):
     def write(self, op: Op, **body: Any) -> None:
         if "chunk_limit" in body:
             body["chunk_limit"] = 1_024
         super().write(op, **body)
 
 
-class DeliversEmptyChunks(Seat):
+class DeliversEmptyChunks(FakeSession):
     def on_tunnel_transfer(self, body: Any) -> None:
         end = self.tunnels.get(body.id)
         if end is not None and end.other is not None and not body.chunk:
-            end.other.seat.write(Op.TUNNEL_TRANSFER, id=end.other.number, size=0, chunk=b"")
+            end.other.session.write(Op.TUNNEL_TRANSFER, id=end.other.number, size=0, chunk=b"")
         super().on_tunnel_transfer(body)
 
 
-class ConfirmsBeforeTheAcceptor(Seat):
-    def offer(self, initiator: Seat | None, number: int, timeout: float) -> None:
+class ConfirmsBeforeTheAcceptor(FakeSession):
+    def offer(self, initiator: FakeSession | None, number: int, timeout: float) -> None:
         if initiator is not None:
             initiator.write(Op.TUNNEL_CONFIRM, id=number, timed_out=False, chunk_limit=65_536)
         super().offer(initiator, number, timeout)
 
 
-class HangsAfterAnUnknownConfirm(Seat):
+class HangsAfterAnUnknownConfirm(FakeSession):
     stuck = False
 
     def handle(self, packet: Any) -> None:
@@ -207,47 +209,47 @@ class HangsAfterAnUnknownConfirm(Seat):
             super().handle(packet)
 
 
-class LosesCutPackets(Seat):
+class LosesCutPackets(FakeSession):
     def feed(self, data: bytes) -> None:
         super().feed(data)
         if self.attached and not self.over and self._reader.rest:
             self._reader._buffer.clear()
 
 
-class ForgetsTheOtherEnd(Seat):
+class ForgetsTheOtherEnd(FakeSession):
     def drop_tunnels(self) -> None:
         self.tunnels.clear()
 
 
-class TakesAVanishedEndForAClosedOne(Seat):
-    def gone(self) -> None:
+class TakesAVanishedEndForAClosedOne(FakeSession):
+    def release(self) -> None:
         self.leaving = True
-        super().gone()
+        super().release()
 
 
-class ForgetsWhoAsked(Seat):
-    def gone(self) -> None:
-        self.in_hand.clear()
-        super().gone()
+class ForgetsWhoAsked(FakeSession):
+    def release(self) -> None:
+        self.unanswered.clear()
+        super().release()
 
 
-class TakesChunksOfAnySize(Seat):
+class TakesChunksOfAnySize(FakeSession):
     def on_tunnel_transfer(self, body: Any) -> None:
         body.chunk = body.chunk[:65_536]
         super().on_tunnel_transfer(body)
 
 
-class LosesAbandonedAllowance(Seat):
+class LosesAbandonedAllowance(FakeSession):
     def on_tunnel_transfer(self, body: Any) -> None:
         end = self.tunnels.get(body.id)
         before = end.left if end is not None else 0
         super().on_tunnel_transfer(body)
         if before and body.size and end is not None:
-            raise Refused("the message before isn't finished")
+            raise Violated("the message before isn't finished")
 
 
 MISTAKES = {
-    mistake.seat.__name__: mistake
+    mistake.session.__name__: mistake
     for mistake in (
         Mistake(SpeaksFirst, "open.silent", "open.first"),
         Mistake(LetsAnyVersionIn, "open.version", "open.deny"),

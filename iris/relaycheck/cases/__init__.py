@@ -1,5 +1,6 @@
-"""The cases of `relaycheck node`: importing this makes them known to `bench.CASES`."""
+"""The cases of `relaycheck node`: importing this registers all of them in `CASES`."""
 
 from iris.relaycheck.cases import leaving, opening, patterns, splitting, tunnels, values
+from iris.relaycheck.registry import CASES
 
-__all__ = ["leaving", "opening", "patterns", "splitting", "tunnels", "values"]
+__all__ = ["CASES", "leaving", "opening", "patterns", "splitting", "tunnels", "values"]

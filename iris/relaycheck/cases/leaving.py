@@ -1,155 +1,156 @@
 """How a connection ends."""
 
-# ruff: noqa: D103  # a case's words say what it's about
+# ruff: noqa: D103  # a case's description says what it checks
 
 import time
 
 from iris.relay_protocol.schema import VERSION, Op
-from iris.relaycheck.harness import Bench, case
-from iris.relaycheck.peer import SILENCE, Failure
+from iris.relaycheck.fake_client import QUIET_TIME, Failure
+from iris.relaycheck.harness import Harness
 from iris.relaycheck.reader import GENEROUS
+from iris.relaycheck.registry import case
 
 
 @case("node.close.graceful", 'a close is answered by a close with the reason "", and the end')
-def graceful(bench: Bench) -> None:
-    bench.plain().leave()
-    bench.service().leave()
+def graceful(harness: Harness) -> None:
+    harness.plain().leave()
+    harness.service().leave()
 
 
 @case("node.close.at-once", "an init and a close in one piece are both answered")
-def at_once(bench: Bench) -> None:
+def at_once(harness: Harness) -> None:
     for _ in range(20):
-        peer = bench.connect()
-        peer.say_bytes(
+        peer = harness.connect()
+        peer.send_bytes(
             GENEROUS.client(Op.INIT, version=VERSION, cluster="") + GENEROUS.client(Op.CLOSE)
         )
         peer.expect(Op.INIT)
         peer.expect(Op.CLOSE, reason="")
-        peer.ended()
+        peer.expect_end()
 
 
-@case("node.close.half", "who hangs up its own direction after a close gets the answer")
-def half(bench: Bench) -> None:
-    peer = bench.plain()
-    peer.say(Op.CLOSE)
+@case("node.close.half", "a close is answered even if the client has ended its sending direction")
+def half(harness: Harness) -> None:
+    peer = harness.plain()
+    peer.send(Op.CLOSE)
     peer.half_close()
     peer.expect(Op.CLOSE, reason="")
-    peer.ended()
+    peer.expect_end()
 
 
-@case("node.close.left", "a service that has left is asked no more")
-def left(bench: Bench) -> None:
-    service, client = bench.pair()
+@case("node.close.left", "a service that has left gets no requests")
+def left(harness: Harness) -> None:
+    service, client = harness.pair()
     service.leave()
-    bench.request(client, timeout=300)
+    harness.request(client, timeout=300)
     if not client.expect(Op.REPLY).timed_out:
-        raise Failure("somebody answers")
+        raise Failure("the request is answered")
 
 
-@case("node.close.in-hand", "a close is answered after the work in hand is done")
-def in_hand(bench: Bench) -> None:
-    service, client = bench.pair()
-    bench.request(client)
+@case("node.close.in-hand", "a close is answered after in-flight requests are answered")
+def unanswered(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request(client)
     asked = service.expect(Op.REQUEST)
-    service.say(Op.CLOSE)
-    service.quiet()
-    service.say(Op.REPLY, id=asked.id, success=True, result=b"done")
+    service.send(Op.CLOSE)
+    service.expect_silence()
+    service.reply(asked.id, b"done")
     client.expect(Op.REPLY, id=0, success=True, result=b"done")
     service.expect(Op.CLOSE, reason="")
-    service.ended()
+    service.expect_end()
 
 
 @case("node.close.replies", "replies right before a close aren't lost")
-def replies(bench: Bench) -> None:
-    service, client = bench.pair()
+def replies(harness: Harness) -> None:
+    service, client = harness.pair()
     for number in range(30):
-        bench.request(client, number)
+        harness.request(client, number)
     asked = [service.expect(Op.REQUEST) for _ in range(30)]
     packets = [
         GENEROUS.client(Op.REPLY, id=each.id, success=True, result=b"done") for each in asked
     ]
-    service.say_bytes(b"".join(packets) + GENEROUS.client(Op.CLOSE))
+    service.send_bytes(b"".join(packets) + GENEROUS.client(Op.CLOSE))
     for _ in range(30):
         client.expect(Op.REPLY, success=True, result=b"done")
     service.expect(Op.CLOSE, reason="")
-    service.ended()
+    service.expect_end()
 
 
-@case("node.close.said", "what was said right before a close takes effect")
-def said(bench: Bench) -> None:
-    service, client = bench.pair()
-    client.say_bytes(
-        GENEROUS.client(Op.BROADCAST, cluster=bench.name, message=b"bye")
+@case("node.close.said", "a packet right before a close takes effect")
+def said(harness: Harness) -> None:
+    service, client = harness.pair()
+    client.send_bytes(
+        GENEROUS.client(Op.BROADCAST, cluster=harness.name, message=b"bye")
         + GENEROUS.client(Op.CLOSE)
     )
     service.expect(Op.BROADCAST, message=b"bye")
     client.expect(Op.CLOSE, reason="")
-    client.ended()
+    client.expect_end()
 
 
 @case(
     "node.close.asked",
-    "a close doesn't wait for requests that others owe an answer, beyond what was asked for",
+    "a close doesn't wait for the answers to the client's own requests",
 )
-def asked(bench: Bench) -> None:
-    service, client = bench.pair()
-    bench.request(client, timeout=30_000)
+def asked(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request(client, timeout=30_000)
     service.expect(Op.REQUEST)
-    client.say(Op.CLOSE)
-    with bench.within(0.0, 4.0):
-        while (packet := client.listen()) is not None and packet.op is not Op.CLOSE:
+    client.send(Op.CLOSE)
+    with harness.within(0.0, 4.0):
+        while (packet := client.receive_packet()) is not None and packet.op is not Op.CLOSE:
             pass
         if packet is None:
             raise Failure("the close isn't answered")
 
 
-@case("node.close.subscribed", "who leaves with subscriptions leaves")
-def subscribed(bench: Bench) -> None:
-    peer = bench.plain()
+@case("node.close.subscribed", "a client may leave with subscriptions")
+def subscribed(harness: Harness) -> None:
+    peer = harness.plain()
     for i in range(20):
-        peer.say(Op.SUBSCRIBE, topic=f"{bench.name}-{i}")
+        peer.send(Op.SUBSCRIBE, topic=f"{harness.name}-{i}")
     peer.leave()
 
 
-@case("node.close.many", "of thirty that leave at the same time each gets its answer")
-def many(bench: Bench) -> None:
-    peers = [bench.plain() for _ in range(30)]
+@case("node.close.many", "thirty clients that leave at the same time each get an answer")
+def many(harness: Harness) -> None:
+    peers = [harness.plain() for _ in range(30)]
     for peer in peers:
-        peer.say(Op.CLOSE)
+        peer.send(Op.CLOSE)
     for peer in peers:
         peer.expect(Op.CLOSE, reason="")
-        peer.ended()
+        peer.expect_end()
 
 
-@case("node.vanish.member", "who vanishes is no member any more")
-def member(bench: Bench) -> None:
-    service, other, client = bench.service(), bench.service(), bench.plain()
-    service.hang_up()
-    time.sleep(SILENCE)
+@case("node.vanish.member", "a service that vanishes isn't a member any more")
+def member(harness: Harness) -> None:
+    service, other, client = harness.service(), harness.service(), harness.plain()
+    service.disconnect()
+    time.sleep(QUIET_TIME)
     for number in range(10):
-        bench.request(client, number, timeout=1_000)
-        other.say(Op.REPLY, id=other.expect(Op.REQUEST).id, success=True, result=b"here")
+        harness.request(client, number, timeout=1_000)
+        other.answer(b"here")
         client.expect(Op.REPLY, id=number, success=True)
 
 
 @case(
     "node.vanish.packet",
-    "who vanishes in the middle of a packet does no harm, and the packet nothing",
+    "a client that vanishes in the middle of a packet does no harm, and the packet has no effect",
 )
-def packet(bench: Bench) -> None:
-    service, client = bench.pair()
-    client.say_bytes(GENEROUS.client(Op.BROADCAST, cluster=bench.name, message=b"whole")[:-1])
-    client.hang_up()
-    service.quiet()
+def packet(harness: Harness) -> None:
+    service, client = harness.pair()
+    client.send_bytes(GENEROUS.client(Op.BROADCAST, cluster=harness.name, message=b"whole")[:-1])
+    client.disconnect()
+    service.expect_silence()
     service.sync()
 
 
-@case("node.vanish.caller", "a reply to who has vanished does no harm")
-def caller(bench: Bench) -> None:
-    service, client = bench.pair()
-    bench.request(client)
+@case("node.vanish.caller", "a reply to a client that has vanished does no harm")
+def caller(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request(client)
     asked = service.expect(Op.REQUEST)
-    client.hang_up()
+    client.disconnect()
     time.sleep(0.05)
-    service.say(Op.REPLY, id=asked.id, success=True, result=b"to whom?")
+    service.reply(asked.id, b"late")
     service.sync()

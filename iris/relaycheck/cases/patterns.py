@@ -1,281 +1,280 @@
 """Requests, broadcasts and topics."""
 
-# ruff: noqa: D103  # a case's words say what it's about
+# ruff: noqa: D103  # a case's description says what it checks
 
 from iris.relay_protocol.schema import Op
-from iris.relaycheck.harness import Bench, case
-from iris.relaycheck.peer import Failure
+from iris.relaycheck.fake_client import Failure
+from iris.relaycheck.harness import Harness
+from iris.relaycheck.reader import GENEROUS
+from iris.relaycheck.registry import add_rejected, case
 
 MIB = 1 << 20
 
 
-@case("node.request.reply", "a request reaches a member, and its reply who asked")
-def reply(bench: Bench) -> None:
-    service, client = bench.pair()
-    bench.request(client, 0, b"question")
-    asked = service.expect(Op.REQUEST, request=b"question")
-    service.say(Op.REPLY, id=asked.id, success=True, result=b"answer")
+@case("node.request.reply", "a request reaches a member, and its reply the caller")
+def reply(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request(client, 0, b"question")
+    service.answer(b"answer", b"question")
     client.expect(Op.REPLY, id=0, timed_out=False, success=True, result=b"answer")
 
 
-@case("node.request.empty", "an empty request is one, and an empty reply is one")
-def empty(bench: Bench) -> None:
-    service, client = bench.pair()
-    bench.request(client, 0, b"")
-    asked = service.expect(Op.REQUEST, request=b"")
-    service.say(Op.REPLY, id=asked.id, success=True, result=b"")
+@case("node.request.empty", "an empty request is delivered, and an empty reply too")
+def empty(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request(client, 0, b"")
+    service.answer(b"", b"")
     client.expect(Op.REPLY, id=0, timed_out=False, success=True, result=b"")
 
 
-@case("node.request.fault", "a fault reaches who asked, with its text")
-def fault(bench: Bench) -> None:
-    service, client = bench.pair()
-    bench.request(client)
-    service.say(Op.REPLY, id=service.expect(Op.REQUEST).id, success=False, result="ü, no")
+@case("node.request.fault", "a fault reaches the caller, with its text")
+def fault(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request(client)
+    service.answer("ü, no")
     client.expect(Op.REPLY, id=0, timed_out=False, success=False, result="ü, no")
 
 
 @case("node.request.empty-fault", "an empty fault is a fault")
-def empty_fault(bench: Bench) -> None:
-    service, client = bench.pair()
-    bench.request(client, timeout=1_000)
-    service.say(Op.REPLY, id=service.expect(Op.REQUEST).id, success=False, result="")
+def empty_fault(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request(client, timeout=1_000)
+    service.answer("")
     client.expect(Op.REPLY, id=0, timed_out=False, success=False, result="")
 
 
-@case("node.request.big", "a request and a reply of 2 MiB come whole")
-def big(bench: Bench) -> None:
-    service, client = bench.pair()
+@case("node.request.big", "a request and a reply of 2 MiB arrive unchanged")
+def big(harness: Harness) -> None:
+    service, client = harness.pair()
     data = bytes(range(256)) * (2 * MIB // 256)
-    bench.request(client, 0, data)
+    harness.request(client, 0, data)
     asked = service.expect(Op.REQUEST)
     if asked.request != data:
-        raise Failure("the request comes changed")
-    service.say(Op.REPLY, id=asked.id, success=True, result=data[::-1])
+        raise Failure("the request arrives changed")
+    service.reply(asked.id, data[::-1])
     if client.expect(Op.REPLY, id=0, success=True).result != data[::-1]:
-        raise Failure("the reply comes changed")
+        raise Failure("the reply arrives changed")
 
 
 @case("node.request.timeout", "a request that isn't answered times out at its deadline")
-def timeout(bench: Bench) -> None:
-    service, client = bench.pair()
-    with bench.within(0.4, 1.4):
-        bench.request(client, timeout=400)
+def timeout(harness: Harness) -> None:
+    service, client = harness.pair()
+    with harness.within(0.4, 1.4):
+        harness.request(client, timeout=400)
         if not 0 < service.expect(Op.REQUEST).timeout <= 400:
-            raise Failure("the service is told another timeout")
+            raise Failure("the service gets another timeout")
         client.expect(Op.REPLY, id=0, timed_out=True)
 
 
-@case("node.request.nobody", "a request that nobody serves times out at its deadline")
-def nobody(bench: Bench) -> None:
-    client = bench.plain()
-    with bench.within(0.3, 1.3):
-        bench.request(client, timeout=300)
+@case("node.request.nobody", "a request to a cluster without members times out at its deadline")
+def nobody(harness: Harness) -> None:
+    client = harness.plain()
+    with harness.within(0.3, 1.3):
+        harness.request(client, timeout=300)
         client.expect(Op.REPLY, id=0, timed_out=True)
 
 
 @case("node.request.zero", "a timeout of 0 is answered at once")
-def zero(bench: Bench) -> None:
-    client = bench.plain()
-    with bench.within(0.0, 0.5):
-        bench.request(client, timeout=0)
+def zero(harness: Harness) -> None:
+    client = harness.plain()
+    with harness.within(0.0, 0.5):
+        harness.request(client, timeout=0)
         client.expect(Op.REPLY, id=0, timed_out=True)
 
 
 @case("node.request.late", "a reply after the timeout is ignored")
-def late(bench: Bench) -> None:
-    service, client = bench.pair()
-    bench.request(client, timeout=100)
+def late(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request(client, timeout=100)
     asked = service.expect(Op.REQUEST)
     client.expect(Op.REPLY, id=0, timed_out=True)
-    service.say(Op.REPLY, id=asked.id, success=True, result=b"late")
-    client.quiet()
+    service.reply(asked.id, b"late")
+    client.expect_silence()
     service.sync()
 
 
 @case("node.request.double", "a second reply is ignored")
-def double(bench: Bench) -> None:
-    service, client = bench.pair()
-    bench.request(client)
+def double(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request(client)
     asked = service.expect(Op.REQUEST)
     for result in (b"first", b"second"):
-        service.say(Op.REPLY, id=asked.id, success=True, result=result)
+        service.reply(asked.id, result)
     client.expect(Op.REPLY, id=0, result=b"first")
-    client.quiet()
+    client.expect_silence()
     service.sync()
 
 
-@case("node.request.unasked", "a reply to nothing is ignored")
-def unasked(bench: Bench) -> None:
-    service = bench.service()
-    service.say(Op.REPLY, id=12_345, success=True, result=b"")
+@case("node.request.unasked", "a reply to an unknown request is ignored")
+def unasked(harness: Harness) -> None:
+    service = harness.service()
+    service.reply(12_345, b"")
     service.sync()
 
 
-@case("node.request.order", "replies come when they are given, in any order")
-def order(bench: Bench) -> None:
-    service, client = bench.pair()
+@case("node.request.order", "replies are delivered at once, in any order")
+def order(harness: Harness) -> None:
+    service, client = harness.pair()
     for number in range(5):
-        bench.request(client, number, b"%d" % number)
+        harness.request(client, number, b"%d" % number)
     asked = [service.expect(Op.REQUEST) for _ in range(5)]
     for each in reversed(asked):
-        service.say(Op.REPLY, id=each.id, success=True, result=each.request)
+        service.reply(each.id, each.request)
         client.expect(Op.REPLY, id=int(each.request), result=each.request)
 
 
-@case("node.request.same-id", "an id may be used again, even before its answer")
-def same_id(bench: Bench) -> None:
-    service, client = bench.pair()
+@case("node.request.same-id", "an id may be reused, even before its answer")
+def same_id(harness: Harness) -> None:
+    service, client = harness.pair()
     for _ in range(2):
-        bench.request(client, 7)
+        harness.request(client, 7)
     for _ in range(2):
-        service.say(Op.REPLY, id=service.expect(Op.REQUEST).id, success=True, result=b"ok")
+        service.answer(b"ok")
     for _ in range(2):
         client.expect(Op.REPLY, id=7, result=b"ok")
-    client.quiet()
+    client.expect_silence()
 
 
 @case("node.request.big-id", "an id may have 63 bits")
-def big_id(bench: Bench) -> None:
-    client = bench.plain()
-    bench.request(client, (1 << 63) - 1, timeout=0)
+def big_id(harness: Harness) -> None:
+    client = harness.plain()
+    harness.request(client, (1 << 63) - 1, timeout=0)
     client.expect(Op.REPLY, id=(1 << 63) - 1, timed_out=True)
 
 
-@case("node.request.self", "a service may ask its own cluster")
-def itself(bench: Bench) -> None:
-    service = bench.service()
-    bench.request(service, 4)
-    service.say(Op.REPLY, id=service.expect(Op.REQUEST).id, success=True, result=b"me")
+@case("node.request.self", "a service may send requests to its own cluster")
+def itself(harness: Harness) -> None:
+    service = harness.service()
+    harness.request(service, 4)
+    service.answer(b"me")
     service.expect(Op.REPLY, id=4, result=b"me")
 
 
-@case("node.request.vanish", "who asked a service that vanishes knows at once")
-def vanish(bench: Bench) -> None:
-    service, client = bench.pair()
-    bench.request(client, timeout=4_000)
+@case("node.request.vanish", "the requests of a service that vanishes fail at once")
+def vanish(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request(client, timeout=4_000)
     service.expect(Op.REQUEST)
-    service.hang_up()
-    with bench.within(0.0, 2.0):
+    service.disconnect()
+    with harness.within(0.0, 2.0):
         client.expect(Op.REPLY, id=0)
 
 
-@case("node.request.many", "of a thousand requests at once each has its own answer")
-def many(bench: Bench) -> None:
-    service, client = bench.pair()
+@case("node.request.many", "a thousand concurrent requests each get their own answer")
+def many(harness: Harness) -> None:
+    service, client = harness.pair()
     for number in range(1_000):
-        bench.request(client, number, b"%d" % number)
+        harness.request(client, number, b"%d" % number)
     for _ in range(1_000):
         asked = service.expect(Op.REQUEST)
-        service.say(Op.REPLY, id=asked.id, success=True, result=asked.request)
+        service.reply(asked.id, asked.request)
     for _ in range(1_000):
         got = client.expect(Op.REPLY, timed_out=False)
         if got.result != b"%d" % got.id:
             raise Failure(f"request {got.id} has the answer to {got.result!r}")
 
 
-@case("node.broadcast.all", "a broadcast reaches every member, and nobody else")
-def to_all(bench: Bench) -> None:
+@case("node.broadcast.all", "a broadcast reaches every member, and no other client")
+def to_all(harness: Harness) -> None:
     members, other, client = (
-        [bench.service() for _ in range(3)],
-        bench.service(bench.name + "x"),
-        bench.plain(),
+        [harness.service() for _ in range(3)],
+        harness.service(harness.name + "x"),
+        harness.plain(),
     )
-    client.say(Op.BROADCAST, cluster=bench.name, message=b"all")
+    client.send(Op.BROADCAST, cluster=harness.name, message=b"all")
     for member in members:
         member.expect(Op.BROADCAST, message=b"all")
-    other.quiet()
+    other.expect_silence()
 
 
 @case("node.broadcast.own", "a member gets its own broadcast, once")
-def own(bench: Bench) -> None:
-    member = bench.service()
-    member.say(Op.BROADCAST, cluster=bench.name, message=b"mine")
+def own(harness: Harness) -> None:
+    member = harness.service()
+    member.send(Op.BROADCAST, cluster=harness.name, message=b"mine")
     member.expect(Op.BROADCAST, message=b"mine")
-    member.quiet()
+    member.expect_silence()
 
 
-@case("node.broadcast.empty", "an empty broadcast is one; one to nobody does no harm")
-def empty_broadcast(bench: Bench) -> None:
-    member, client = bench.pair()
-    client.say(Op.BROADCAST, cluster=bench.name + "nobody", message=b"")
-    client.say(Op.BROADCAST, cluster=bench.name, message=b"")
+@case("node.broadcast.empty", "an empty broadcast is delivered; one to no members does no harm")
+def empty_broadcast(harness: Harness) -> None:
+    member, client = harness.pair()
+    client.send(Op.BROADCAST, cluster=harness.name + "nobody", message=b"")
+    client.send(Op.BROADCAST, cluster=harness.name, message=b"")
     member.expect(Op.BROADCAST, message=b"")
 
 
 @case("node.broadcast.order", "a thousand broadcasts of one client keep their order")
-def broadcast_order(bench: Bench) -> None:
-    member, client = bench.pair()
-    client.say_bytes(b"".join(_numbered(bench.name, i) for i in range(1_000)))
+def broadcast_order(harness: Harness) -> None:
+    member, client = harness.pair()
+    client.send_bytes(
+        b"".join(
+            GENEROUS.client(Op.BROADCAST, cluster=harness.name, message=b"%d" % i)
+            for i in range(1_000)
+        )
+    )
     for i in range(1_000):
         member.expect(Op.BROADCAST, message=b"%d" % i)
 
 
-def _numbered(cluster: str, number: int) -> bytes:
-    name, data = cluster.encode(), b"%d" % number
-    return b"\x03" + bytes([len(name)]) + name + bytes([len(data)]) + data
-
-
-@case("node.topic.all", "an event reaches every subscriber, its own sender too, and nobody else")
-def topic(bench: Bench) -> None:
-    peers = [bench.plain() for _ in range(3)]
+@case(
+    "node.topic.all", "an event reaches every subscriber, its sender included, and no other client"
+)
+def topic(harness: Harness) -> None:
+    peers = [harness.plain() for _ in range(3)]
     for peer in peers[:2]:
-        bench.subscribed(peer, bench.name)
-    peers[0].say(Op.PUBLISH, topic=bench.name, event=b"news")
+        harness.subscribed(peer, harness.name)
+    peers[0].send(Op.PUBLISH, topic=harness.name, event=b"news")
     for peer in peers[:2]:
-        peer.expect_event(bench.name, b"news")
-    peers[2].quiet()
+        peer.expect_event(harness.name, b"news")
+    peers[2].expect_silence()
 
 
-@case("node.topic.empty", "an empty event is one; a topic may be empty, or have colons")
-def empty_event(bench: Bench) -> None:
-    for name in (bench.name, bench.name + ":a:", ""):
-        peer = bench.plain()
-        bench.subscribed(peer, name)
-        peer.say(Op.PUBLISH, topic=name, event=b"")
+@case("node.topic.empty", "an empty event is delivered; a topic may be empty, or have colons")
+def empty_event(harness: Harness) -> None:
+    for name in (harness.name, harness.name + ":a:", ""):
+        peer = harness.plain()
+        harness.subscribed(peer, name)
+        peer.send(Op.PUBLISH, topic=name, event=b"")
         while peer.expect(Op.PUBLISH, topic=name).event:
             pass
 
 
 @case("node.topic.order", "a thousand events of one client keep their order")
-def event_order(bench: Bench) -> None:
-    peer, client = bench.plain(), bench.plain()
-    bench.subscribed(peer, bench.name)
+def event_order(harness: Harness) -> None:
+    peer, client = harness.plain(), harness.plain()
+    harness.subscribed(peer, harness.name)
     for i in range(1_000):
-        client.say(Op.PUBLISH, topic=bench.name, event=b"%d" % i)
+        client.send(Op.PUBLISH, topic=harness.name, event=b"%d" % i)
     for i in range(1_000):
-        peer.expect_event(bench.name, b"%d" % i)
+        peer.expect_event(harness.name, b"%d" % i)
 
 
-@case("node.topic.unsubscribe", "no events come after an unsubscribe has taken effect")
-def unsubscribe(bench: Bench) -> None:
-    peer, client = bench.plain(), bench.plain()
-    bench.subscribed(peer, bench.name)
-    peer.say(Op.UNSUBSCRIBE, topic=bench.name)
-    peer.quiet()
-    client.say(Op.PUBLISH, topic=bench.name, event=b"news")
-    peer.quiet()
+@case("node.topic.unsubscribe", "no events arrive after an unsubscribe has taken effect")
+def unsubscribe(harness: Harness) -> None:
+    peer, client = harness.plain(), harness.plain()
+    harness.subscribed(peer, harness.name)
+    peer.send(Op.UNSUBSCRIBE, topic=harness.name)
+    peer.expect_silence()
+    client.send(Op.PUBLISH, topic=harness.name, event=b"news")
+    peer.expect_silence()
 
 
-@case("node.topic.again", "who unsubscribed may subscribe again; both keep their order")
-def again(bench: Bench) -> None:
-    peer = bench.plain()
+@case(
+    "node.topic.again", "a client may subscribe again; subscribes and unsubscribes keep their order"
+)
+def again(harness: Harness) -> None:
+    peer = harness.plain()
     for _ in range(20):
-        peer.say(Op.SUBSCRIBE, topic=bench.name)
-        peer.say(Op.UNSUBSCRIBE, topic=bench.name)
-    bench.subscribed(peer, bench.name)
+        peer.send(Op.SUBSCRIBE, topic=harness.name)
+        peer.send(Op.UNSUBSCRIBE, topic=harness.name)
+    harness.subscribed(peer, harness.name)
 
 
-@case("node.topic.twice", "subscribing twice ends the connection")
-def twice(bench: Bench) -> None:
-    peer = bench.plain()
-    for _ in range(2):
-        peer.say(Op.SUBSCRIBE, topic=bench.name)
-    peer.refused()
-
-
-@case("node.topic.unknown", "unsubscribing without a subscription ends the connection")
-def unknown(bench: Bench) -> None:
-    peer = bench.plain()
-    peer.say(Op.UNSUBSCRIBE, topic=bench.name)
-    peer.refused()
+add_rejected(
+    "node.topic.twice", "subscribing twice", GENEROUS.client(Op.SUBSCRIBE, topic="relaycheck") * 2
+)
+add_rejected(
+    "node.topic.unknown",
+    "unsubscribing without a subscription",
+    GENEROUS.client(Op.UNSUBSCRIBE, topic="relaycheck"),
+)

@@ -1,95 +1,99 @@
-"""Tunnels: how they are built, what they carry and when, how they end."""
+"""Tunnels: building, data, credit, closing."""
 
-# ruff: noqa: D103  # a case's words say what it's about
+# ruff: noqa: D103  # a case's description says what it checks
 
 import time
 
 from iris.relay_protocol.schema import Op
-from iris.relaycheck.harness import Bench, case
-from iris.relaycheck.peer import LIMIT, WINDOW, Failure, Peer
+from iris.relaycheck.fake_client import CHUNK_LIMIT, NODE_WINDOW, Failure, FakeClient
+from iris.relaycheck.harness import Harness
 from iris.relaycheck.reader import GENEROUS
+from iris.relaycheck.registry import case
 
 MIB = 1 << 20
 MESSAGE = bytes(range(251)) * 1_000  # four chunks
 
 
 @case(
-    "node.tunnel.build", "an init is an offer to a member, its confirm the tunnel; both get 4 MiB"
+    "node.tunnel.build",
+    "a tunnel is offered to a member, whose confirm builds it; both ends get 4 MiB of credit",
 )
-def build(bench: Bench) -> None:
-    service, client = bench.tunnel()
-    client.quiet(0.1)
-    service.quiet(0.1)
-    if client.granted[0] != WINDOW or service.granted[0] != WINDOW:
-        raise Failure("another allowance than 4 MiB is granted")
+def build(harness: Harness) -> None:
+    service, client = harness.tunnel()
+    client.expect_silence(0.1)
+    service.expect_silence(0.1)
+    if client.granted[0] != NODE_WINDOW or service.granted[0] != NODE_WINDOW:
+        raise Failure("another credit than 4 MiB is granted")
 
 
-@case("node.tunnel.nobody", "a tunnel that nobody serves times out at its deadline")
-def nobody(bench: Bench) -> None:
-    client = bench.plain()
-    with bench.within(0.3, 1.3):
-        client.say(Op.TUNNEL_INIT, id=3, cluster=bench.name, timeout=300)
+@case("node.tunnel.nobody", "a tunnel to a cluster without members times out at its deadline")
+def nobody(harness: Harness) -> None:
+    client = harness.plain()
+    with harness.within(0.3, 1.3):
+        harness.request_tunnel(client, 3, 300)
         client.expect(Op.TUNNEL_CONFIRM, id=3, timed_out=True)
 
 
 @case("node.tunnel.zero", "a tunnel with a timeout of 0 is answered at once")
-def zero(bench: Bench) -> None:
-    client = bench.plain()
-    with bench.within(0.0, 0.5):
-        client.say(Op.TUNNEL_INIT, id=0, cluster=bench.name, timeout=0)
+def zero(harness: Harness) -> None:
+    client = harness.plain()
+    with harness.within(0.0, 0.5):
+        harness.request_tunnel(client, 0, 0)
         client.expect(Op.TUNNEL_CONFIRM, id=0, timed_out=True)
 
 
 @case(
     "node.tunnel.unconfirmed",
-    "who wants a tunnel that is never confirmed is told that it timed out",
+    "a tunnel that is never confirmed times out",
 )
-def unconfirmed(bench: Bench) -> None:
-    service, client = bench.pair()
-    client.say(Op.TUNNEL_INIT, id=0, cluster=bench.name, timeout=600)
+def unconfirmed(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request_tunnel(client, 0, 600)
     service.expect(Op.TUNNEL_INIT)
     client.expect(Op.TUNNEL_CONFIRM, id=0, timed_out=True)
 
 
-@case("node.tunnel.confirm-timeout", "the acceptor has 3 s, even if who wants the tunnel has more")
-def confirm_timeout(bench: Bench) -> None:
-    service, client = bench.pair()
-    client.say(Op.TUNNEL_INIT, id=0, cluster=bench.name, timeout=4_500)
+@case("node.tunnel.confirm-timeout", "the acceptor has 3 s, whatever the initiator's timeout")
+def confirm_timeout(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request_tunnel(client, 0, 4_500)
     service.expect(Op.TUNNEL_INIT)
-    with bench.within(2.0, 5.0):
+    with harness.within(2.0, 5.0):
         client.expect(Op.TUNNEL_CONFIRM, timeout=5.5, id=0, timed_out=True)
 
 
-@case("node.tunnel.slow-confirm", "an acceptor may take a second")
-def slow_confirm(bench: Bench) -> None:
-    service, client = bench.pair()
-    client.say(Op.TUNNEL_INIT, id=0, cluster=bench.name, timeout=5_000)
+@case("node.tunnel.slow-confirm", "an acceptor may confirm after a second")
+def slow_confirm(harness: Harness) -> None:
+    service, client = harness.pair()
+    harness.request_tunnel(client)
     offer = service.expect(Op.TUNNEL_INIT)
     time.sleep(1.0)
-    service.say(Op.TUNNEL_CONFIRM, build_id=offer.build_id, id=0)
+    service.send(Op.TUNNEL_CONFIRM, build_id=offer.build_id, id=0)
     client.expect(Op.TUNNEL_CONFIRM, id=0, timed_out=False)
-    service.await_grant(0, WINDOW)
+    service.await_grant(0, NODE_WINDOW)
 
 
-@case("node.tunnel.unknown-confirm", "after a confirm of nothing tunnels can be had all the same")
-def unknown_confirm(bench: Bench) -> None:
-    peer = bench.plain()
-    peer.say(Op.TUNNEL_CONFIRM, build_id=99, id=99)
-    peer.say(Op.TUNNEL_INIT, id=1, cluster=bench.name + "nobody", timeout=100)
-    while (packet := peer.listen(2.0)) is not None:
+@case(
+    "node.tunnel.unknown-confirm", "a confirm of an unknown offer doesn't prevent further tunnels"
+)
+def unknown_confirm(harness: Harness) -> None:
+    peer = harness.plain()
+    peer.send(Op.TUNNEL_CONFIRM, build_id=99, id=99)
+    peer.send(Op.TUNNEL_INIT, id=1, cluster=harness.name + "nobody", timeout=100)
+    while (packet := peer.receive_packet(2.0)) is not None:
         if packet.op in (Op.TUNNEL_CONFIRM, Op.CLOSE):
             return
-    raise Failure("no tunnel can be had any more")
+    raise Failure("no tunnel request is answered any more")
 
 
-@case("node.tunnel.order", "messages come whole and in order, both ways")
-def order(bench: Bench) -> None:
-    ends = bench.tunnel()
+@case("node.tunnel.order", "messages arrive unchanged and in order, both ways")
+def order(harness: Harness) -> None:
+    ends = harness.tunnel()
     messages = [
         MESSAGE,
         b"x",
-        MESSAGE[:LIMIT],
-        MESSAGE[: LIMIT + 1],
+        MESSAGE[:CHUNK_LIMIT],
+        MESSAGE[: CHUNK_LIMIT + 1],
         *(b"%d" % i for i in range(300)),
     ]
     for source, target in (ends, ends[::-1]):
@@ -100,8 +104,8 @@ def order(bench: Bench) -> None:
 
 
 @case("node.tunnel.cross", "both ends may send at the same time")
-def cross(bench: Bench) -> None:
-    service, client = bench.tunnel()
+def cross(harness: Harness) -> None:
+    service, client = harness.tunnel()
     for _ in range(5):
         service.transfer(0, MESSAGE)
         client.transfer(0, MESSAGE[::-1])
@@ -110,155 +114,151 @@ def cross(bench: Bench) -> None:
         service.receive(0, MESSAGE[::-1])
 
 
-@case("node.tunnel.many", "ten tunnels of two clients don't mix")
-def many(bench: Bench) -> None:
-    service, client = bench.pair()
+@case("node.tunnel.many", "ten tunnels of two clients stay apart")
+def many(harness: Harness) -> None:
+    service, client = harness.pair()
     for number in range(10):
-        bench.build(service, client, number)
+        harness.build(service, client, number)
     for number in range(10):
         client.transfer(number, bytes([number]) * 100)
         service.receive(number, bytes([number]) * 100)
 
 
 @case("node.tunnel.empty", "an empty chunk isn't delivered")
-def empty(bench: Bench) -> None:
-    service, client = bench.tunnel()
-    client.say(Op.TUNNEL_TRANSFER, id=0, size=0, chunk=b"")
+def empty(harness: Harness) -> None:
+    service, client = harness.tunnel()
+    client.send(Op.TUNNEL_TRANSFER, id=0, size=0, chunk=b"")
     client.transfer(0, b"message")
     service.receive(0, b"message")
 
 
-@case("node.allow.back", "allowance is given back for all that was taken")
-def given_back(bench: Bench) -> None:
-    service, client = bench.tunnel()
+@case("node.allow.back", "credit is given back for all forwarded data")
+def given_back(harness: Harness) -> None:
+    service, client = harness.tunnel()
     for _ in range(8):
         client.transfer(0, MESSAGE)
         service.receive(0, MESSAGE)
-    client.await_grant(0, WINDOW + 8 * len(MESSAGE))
+    client.await_grant(0, NODE_WINDOW + 8 * len(MESSAGE))
 
 
-@case(
-    "node.allow.big", "a message that is bigger than the window passes, as allowance is given back"
-)
-def big(bench: Bench) -> None:
-    service, client = bench.tunnel()
+@case("node.allow.big", "a message may be bigger than the window, as credit is given back")
+def big(harness: Harness) -> None:
+    service, client = harness.tunnel()
     message, sent = bytes(6 * MIB), 0
     while sent < len(message):
-        client.await_grant(0, sent + LIMIT)
-        client.say(
+        client.await_grant(0, sent + CHUNK_LIMIT)
+        client.send(
             Op.TUNNEL_TRANSFER,
             id=0,
             size=0 if sent else len(message),
-            chunk=message[sent : sent + LIMIT],
+            chunk=message[sent : sent + CHUNK_LIMIT],
         )
-        sent += LIMIT
+        sent += CHUNK_LIMIT
     service.receive(0, message)
 
 
-@case("node.allow.none", "nothing is delivered without an allowance, and all with it")
-def none(bench: Bench) -> None:
-    service, client = bench.tunnel(grant=0)
+@case("node.allow.none", "no message is delivered without enough credit")
+def none(harness: Harness) -> None:
+    service, client = harness.tunnel(grant=0)
     client.transfer(0, b"message")
-    service.quiet()
-    service.say(Op.TUNNEL_ALLOW, id=0, space=6)
-    service.quiet()
-    service.say(Op.TUNNEL_ALLOW, id=0, space=1)
+    service.expect_silence()
+    service.send(Op.TUNNEL_ALLOW, id=0, space=6)
+    service.expect_silence()
+    service.send(Op.TUNNEL_ALLOW, id=0, space=1)
     service.receive(0, b"message")
 
 
-@case("node.allow.exhausted", "the node waits when the allowance is exhausted")
-def exhausted(bench: Bench) -> None:
-    service, client = bench.tunnel(grant=100)
+@case("node.allow.exhausted", "the node waits when the credit is exhausted")
+def exhausted(harness: Harness) -> None:
+    service, client = harness.tunnel(grant=100)
     client.transfer(0, bytes(100))
     client.transfer(0, b"next")
     service.receive(0, bytes(100))
-    service.quiet()
-    service.say(Op.TUNNEL_ALLOW, id=0, space=100)
+    service.expect_silence()
+    service.send(Op.TUNNEL_ALLOW, id=0, space=100)
     service.receive(0, b"next")
 
 
-@case("node.allow.finish", "a message that was begun is finished, allowance or not")
-def finish(bench: Bench) -> None:
-    service, client = bench.tunnel(grant=LIMIT)
+@case("node.allow.finish", "a message that was begun is finished, whatever the credit")
+def finish(harness: Harness) -> None:
+    service, client = harness.tunnel(grant=CHUNK_LIMIT)
     client.transfer(0, MESSAGE)
     service.receive(0, MESSAGE)
 
 
-@case(
-    "node.allow.beyond", "a message that a client begins beyond its allowance ends the connection"
-)
-def beyond(bench: Bench) -> None:
-    _, client = bench.tunnel(grant=0)
-    for _ in range(WINDOW // LIMIT):
-        client.transfer(0, bytes(LIMIT))
-    client.await_grant(0, WINDOW)
-    while client.listen(0.2) is not None:
+@case("node.allow.beyond", "a message that a client begins beyond its credit ends the connection")
+def beyond(harness: Harness) -> None:
+    _, client = harness.tunnel(grant=0)
+    for _ in range(NODE_WINDOW // CHUNK_LIMIT):
+        client.transfer(0, bytes(CHUNK_LIMIT))
+    client.await_grant(0, NODE_WINDOW)
+    while client.receive_packet(0.2) is not None:
         pass
-    for _ in range(2 * WINDOW // LIMIT):
-        client.transfer(0, bytes(LIMIT))
-    client.refused()
+    for _ in range(2 * NODE_WINDOW // CHUNK_LIMIT):
+        client.transfer(0, bytes(CHUNK_LIMIT))
+    client.expect_rejection()
 
 
-@case("node.abandon.next", "a message that is given up halfway doesn't harm the next one")
-def abandon(bench: Bench) -> None:
-    service, client = bench.tunnel()
-    client.say(Op.TUNNEL_TRANSFER, id=0, size=3 * LIMIT, chunk=bytes(LIMIT))
+@case("node.abandon.next", "an abandoned message doesn't affect the next one")
+def abandon(harness: Harness) -> None:
+    service, client = harness.tunnel()
+    client.send(Op.TUNNEL_TRANSFER, id=0, size=3 * CHUNK_LIMIT, chunk=bytes(CHUNK_LIMIT))
     client.transfer(0, MESSAGE)
-    service.expect(Op.TUNNEL_TRANSFER, size=3 * LIMIT)
+    service.expect(Op.TUNNEL_TRANSFER, size=3 * CHUNK_LIMIT)
     service.receive(0, MESSAGE)
 
 
-@case("node.abandon.allowance", "the bytes of a message that is given up are given back")
-def abandoned_allowance(bench: Bench) -> None:
-    service, client = bench.tunnel()
+@case("node.abandon.allowance", "the credit of an abandoned message is given back")
+def abandoned_allowance(harness: Harness) -> None:
+    service, client = harness.tunnel()
     for _ in range(10):
-        client.say(Op.TUNNEL_TRANSFER, id=0, size=3 * LIMIT, chunk=bytes(LIMIT))
-        service.expect(Op.TUNNEL_TRANSFER, size=3 * LIMIT)
+        client.send(Op.TUNNEL_TRANSFER, id=0, size=3 * CHUNK_LIMIT, chunk=bytes(CHUNK_LIMIT))
+        service.expect(Op.TUNNEL_TRANSFER, size=3 * CHUNK_LIMIT)
     client.transfer(0, b"next")
     service.receive(0, b"next")
-    client.await_grant(0, WINDOW + 10 * LIMIT + 4)
+    client.await_grant(0, NODE_WINDOW + 10 * CHUNK_LIMIT + 4)
 
 
-@case("node.tunnel-close.initiator", "a close reaches the other end, and comes back to who closes")
-def close_initiator(bench: Bench) -> None:
-    service, client = bench.tunnel()
+@case("node.tunnel-close.initiator", "a close reaches the other end, and is answered by a close")
+def close_initiator(harness: Harness) -> None:
+    service, client = harness.tunnel()
     _close(client, service)
 
 
 @case("node.tunnel-close.acceptor", "the acceptor may close as well")
-def close_acceptor(bench: Bench) -> None:
-    service, client = bench.tunnel()
+def close_acceptor(harness: Harness) -> None:
+    service, client = harness.tunnel()
     _close(service, client)
 
 
-def _close(closing: Peer, other: Peer) -> None:
-    closing.say(Op.TUNNEL_CLOSE, id=0)
+def _close(closing: FakeClient, other: FakeClient) -> None:
+    closing.send(Op.TUNNEL_CLOSE, id=0)
     closing.expect(Op.TUNNEL_CLOSE, id=0, reason="")
     other.expect(Op.TUNNEL_CLOSE, id=0, reason="")
     closing.sync()
 
 
 @case("node.tunnel-close.data", "a close follows all data")
-def close_data(bench: Bench) -> None:
-    service, client = bench.tunnel()
+def close_data(harness: Harness) -> None:
+    service, client = harness.tunnel()
     messages = [MESSAGE] * 8
     for message in messages:
         client.transfer(0, message)
-    client.say(Op.TUNNEL_CLOSE, id=0)
+    client.send(Op.TUNNEL_CLOSE, id=0)
     for message in messages:
         service.receive(0, message)
     service.expect(Op.TUNNEL_CLOSE, id=0, reason="")
     client.expect(Op.TUNNEL_CLOSE, id=0, reason="")
 
 
-@case("node.tunnel-close.waiting", "a close follows data that waits for allowance")
-def close_waiting(bench: Bench) -> None:
-    service, client = bench.tunnel(grant=0)
+@case("node.tunnel-close.waiting", "a close follows data that waits for credit")
+def close_waiting(harness: Harness) -> None:
+    service, client = harness.tunnel(grant=0)
     client.transfer(0, b"one")
     client.transfer(0, b"two")
-    client.say(Op.TUNNEL_CLOSE, id=0)
-    service.quiet()
-    service.say(Op.TUNNEL_ALLOW, id=0, space=100)
+    client.send(Op.TUNNEL_CLOSE, id=0)
+    service.expect_silence()
+    service.send(Op.TUNNEL_ALLOW, id=0, space=100)
     service.receive(0, b"one")
     service.receive(0, b"two")
     service.expect(Op.TUNNEL_CLOSE, id=0, reason="")
@@ -268,58 +268,51 @@ def close_waiting(bench: Bench) -> None:
     "node.tunnel-close.early",
     "a tunnel that is closed as soon as it is built is closed at the other end",
 )
-def early(bench: Bench) -> None:
-    service, client = bench.pair()
+def early(harness: Harness) -> None:
+    service, client = harness.pair()
     for number in range(10):
-        client.say(Op.TUNNEL_INIT, id=number, cluster=bench.name, timeout=5_000)
-        offer = service.expect(Op.TUNNEL_INIT)
-        service.say(Op.TUNNEL_CONFIRM, build_id=offer.build_id, id=number)
-        client.expect(Op.TUNNEL_CONFIRM, id=number, timed_out=False)
-        client.say(Op.TUNNEL_CLOSE, id=number)
+        harness.handshake(service, client, number)
+        client.send(Op.TUNNEL_CLOSE, id=number)
         client.expect(Op.TUNNEL_CLOSE, id=number)
         service.expect(Op.TUNNEL_CLOSE, id=number, reason="")
 
 
-@case("node.tunnel-close.repeated", "an unknown or repeated close has no answer")
-def repeated(bench: Bench) -> None:
-    service, client = bench.tunnel()
-    client.say(Op.TUNNEL_CLOSE, id=55)
-    client.say_bytes(GENEROUS.client(Op.TUNNEL_CLOSE, id=0) * 3)
+@case("node.tunnel-close.repeated", "an unknown or repeated close isn't answered")
+def repeated(harness: Harness) -> None:
+    service, client = harness.tunnel()
+    client.send(Op.TUNNEL_CLOSE, id=55)
+    client.send_bytes(GENEROUS.client(Op.TUNNEL_CLOSE, id=0) * 3)
     client.expect(Op.TUNNEL_CLOSE, id=0)
-    client.quiet()
+    client.expect_silence()
     service.expect(Op.TUNNEL_CLOSE, id=0)
-    service.quiet(0.1)
+    service.expect_silence(0.1)
 
 
 @case("node.tunnel-close.both", "both ends may close at the same time, and each gets one close")
-def both(bench: Bench) -> None:
-    ends = bench.tunnel()
+def both(harness: Harness) -> None:
+    ends = harness.tunnel()
     for end in ends:
-        end.say(Op.TUNNEL_CLOSE, id=0)
+        end.send(Op.TUNNEL_CLOSE, id=0)
     for end in ends:
         end.expect(Op.TUNNEL_CLOSE, id=0)
-        end.quiet(0.1)
+        end.expect_silence(0.1)
 
 
-@case("node.tunnel-close.again", "the id of a closed tunnel may be used again")
-def again(bench: Bench) -> None:
-    service, client = bench.tunnel()
-    client.say(Op.TUNNEL_CLOSE, id=0)
-    client.expect(Op.TUNNEL_CLOSE, id=0)
-    service.expect(Op.TUNNEL_CLOSE, id=0)
-    bench.build(service, client)
+@case("node.tunnel-close.again", "the id of a closed tunnel may be reused")
+def again(harness: Harness) -> None:
+    service, client = harness.tunnel()
+    _close(client, service)
+    harness.build(service, client)
     client.transfer(0, b"again")
     service.receive(0, b"again")
 
 
-@case("node.tunnel-close.late", "what is said of a tunnel that was closed is ignored")
-def late(bench: Bench) -> None:
-    service, client = bench.tunnel()
-    client.say(Op.TUNNEL_CLOSE, id=0)
-    client.expect(Op.TUNNEL_CLOSE, id=0)
-    service.expect(Op.TUNNEL_CLOSE, id=0)
+@case("node.tunnel-close.late", "packets of a closed tunnel are ignored")
+def late(harness: Harness) -> None:
+    service, client = harness.tunnel()
+    _close(client, service)
     service.transfer(0, b"late")
-    service.say(Op.TUNNEL_ALLOW, id=0, space=5)
+    service.send(Op.TUNNEL_ALLOW, id=0, space=5)
     service.sync()
 
 
@@ -327,9 +320,9 @@ def late(bench: Bench) -> None:
     "node.tunnel-close.vanish",
     "when the acceptor vanishes, the other end gets a close with a reason",
 )
-def vanish(bench: Bench) -> None:
-    service, client = bench.tunnel()
-    service.hang_up()
+def vanish(harness: Harness) -> None:
+    service, client = harness.tunnel()
+    service.disconnect()
     _broken(client)
 
 
@@ -337,36 +330,36 @@ def vanish(bench: Bench) -> None:
     "node.tunnel-close.vanish-initiator",
     "when the initiator vanishes, the other end gets a close with a reason",
 )
-def vanish_initiator(bench: Bench) -> None:
-    service, client = bench.tunnel()
-    client.hang_up()
+def vanish_initiator(harness: Harness) -> None:
+    service, client = harness.tunnel()
+    client.disconnect()
     _broken(service)
 
 
 @case(
     "node.tunnel-close.dropped",
-    "when one end breaks the rules, the other end gets a close with a reason, after all data",
+    "when one end violates the protocol, the other end gets a close with a reason, after all data",
 )
-def dropped(bench: Bench) -> None:
-    service, client = bench.tunnel()
+def dropped(harness: Harness) -> None:
+    service, client = harness.tunnel()
     client.transfer(0, b"before")
-    client.say_bytes(b"\x0e")
+    client.send_bytes(b"\x0e")
     service.receive(0, b"before")
     _broken(service)
-    client.refused()
+    client.expect_rejection()
 
 
-def _broken(other: Peer) -> None:
+def _broken(other: FakeClient) -> None:
     if not other.expect(Op.TUNNEL_CLOSE, id=0).reason:
-        raise Failure("the close has no reason, as if the other end had asked for it")
+        raise Failure("the close has no reason")
 
 
-@case("node.tunnel-close.leave", "when one end leaves, its tunnels are closed, without a reason")
-def leave(bench: Bench) -> None:
-    service, client = bench.tunnel()
-    client.say(Op.CLOSE)
+@case("node.tunnel-close.leave", "when one end leaves, its tunnels are closed without a reason")
+def leave(harness: Harness) -> None:
+    service, client = harness.tunnel()
+    client.send(Op.CLOSE)
     service.expect(Op.TUNNEL_CLOSE, id=0, reason="")
-    while (packet := client.listen()) is not None and packet.op is not Op.CLOSE:
+    while (packet := client.receive_packet()) is not None and packet.op is not Op.CLOSE:
         pass
     if packet is None:
         raise Failure("the close isn't answered")

@@ -1,81 +1,73 @@
-"""Values that can't be: each ends the connection, with a reason."""
+"""Invalid values: each ends the connection, with a reason."""
 
-# ruff: noqa: D103  # a case's words say what it's about
+# ruff: noqa: D103  # a case's description says what it checks
 
 from iris.relay_protocol.schema import Op
-from iris.relaycheck.harness import Bench, add, case
-from iris.relaycheck.peer import LIMIT
+from iris.relaycheck.fake_client import CHUNK_LIMIT
+from iris.relaycheck.harness import Harness
+from iris.relaycheck.registry import add_rejected, case
 
 LONG = b"\x80" * 10 + b"\x00"  # a varint of eleven bytes
 BIG = b"\xff" * 9 + b"\x02"  # one of 65 bits
 HUGE = b"\x80" * 9 + b"\x01"  # 2^63
 NAME = b"\x01c"
-NO_TEXT = b"\x02\xc3("
+NOT_UTF8 = b"\x02\xc3("
 
 MALFORMED: dict[str, tuple[str, bytes]] = {
-    "opcode": ("an opcode that nobody has", b"\x0e"),
+    "opcode": ("an unknown opcode", b"\x0e"),
     "opcode-high": ("the opcode 0xff", b"\xff"),
     "deny": ("a deny by a client", b"\x01\x10iris-relay-magic\x00"),
     "reply.bool": ("a reply whose bool is 2", b"\x05\x00\x02\x00"),
     "reply.bool-high": ("a reply whose bool is 255", b"\x05\x00\xff\x00"),
-    "reply.fault-utf8": ("a fault that isn't UTF-8", b"\x05\x00\x00" + NO_TEXT),
+    "reply.fault-utf8": ("a fault that isn't UTF-8", b"\x05\x00\x00" + NOT_UTF8),
     "reply.varint": ("a reply's id of eleven bytes", b"\x05" + LONG),
     "request.varint": ("a request's id of eleven bytes", b"\x04" + LONG),
     "request.bits": ("a request's id of 65 bits", b"\x04" + BIG + NAME + b"\x00\x00"),
     "request.timeout": ("a request's timeout of eleven bytes", b"\x04\x00" + NAME + b"\x00" + LONG),
-    "request.utf8": ("a request's cluster that isn't UTF-8", b"\x04\x00" + NO_TEXT + b"\x00\x00"),
+    "request.utf8": ("a request's cluster that isn't UTF-8", b"\x04\x00" + NOT_UTF8 + b"\x00\x00"),
     "request.length": ("a request of 2^63 bytes", b"\x04\x00" + NAME + HUGE),
     "broadcast.varint": ("a broadcast's length of eleven bytes", b"\x03" + NAME + LONG),
     "broadcast.length": ("a broadcast of 2^63 bytes", b"\x03" + NAME + HUGE),
     "broadcast.name": ("a cluster's name of 2^63 bytes", b"\x03" + HUGE),
-    "broadcast.utf8": ("a broadcast's cluster that isn't UTF-8", b"\x03" + NO_TEXT + b"\x00"),
-    "subscribe.utf8": ("a topic that isn't UTF-8", b"\x06" + NO_TEXT),
+    "broadcast.utf8": ("a broadcast's cluster that isn't UTF-8", b"\x03" + NOT_UTF8 + b"\x00"),
+    "subscribe.utf8": ("a topic that isn't UTF-8", b"\x06" + NOT_UTF8),
     "subscribe.length": ("a topic of 2^63 bytes", b"\x06" + HUGE),
-    "unsubscribe.utf8": ("a topic to leave that isn't UTF-8", b"\x07" + NO_TEXT),
-    "publish.utf8": ("an event's topic that isn't UTF-8", b"\x08" + NO_TEXT + b"\x00"),
+    "unsubscribe.utf8": ("an unsubscribed topic that isn't UTF-8", b"\x07" + NOT_UTF8),
+    "publish.utf8": ("an event's topic that isn't UTF-8", b"\x08" + NOT_UTF8 + b"\x00"),
     "publish.length": ("an event of 2^63 bytes", b"\x08" + NAME + HUGE),
     "tunnel-init.varint": ("a tunnel's id of eleven bytes", b"\x09" + LONG),
-    "tunnel-init.utf8": ("a tunnel's cluster that isn't UTF-8", b"\x09\x00" + NO_TEXT + b"\x00"),
+    "tunnel-init.utf8": ("a tunnel's cluster that isn't UTF-8", b"\x09\x00" + NOT_UTF8 + b"\x00"),
     "tunnel-confirm.varint": ("a build id of eleven bytes", b"\x0a" + LONG),
-    "tunnel-allow.varint": ("an allowance of eleven bytes", b"\x0b\x00" + LONG),
+    "tunnel-allow.varint": ("a credit of eleven bytes", b"\x0b\x00" + LONG),
     "tunnel-transfer.varint": ("a message's size of eleven bytes", b"\x0c\x00" + LONG),
     "tunnel-transfer.length": ("a chunk of 2^63 bytes", b"\x0c\x00\x01" + HUGE),
     "tunnel-close.varint": ("a closed tunnel's id of eleven bytes", b"\x0d" + LONG),
 }
 
 
-def _make(id: str, words: str, data: bytes) -> None:
-    def run(bench: Bench) -> None:
-        peer = bench.plain()
-        peer.say_bytes(data)
-        peer.refused()
-
-    add(f"node.value.{id}", f"{words} ends the connection", run)
-
-
-for _id, (_words, _data) in MALFORMED.items():
-    _make(_id, _words, _data)
+for _id, (_description, _data) in MALFORMED.items():
+    add_rejected(f"node.value.{_id}", _description, _data)
 
 
 @case("node.value.chunk", "a chunk beyond the chunk limit ends the connection")
-def chunk(bench: Bench) -> None:
-    _, client = bench.tunnel()
-    client.say(Op.TUNNEL_TRANSFER, id=0, size=LIMIT + 1, chunk=bytes(LIMIT + 1))
-    client.refused()
+def chunk(harness: Harness) -> None:
+    _, client = harness.tunnel()
+    client.send(Op.TUNNEL_TRANSFER, id=0, size=CHUNK_LIMIT + 1, chunk=bytes(CHUNK_LIMIT + 1))
+    client.expect_rejection()
 
 
-@case("node.value.long", "a varint may be spelled longer than it has to be, within ten bytes")
-def long(bench: Bench) -> None:
-    client = bench.plain()
-    client.say_bytes(b"\x04\x85\x80\x80\x00" + b"\x81\x00n" + b"\x80\x00" + b"\x80\x00")
+@case("node.value.long", "a varint may be longer than necessary, within ten bytes")
+def long(harness: Harness) -> None:
+    client = harness.plain()
+    client.send_bytes(b"\x04\x85\x80\x80\x00" + b"\x81\x00n" + b"\x80\x00" + b"\x80\x00")
     client.expect(Op.REPLY, id=5, timed_out=True)
 
 
-@case("node.value.others", "who breaks the rules harms nobody else")
-def others(bench: Bench) -> None:
-    service, client = bench.pair()
-    bad = bench.plain()
-    bad.say_bytes(b"\x0e")
-    bad.refused()
-    bench.request(client)
+@case("node.value.others", "a client that violates the protocol doesn't affect others")
+def others(harness: Harness) -> None:
+    service, client = harness.pair()
+    bad = harness.plain()
+    bad.send_bytes(b"\x0e")
+    bad.expect_rejection()
+    harness.request(client)
     service.expect(Op.REQUEST)

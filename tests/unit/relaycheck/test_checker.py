@@ -1,4 +1,4 @@
-"""The judge, on traces of conversations that are right and ones that aren't."""
+"""The checker, on traces of conversations that are right and ones that aren't."""
 
 import json
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from iris.relay_protocol.schema import DEFAULT, VERSION, Op
-from iris.relaycheck.checker import Judge
+from iris.relay_protocol.schema import DEFAULT, VERSION, Op, Side
+from iris.relaycheck.checker import ConformanceChecker
 from iris.relaycheck.reader import GENEROUS
-from iris.relaycheck.rules import RULES, Side
+from iris.relaycheck.rules import RULES
 
 TRANSCRIPT = Path(__file__).parents[2] / "golden" / "relay_transcript.json"
 MIB = 1 << 20
@@ -59,17 +59,17 @@ def chunk(side: Any, size: int, length: int) -> tuple[Side, bytes]:
 
 
 def run(trace: Trace, step: int = 1 << 30) -> list[tuple[Side, str]]:
-    judge, now, found = Judge(), 0.0, []
+    checker, now, found = ConformanceChecker(), 0.0, []
     for each in trace:
         if isinstance(each, float):
             now += each
             continue
         side, data = each
         if data is None:
-            found += judge.end(side, now)
+            found += checker.end(side, now)
             continue
         for at in range(0, len(data), step):
-            found += judge.feed(side, data[at : at + step], now)
+            found += checker.feed(side, data[at : at + step], now)
     return [(violation.side, violation.rule) for violation in found]
 
 
@@ -360,9 +360,9 @@ def test_a_whole_allowance_can_be_used_and_no_byte_more() -> None:
 
 def test_a_long_conversation_is_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iris.relaycheck.checker._REMEMBERED", 10)
-    judge, found = Judge(), []
+    checker, found = ConformanceChecker(), []
     for side, data in SERVICE:
-        judge.feed(side, data)
+        checker.feed(side, data)
     for number in range(100):
         for side, data in (
             c(Op.REQUEST, id=number, cluster="x", request=b"?", timeout=1_000),
@@ -370,9 +370,14 @@ def test_a_long_conversation_is_not_remembered_for_ever(monkeypatch: pytest.Monk
             n(Op.REQUEST, id=number, request=b"", timeout=5),
             c(Op.REPLY, id=number, success=True, result=b""),
         ):
-            found += judge.feed(side, data)
+            found += checker.feed(side, data)
     assert found == []
-    assert (len(judge._asked), len(judge._deadlines), len(judge._in_hand), len(judge._replied)) == (
+    assert (
+        len(checker._unanswered),
+        len(checker._deadlines),
+        len(checker._delivered),
+        len(checker._replied),
+    ) == (
         0,
         0,
         0,
@@ -381,16 +386,16 @@ def test_a_long_conversation_is_not_remembered_for_ever(monkeypatch: pytest.Monk
     rules = [
         violation.rule
         for number in (95, 5)
-        for violation in judge.feed(*c(Op.REPLY, id=number, success=True, result=b""))
+        for violation in checker.feed(*c(Op.REPLY, id=number, success=True, result=b""))
     ]
     assert rules == ["request.twice", "request.reply"]
 
 
 def test_a_violation_says_where_it_is() -> None:
-    judge = Judge(5)
+    checker = ConformanceChecker(5)
     for side, data in PLAIN:
-        judge.feed(side, data)
-    (violation,) = judge.feed(
+        checker.feed(side, data)
+    (violation,) = checker.feed(
         Side.CLIENT, DEFAULT.client(Op.CLOSE) + DEFAULT.client(Op.UNSUBSCRIBE, topic="tt")
     )
     assert (violation.connection, violation.offset, violation.data) == (
@@ -408,12 +413,12 @@ def test_nothing_is_said_about_answers_to_who_broke_the_rules() -> None:
 
 
 def test_a_recorded_conversation_of_a_go_node_is_right() -> None:
-    judges: dict[int, Judge] = {}
+    checkers: dict[int, ConformanceChecker] = {}
     found = []
     for event in json.loads(TRANSCRIPT.read_text())["events"]:
         side = Side.CLIENT if event["dir"].startswith("client") else Side.NODE
-        judge = judges.setdefault(event["conn"], Judge(event["conn"]))
+        checker = checkers.setdefault(event["conn"], ConformanceChecker(event["conn"]))
         data, now = bytes.fromhex(event.get("bytes", "")), event["t_ms"] / 1_000
-        found += judge.feed(side, data, now) if data else judge.end(side, now)
+        found += checker.feed(side, data, now) if data else checker.end(side, now)
     assert found == []
-    assert len(judges) == 2
+    assert len(checkers) == 2

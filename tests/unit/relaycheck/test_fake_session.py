@@ -7,18 +7,18 @@ import sys
 import pytest
 
 from iris.relaycheck.binding import check_binding
-from iris.relaycheck.fake_node import Theatre
-from iris.relaycheck.harness import check_node
+from iris.relaycheck.fake_node_server import FakeNodeServer
+from iris.relaycheck.node import check_node
 from tests.support.node import ROOT
 
 
 @pytest.mark.slow
 def test_the_stand_in_passes_every_case_itself() -> None:
-    theatre = Theatre()
+    server = FakeNodeServer()
     try:
-        report = check_node(theatre.port)
+        report = check_node(server.port)
     finally:
-        theatre.close()
+        server.close()
     assert report.passed, report.table()
 
 

@@ -12,12 +12,12 @@ from tests.support.node import free_port
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["node", "--only", "("], "'(' is no regular expression"),
-        (["node", "--skip", "["], "'[' is no regular expression"),
-        (["binding", "--only", "*", "true"], "'*' is no regular expression"),
-        (["node", "--jobs", "0"], "'0' isn't a whole number over 0"),
-        (["binding", "--timeout", "nan", "true"], "'nan' isn't a number from 0"),
-        (["node", "--port", "0"], "'0' is no port"),
+        (["node", "--only", "("], "'(' is not a regular expression"),
+        (["node", "--skip", "["], "'[' is not a regular expression"),
+        (["binding", "--only", "*", "true"], "'*' is not a regular expression"),
+        (["node", "--jobs", "0"], "'0' is not a positive integer"),
+        (["binding", "--timeout", "nan", "true"], "'nan' is not a number of seconds"),
+        (["node", "--port", "0"], "'0' is not a port"),
     ],
 )
 def test_arguments_that_make_no_sense_are_told(
@@ -30,4 +30,4 @@ def test_arguments_that_make_no_sense_are_told(
 
 def test_without_a_node_that_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["node", "--port", str(free_port())]) == 2
-    assert capsys.readouterr().err == "relaycheck: there is no node at that port of this host\n"
+    assert capsys.readouterr().err == "relaycheck: no node listens on that port\n"

@@ -6,8 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from iris.relaycheck.binding import check_binding
-from iris.relaycheck.fake_node import Theatre
-from iris.relaycheck.harness import check_node
+from iris.relaycheck.fake_node_server import FakeNodeServer
+from iris.relaycheck.node import check_node
 from iris.relaycheck.report import Report
 from tests.support import broken_binding, broken_node
 from tests.support.node import ROOT
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.slow
 
 def against_node(name: str) -> Report:
     mistake = broken_node.MISTAKES[name]
-    theatre = Theatre(mistake.seat)
+    server = FakeNodeServer(mistake.session)
     try:
-        return check_node(theatre.port, mistake.only)
+        return check_node(server.port, mistake.only)
     finally:
-        theatre.close()
+        server.close()
 
 
 def against_binding(name: str) -> Report:

@@ -117,16 +117,18 @@ def test_a_node_that_breaks_the_rules_is_named() -> None:
             assert broken(proxy.close()) == rules
 
 
-def test_a_judge_that_fails_is_no_judgement(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_checker_delays_no_client_and_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with running_relay() as relay:
         proxy = Proxy(0, relay.port)
         # so that nobody may be kept waiting
-        monkeypatch.setattr("iris.relaycheck.proxy._AHEAD", 1_000)
-        monkeypatch.setattr("iris.relaycheck.checker.Judge.feed", lambda *_: 1 // 0)
+        monkeypatch.setattr("iris.relaycheck.proxy._QUEUE_LIMIT", 1_000)
+        monkeypatch.setattr("iris.relaycheck.checker.ConformanceChecker.feed", lambda *_: 1 // 0)
         with Client(proxy.port, "c", on_request=lambda data: data), Client(proxy.port) as client:
             for _ in range(10):
                 assert client.request("c", bytes(1_000)) == bytes(1_000)
-        with pytest.raises(RuntimeError, match="couldn't be judged"):
+        with pytest.raises(RuntimeError, match="the checker failed"):
             proxy.close()
 
 
@@ -160,7 +162,7 @@ def test_the_command_line(tmp_path: Path, once: bool) -> None:
         )
         try:
             assert process.stderr is not None
-            assert b"between" in process.stderr.readline()
+            assert b"forwarding" in process.stderr.readline()
             raw = Raw(port).init()
             raw.send_bytes(b"\x0e")
             raw.expect(Op.CLOSE)

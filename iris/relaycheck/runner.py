@@ -1,0 +1,47 @@
+"""Run the checks of a mode, several at a time. Shell."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from iris.relaycheck.report import Check, Report
+
+
+class Checkable(Protocol):
+    """A case or a scenario."""
+
+    @property
+    def id(self) -> str:
+        """Its unique name."""
+
+    @property
+    def description(self) -> str:
+        """The rule that it checks."""
+
+
+T = TypeVar("T", bound=Checkable)
+
+
+def run_checks(
+    mode: str, known: Iterable[T], run: Callable[[T, Check], None], only: str, skip: str, jobs: int
+) -> Report:
+    """Run those whose ids match `only` and not `skip`, `jobs` at a time.
+
+    Raises: ValueError when no id matches.
+    """
+    chosen = [each for each in known if re.search(only, each.id) and not re.search(skip, each.id)]
+    if not chosen:
+        raise ValueError(f"no id matches '{only}'")
+
+    def check(each: T) -> Check:
+        threading.current_thread().name = each.id
+        result, begin = Check(each.id, each.description), time.monotonic()
+        run(each, result)
+        result.seconds = time.monotonic() - begin
+        return result
+
+    with ThreadPoolExecutor(jobs, mode) as pool:
+        return Report(mode, list(pool.map(check, chosen)))
