@@ -24,7 +24,7 @@ T = TypeVar("T", bound=ast.AST)
 ROOT = Path(__file__).parents[2]
 RECURSION = """
 import threading
-from iris.runtime import thread_cache as spares
+from iris.runtime.thread_cache import STACK_SIZE
 from tests.support.applications import Application
 from tests.support.fake_scribe import FakeNetwork
 
@@ -41,7 +41,7 @@ def close():
         told.append("RecursionError")
 
 
-threading.stack_size(spares._STACK)
+threading.stack_size(STACK_SIZE)
 thread = threading.Thread(target=close)
 thread.start()
 thread.join()

@@ -2,9 +2,9 @@
 
 Counterpart of Go's proto/pastry/handshake.go, but for the duplicate filter. Shell: both sides of a
 new session introduce themselves here. Dials run on at most `Limits.peer_handshakes` threads
-`pastry-dial-…`, each of which lives as long as there is something to dial; accepted sessions
-introduce themselves on the thread that the listener brings them on. A graceful close waits for the
-other side, on a thread `pastry-close-…` of its own: there is one per session at most.
+`pastry-dial-…`; accepted sessions introduce themselves on the thread that the listener brings them
+on. A graceful close waits for the other side, on a thread `pastry-close-…` of its own: there is one
+per session at most.
 
 Lock order: none is taken with this one held; nothing is called back or waited for with it.
 """
@@ -12,7 +12,6 @@ Lock order: none is taken with this one held; nothing is called back or waited f
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -27,6 +26,10 @@ from iris.proto.wire.ring import InitPacket
 from iris.runtime.deadline import time_left
 from iris.runtime.rate_limited_log import RateLimitedLogger
 from iris.runtime.tcp import Address, format_address
+from iris.runtime.thread_cache import ThreadCache
+from iris.runtime.worker_pool import WorkerPool
+
+_MAX_DIALS = 65_536  # that wait; the core asks for far fewer
 
 _log = logging.getLogger(__name__)
 
@@ -90,50 +93,32 @@ class Sessions:
         self._sessions: set[Session] = set()
         self._unidentified: set[Session] = set()  # those whose peer hasn't introduced itself
         self._closing: set[Session] = set()  # those that a thread is closing
-        self._dials: deque[Dial] = deque()
-        self._threads: set[threading.Thread] = set()
-        self._dialling = 0  # threads of those that dial
+        self._dials = WorkerPool(
+            self._dial,
+            threads=config.limits.peer_handshakes,
+            limit=_MAX_DIALS,
+            name=f"pastry-dial-{node_id:010x}",
+        )
+        self._closers = ThreadCache("pastry")
 
     # Dialling and accepting
 
     def dial(self, dial: Dial) -> None:
         """Connect to a node, as soon as it's its turn. The core bounds the queue."""
-        with self._lock:
-            if self._stop.is_set():
-                return
-            self._dials.append(dial)
-            if self._dialling >= self._config.limits.peer_handshakes:
-                return
-            self._dialling += 1
-        if not self._spawn(self._dial_all, f"pastry-dial-{self._node_id:010x}"):
-            with self._lock:
-                self._dialling -= 1
-                waiting = []
-                if not self._dialling:  # no thread is left that would get to them
-                    waiting = list(self._dials)
-                    self._dials.clear()
-            for unserved in waiting:
-                self._on_failed(unserved)
+        if not self._stop.is_set() and not self._dials.submit(dial):
+            self._on_failed(dial)
 
-    def _dial_all(self) -> None:
-        while True:
-            with self._lock:
-                if not self._dials or self._stop.is_set():
-                    self._dialling -= 1
-                    return
-                dial = self._dials.popleft()
-            peer = None
-            try:
-                if dial.node_id is None or not self._linked(dial.node_id):
-                    peer = self._dial_one(dial)
-            except Exception:
-                _log.exception(
-                    "dialling %s failed", dial
-                )  # our bug; the core must know all the same
-            if peer is not None:
-                self._on_peer(peer, dial)
-            else:
-                self._on_failed(dial)
+    def _dial(self, dial: Dial) -> None:
+        peer = None
+        try:
+            if dial.node_id is None or not self._linked(dial.node_id):
+                peer = self._dial_one(dial)
+        except Exception:  # our bug; the core must know all the same
+            _log.exception("dialling %s failed", dial)
+        if peer is not None:
+            self._on_peer(peer, dial)
+        else:
+            self._on_failed(dial)
 
     def _dial_one(self, dial: Dial) -> Peer | None:
         """Try the addresses of a dial one after the other."""
@@ -197,7 +182,10 @@ class Sessions:
             if session not in self._sessions or session in self._closing:
                 return
             self._closing.add(session)
-        if not self._spawn(lambda: self._close(session, delay), f"pastry-close-{session.remote}"):
+        try:
+            self._closers.run(f"pastry-close-{session.remote}", lambda: self._close(session, delay))
+        except RuntimeError as exc:  # the system has no thread left
+            _log.warning("no thread to close the session with %s: %s", session.remote, exc)
             self.abort(session)
 
     def _close(self, session: Session, delay: float) -> None:
@@ -209,32 +197,12 @@ class Sessions:
                 self._sessions.discard(session)
                 self._closing.discard(session)
 
-    def _spawn(self, target: Callable[[], None], name: str) -> bool:
-        """Run something on a thread of its own; False when the system has none left."""
-
-        def run() -> None:
-            try:
-                target()
-            finally:
-                with self._lock:
-                    self._threads.discard(thread)
-
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        try:
-            with self._lock:  # it can't be joined before its start, nor end before it's in the set
-                thread.start()
-                self._threads.add(thread)
-        except RuntimeError as exc:
-            _log.warning("no thread for %s: %s", name, exc)
-            return False
-        return True
-
     def stop(self) -> None:
         """Dial and accept no more, and abort sessions that aren't identified. Idempotent."""
         with self._lock:
             self._stop.set()
-            self._dials.clear()
             unidentified = list(self._unidentified)
+        self._dials.close()
         for session in unidentified:
             session.abort()
 
@@ -248,17 +216,12 @@ class Sessions:
             sessions = list(self._sessions)
         for session in sessions:
             self.close(session)
-        self._join(timeout)
+        self._closers.close(timeout)
         with self._lock:
             sessions = list(self._sessions)
         for session in sessions:
             self.abort(session)
         # a dial may be in the middle of a handshake: it ends by itself, and aborts its session
-        self._join(timeout)
-
-    def _join(self, timeout: float) -> None:
-        deadline = self._clock() + timeout
-        with self._lock:
-            threads = list(self._threads)
-        for thread in threads:
-            thread.join(time_left(deadline, self._clock))
+        deadline = time.monotonic() + timeout
+        self._dials.join(timeout)
+        self._closers.close(time_left(deadline))

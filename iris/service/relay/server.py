@@ -65,7 +65,7 @@ class RelayServer:
         self._shared = Shared(config, timer, clock, self.metrics, self._warnings)
         self.port = config.relay.port
         self._listeners: list[Listener] = []
-        self._threads = ThreadCache()
+        self._threads = ThreadCache("relay")
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()  # guards all below
         # the one that has been silent for longest comes first

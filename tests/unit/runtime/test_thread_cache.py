@@ -10,10 +10,10 @@ from tests.support.waiting import PATIENCE, wait_for
 
 
 @pytest.fixture
-def spares() -> Iterator[ThreadCache]:
-    spares = ThreadCache()
-    yield spares
-    assert spares.close(PATIENCE)
+def cache() -> Iterator[ThreadCache]:
+    cache = ThreadCache("test")
+    yield cache
+    assert cache.close(PATIENCE)
 
 
 class Job:
@@ -30,93 +30,93 @@ class Job:
         self.began.set()
         assert self.go.wait(PATIENCE)
 
-    def run(self, spares: ThreadCache, name: str) -> "Job":
-        spares.run(name, self)
+    def run(self, cache: ThreadCache, name: str) -> "Job":
+        cache.run(name, self)
         assert self.began.wait(PATIENCE)
         return self
 
 
-def settle(spares: ThreadCache, waiting: int) -> None:
+def settle(cache: ThreadCache, waiting: int) -> None:
     """Wait until so many threads have nothing to do."""
-    wait_for(lambda: len(spares._waiting) == waiting)
+    wait_for(lambda: len(cache._idle) == waiting)
 
 
-def test_work_at_the_same_time_has_threads_of_its_own(spares: ThreadCache) -> None:
-    jobs = [Job().run(spares, f"job-{i}") for i in range(3)]
+def test_work_at_the_same_time_has_threads_of_its_own(cache: ThreadCache) -> None:
+    jobs = [Job().run(cache, f"job-{i}") for i in range(3)]
     assert len({job.thread for job in jobs}) == 3
     assert [job.name for job in jobs] == ["job-0", "job-1", "job-2"]
     for job in jobs:
         job.go.set()
 
 
-def test_a_thread_goes_on_to_the_next_work(spares: ThreadCache) -> None:
-    first = Job().run(spares, "first")
+def test_a_thread_goes_on_to_the_next_work(cache: ThreadCache) -> None:
+    first = Job().run(cache, "first")
     first.go.set()
-    settle(spares, 1)
-    second = Job().run(spares, "second")
+    settle(cache, 1)
+    second = Job().run(cache, "second")
     assert second.thread is first.thread
     assert (first.name, second.name) == ("first", "second")
     second.go.set()
 
 
 def test_work_that_fails_is_logged_and_costs_no_thread(
-    spares: ThreadCache, caplog: pytest.LogCaptureFixture
+    cache: ThreadCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    spares.run("failing", fail)
-    settle(spares, 1)
+    cache.run("failing", fail)
+    settle(cache, 1)
     assert "failing failed" in caplog.text
-    job = Job().run(spares, "next")
+    job = Job().run(cache, "next")
     job.go.set()
 
 
 def test_only_so_many_wait_and_not_for_ever(
-    spares: ThreadCache, monkeypatch: pytest.MonkeyPatch
+    cache: ThreadCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST", 2)
+    monkeypatch.setattr(module, "_MAX_IDLE", 2)
     monkeypatch.setattr(module, "_LINGER", 0.2)
-    jobs = [Job().run(spares, f"job-{i}") for i in range(4)]
+    jobs = [Job().run(cache, f"job-{i}") for i in range(4)]
     for job in jobs:
         job.go.set()
     for job in jobs:
         assert job.thread is not None
         job.thread.join(PATIENCE)
         assert not job.thread.is_alive()
-    assert spares._waiting == []
+    assert cache._idle == []
 
 
 def test_a_close_ends_those_that_wait_at_once_and_the_others_when_they_are_done() -> None:
-    spares = ThreadCache()
-    idle, busy = Job().run(spares, "idle"), Job().run(spares, "busy")
+    cache = ThreadCache("test")
+    idle, busy = Job().run(cache, "idle"), Job().run(cache, "busy")
     idle.go.set()
-    settle(spares, 1)
-    assert not spares.close(0.05)
+    settle(cache, 1)
+    assert not cache.close(0.05)
     assert idle.thread is not None
     assert not idle.thread.is_alive()
     busy.go.set()
-    assert spares.close(PATIENCE)
+    assert cache.close(PATIENCE)
     assert busy.thread is not None
     assert not busy.thread.is_alive()
 
 
-def test_a_thread_keeps_nothing_of_what_it_has_done(spares: ThreadCache) -> None:
+def test_a_thread_keeps_nothing_of_what_it_has_done(cache: ThreadCache) -> None:
     for name in ("first", "second"):
-        job = Job().run(spares, name)
+        job = Job().run(cache, name)
         reference = weakref.ref(job)
         job.go.set()
         del job
-        settle(spares, 1)
+        settle(cache, 1)
         assert reference() is None
 
 
-def test_many_short_works_from_many_threads_are_all_done(spares: ThreadCache) -> None:
+def test_many_short_works_from_many_threads_are_all_done(cache: ThreadCache) -> None:
     done = threading.Semaphore(0)
 
     def start() -> None:
         for i in range(200):
-            spares.run(f"short-{i}", done.release)
+            cache.run(f"short-{i}", done.release)
 
     starters = [threading.Thread(target=start) for _ in range(4)]
     for starter in starters:
@@ -127,10 +127,10 @@ def test_many_short_works_from_many_threads_are_all_done(spares: ThreadCache) ->
         assert done.acquire(timeout=PATIENCE)
 
 
-def test_without_a_thread_it_says_so(spares: ThreadCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_thread_it_says_so(cache: ThreadCache, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError):
-        spares.run("job", lambda: None)
+        cache.run("job", lambda: None)
