@@ -1,7 +1,6 @@
-"""The command line: `python -m iris`, or `iris`. Counterpart of Go's main.go, and takes its flags.
+"""The command line: `python -m iris`, or `iris`. Counterpart of Go's main.go, with its flags.
 
-Exit codes: 0 after a graceful stop, 2 for anything the user can set right (one line says what), 1
-for our bugs.
+Exit codes: 0 after a graceful shutdown, 2 for a usage error, reported in one line, 1 for a bug.
 """
 
 import argparse
@@ -15,7 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -32,39 +31,32 @@ from iris.runtime.system import raise_descriptor_limit, tune_gc
 _log = logging.getLogger("iris")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-STOP_TIMEOUT = 4.5  # seconds that a graceful stop may take
-STOP_LIMIT = 4.9  # seconds after which the process ends anyhow
+STOP_TIMEOUT = 4.5  # seconds for a graceful shutdown
+STOP_LIMIT = 4.9  # seconds after which the process exits regardless
 _NETWORK_SIZE = 1_024  # bytes of its name, so that the datagrams that carry it stay below 1,500
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} ({self.prog} -help tells more)\n")
+        self.exit(2, f"{self.prog}: {message} ({self.prog} -help for help)\n")
 
 
 class _Help(argparse.HelpFormatter):
-    """Lists each flag once, as the original spells it."""
+    """Lists each flag once, as Go spells it."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=26, width=110)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        return " ".join(
-            filter(
-                None,
-                (
-                    action.option_strings[0],
-                    action.metavar if isinstance(action.metavar, str) else None,
-                ),
-            )
-        )
+        metavar = f" {action.metavar}" if isinstance(action.metavar, str) else ""
+        return f"{action.option_strings[0]}{metavar}"
 
 
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"'{text}' is no port, want 1-65535")
+        raise argparse.ArgumentTypeError(f"'{text}' isn't a port, 1-65535")
     return int(text)
 
 
@@ -77,7 +69,7 @@ def _network(text: str) -> str:
         ) from None
     if size > _NETWORK_SIZE:
         raise argparse.ArgumentTypeError(
-            f"a network's name has {_NETWORK_SIZE} bytes at most, not {size}"
+            f"the network's name has {size} bytes, limit {_NETWORK_SIZE}"
         )
     return text
 
@@ -92,102 +84,67 @@ def _parser() -> _Parser:
         usage="iris -net NAME [options]   or   iris -dev",
     )
 
-    def flag(*names: str, **options: object) -> None:
-        parser.add_argument(*(dash + name for name in names for dash in ("-", "--")), **options)  # type: ignore[arg-type]
+    def flag(name: str, text: str, metavar: str | None = None, **options: Any) -> None:
+        if metavar is None:
+            options.setdefault("action", "store_true")
+        else:
+            options["metavar"] = metavar
+        parser.add_argument(f"-{name}", f"--{name}", help=text, **options)
 
-    versions = f"network {NETWORK_VERSION}, relay {VERSION}, {build()}"
-    flag("net", metavar="NAME", type=_network, help="name of the network to join or create")
-    flag(
-        "rsa",
-        metavar="FILE",
-        type=Path,
-        help="the network's RSA private key (default: one that is made and kept for you)",
-    )
-    flag(
-        "port",
-        metavar="PORT",
-        type=_port,
-        default=Config().relay.port,
-        help="where local applications attach (default: 55555)",
-    )
-    flag(
-        "dev",
-        action="store_true",
-        help="developer mode: a random network and key, on loopback only",
-    )
-    flag(
-        "iface",
-        metavar="NAME|ADDRESS",
-        action="append",
-        default=[],
-        help="join on this interface only; may be repeated (default: all)",
-    )
-    flag(
-        "probe-public",
-        action="store_true",
-        help="look for other nodes in subnets with public addresses too",
-    )
-    flag("v", action="store_true", help="say more")
-    flag("q", action="store_true", help="say only what is wrong")
-    flag(
-        "cpuprof",
-        metavar="FILE",
-        type=Path,
-        help="write a CPU profile of all threads there (for pstats) when the node stops",
-    )
-    flag(
-        "heapprof",
-        metavar="FILE",
-        type=Path,
-        help="write a memory profile there (for tracemalloc) when the node stops",
-    )
-    flag(
-        "version",
-        action="version",
-        version=f"iris {__version__} ({versions})",
-        help="show the versions",
-    )
-    flag("help", "h", action="help", help="show this")
+    versions = f"iris {__version__} (network {NETWORK_VERSION}, relay {VERSION}, {build()})"
+    flag("net", "name of the network to join or create", "NAME", type=_network)
+    text = "the network's RSA private key (default: generated and kept)"
+    flag("rsa", text, "FILE", type=Path)
+    port = Config().relay.port
+    flag("port", f"port for local applications (default: {port})", "PORT", type=_port, default=port)
+    flag("dev", "developer mode: a random network and key, on loopback only")
+    text = "join on this interface only; may be repeated (default: all)"
+    flag("iface", text, "NAME|ADDRESS", action="append", default=[])
+    flag("probe-public", "search subnets with public addresses for nodes, too")
+    flag("v", "debug logging")
+    flag("q", "warnings and errors only")
+    text = "at the end, write a CPU profile of all threads to FILE, for pstats"
+    flag("cpuprof", text, "FILE", type=Path)
+    text = "at the end, write a memory profile to FILE, for tracemalloc"
+    flag("heapprof", text, "FILE", type=Path)
+    flag("version", "show the versions", action="version", version=versions)
+    parser.add_argument("-help", "--help", "-h", "--h", action="help", help="show this")
     return parser
 
 
 def _membership(args: argparse.Namespace) -> tuple[str, RSAPrivateKey]:
-    """The network's name and key. Raises: ConfigError."""
+    """Choose the network's name and key. Raises: ConfigError."""
     if args.dev:
         if args.net is not None or args.rsa is not None:
-            raise ConfigError(
-                "-dev makes up a network and a key of its own; leave -net and -rsa away"
-            )
+            raise ConfigError("-dev cannot be combined with -net or -rsa")
         return f"dev-{secrets.token_hex(8)}", generate_key()
     if not args.net:
-        raise ConfigError("no network named: give -net NAME, or -dev to try things out")
+        raise ConfigError("no network named: use -net NAME, or -dev for a trial")
     if args.rsa is not None:
         return args.net, load_key(args.rsa)
     key, path, created = network_key(args.net)
     if created:
-        _log.info("made a key for network '%s': %s", args.net, path)
-        _log.info(
-            "every host of the network needs this same file: copy it there, or name it with -rsa"
-        )
+        _log.info("generated a key for network '%s': %s", args.net, path)
+        _log.info("every host of the network needs this key: copy the file, or pass it with -rsa")
     else:
         _log.info("key of network '%s': %s (the same on every host)", args.net, path)
     return args.net, key
 
 
 def _where(args: argparse.Namespace) -> list[Interface]:
-    """The interfaces to join on. Raises: ConfigError."""
+    """Choose the interfaces to join on. Raises: ConfigError."""
     if args.dev:
         if args.iface:
-            raise ConfigError("-dev stays on loopback; leave -iface away")
+            raise ConfigError("-dev cannot be combined with -iface")
         return interfaces(["lo"])
     return interfaces(args.iface)
 
 
 @contextlib.contextmanager
 def _profiles(cpu: Path | None, heap: Path | None) -> Iterator[None]:
-    """Profile what runs inside, and write the results at its end. Raises.
+    """Profile the block, and write the results at its end.
 
-    ConfigError before it starts, if they can't be written.
+    Raises: ConfigError before it starts, if they can't be written.
     """
     for path in filter(None, (cpu, heap)):
         try:
@@ -215,10 +172,7 @@ def _profiles(cpu: Path | None, heap: Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keep SIGINT and SIGTERM for `_wait_for_signal`.
-
-    Blocked in this thread, and in all that are started inside.
-    """
+    """Keep SIGINT and SIGTERM for `_wait_for_signal`: block them here and in threads to come."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -227,7 +181,7 @@ def _signals_held() -> Iterator[None]:
 
 
 def _wait_for_signal() -> None:
-    """Wait for SIGINT or SIGTERM; from then on another one ends the process at once."""
+    """Wait for SIGINT or SIGTERM; from then on another one kills the process."""
     signal.sigwait(_SIGNALS)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
@@ -235,12 +189,12 @@ def _wait_for_signal() -> None:
 
 
 def _abandon() -> None:
-    _log.warning("stopping took too long; what is left is abandoned")
+    _log.warning("shutdown timed out; exiting")
     os._exit(0)
 
 
 def _stop(node: Node) -> None:
-    """Stop gracefully, and if that hangs, end the process."""
+    """Stop gracefully; exit if that hangs."""
     backstop = threading.Timer(STOP_LIMIT, _abandon)
     backstop.daemon = True
     backstop.start()
@@ -249,7 +203,7 @@ def _stop(node: Node) -> None:
 
 
 def _limits() -> Limits:
-    """The usual limits, as far as the system lets this process open as many sockets.
+    """Adapt the default limits to the number of sockets that the system permits.
 
     Half of those are for applications.
     """
@@ -263,7 +217,7 @@ def _limits() -> Limits:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run a node until a signal. Raises: ConfigError for what the user can set right."""
+    """Run a node until a signal. Raises: ConfigError for a usage error."""
     with _signals_held(), _profiles(args.cpuprof, args.heapprof):
         defaults = Config()
         config = replace(
@@ -279,13 +233,13 @@ def run(args: argparse.Namespace) -> None:
         _log.info("iris %s, %s", __version__, build())
         node.start()
         _wait_for_signal()
-        _log.info("stopping; again to stop at once")
+        _log.info("shutting down; Ctrl-C again to force")
         _stop(node)
         _log.info("stopped")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and run a node; returns the exit code."""
+    """Parse the command line and run a node. Returns: the exit code."""
     args = _parser().parse_args(argv)
     level = logging.WARNING if args.q else logging.DEBUG if args.v else logging.INFO
     logging.basicConfig(

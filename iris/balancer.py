@@ -1,7 +1,7 @@
-"""Capacity-weighted choice among the members of a topic: who gets the next anycast.
+"""Capacity-weighted choice among the members of a topic: which one gets the next anycast.
 
 Counterpart of Go's balancer/balancer.go. Core, not thread-safe. A pick is a bisection over running
-sums, which are made anew only when a weight has changed since the last pick.
+sums, which are recomputed only when a weight has changed since the last pick.
 """
 
 import random
@@ -15,22 +15,23 @@ from iris.runtime.compiling import with_cause
 
 Member = TypeVar("Member", bound=Hashable)
 
-# messages a beat; Go's limit for what a node says of itself, ours for what it is believed
+# messages per beat; Go's limit for what a node reports, ours for what is accepted of it
 MAX_CAPACITY = (1 << 31) - 1
 
 
 class Balancer(Generic[Member]):
-    """Members and their capacities (1 until told otherwise). `total` is the sum."""
+    """Members and their capacities, 1 at first. `total` is their sum."""
 
     __slots__ = ("_members", "_random", "_starts", "_sums", "_weights", "total")
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng.random
         self._weights: dict[object, int] = {}
-        self._members: list[Member] = []  # these three as of the last pick after a change
-        # running sum up to and with the member; None: to be made anew
+        # as of the last pick after a change: the members, and the running sums up to and with each
+        # (None: to be recomputed), and before each
+        self._members: list[Member] = []
         self._sums: list[int] | None = None
-        self._starts: dict[object, int] = {}  # running sum before the member
+        self._starts: dict[object, int] = {}
         self.total = 0
 
     def __len__(self) -> int:
@@ -40,43 +41,41 @@ class Balancer(Generic[Member]):
         return member in self._weights
 
     def register(self, member: Member) -> None:
-        """Add a member. Raises: StateError when it is one already."""
+        """Add a member. Raises: StateError when it is registered already."""
         if member in self._weights:
-            raise StateError(f"{member} is balanced to already")
+            raise StateError(f"{member} is already registered")
         self._weights[member] = 1
         self.total += 1
         self._sums = None
 
     def unregister(self, member: Member) -> None:
-        """Take a member out. Raises: StateError when it is none."""
+        """Remove a member. Raises: StateError when it isn't registered."""
         try:
             self.total -= self._weights.pop(member)
         except KeyError:
-            raise with_cause(StateError(f"{member} isn't balanced to"), None) from None
+            raise with_cause(StateError(f"{member} isn't registered"), None) from None
         self._sums = None
 
     def update(self, member: Member, capacity: int) -> None:
-        """Set a member's capacity; nobody counts for less than 1. Raises.
-
-        StateError when it is no member.
-        """
+        """Set a member's capacity, of at least 1. Raises: StateError when it isn't registered."""
         weight = min(max(capacity, 1), MAX_CAPACITY)
         try:
             change = weight - self._weights[member]
         except KeyError:
-            raise with_cause(StateError(f"{member} isn't balanced to"), None) from None
+            raise with_cause(StateError(f"{member} isn't registered"), None) from None
         if change:
             self._weights[member] = weight
             self.total += change
             self._sums = None
 
     def capacity(self, without: object = None) -> int:
-        """What all members, or all others, can take in a beat."""
+        """Sum up what all members but `without` can take per beat."""
         return self.total - self._weights.get(without, 0)
 
     def pick(self, without: object = None) -> Member | None:
-        """Choose a member in proportion to its capacity, and never `without` unless it is the only
-        one. None: there is no member.
+        """Choose a member in proportion to its capacity; `without` only if there is no other.
+
+        Returns: None without members.
         """
         if self._sums is None:
             self._rebuild()
@@ -91,9 +90,9 @@ class Balancer(Generic[Member]):
         return self._members[bisect_right(self._sums, point)]  # type: ignore[arg-type]  # just rebuilt
 
     def pick_other(self, without: Container[object]) -> Member | None:
-        """Choose as `pick` does, strictly outside of `without`; None when nobody is left. Linear.
+        """Choose as `pick` does, strictly outside of `without`; None when no member is left.
 
-        For the rare second try.
+        Linear in the members, for the rare second try.
         """
         others = {
             member: weight for member, weight in self._weights.items() if member not in without

@@ -1,8 +1,7 @@
 """Frozen settings, a dataclass per layer, with units; defaults are network version v0.3's.
 
-Counterpart of Go's config/config.go. Nothing here is mutable or global state: layers get their part as
-an argument, tests make their own with `dataclasses.replace`. What the reference doesn't bound, we
-do (`Limits`).
+Counterpart of Go's config/config.go. Nothing here is mutable or global: layers get their part as an
+argument, tests make their own with `dataclasses.replace`. `Limits` bounds what Go doesn't.
 """
 
 from dataclasses import dataclass, field
@@ -14,26 +13,26 @@ KIB, MIB = 1 << 10, 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one participant may cost the others.
+    """Bounds on what one participant may cost the others.
 
-    Reaching one is refused in words, counted, and harms nobody else.
+    What exceeds one is rejected with a reason, and counted; nothing else suffers.
     """
 
     # bytes of one request, reply, broadcast, event or tunnel chunk's message
     message_size: int = 64 * MIB
     clients: int = 16_384  # attached applications
-    client_handshakes: int = 1_024  # attaching applications that haven't finished their init
-    # bytes waiting for one client; what can be refused or dropped fills two thirds of it at most
+    client_handshakes: int = 1_024  # applications that haven't sent their init packet
+    # bytes waiting for one client; droppable messages fill two thirds of it at most
     client_send_buffer: int = 192 * MIB
     client_tunnels: int = 1_024  # tunnels of one client, live or being built
     tunnels: int = 16_384  # tunnels of all clients to other nodes; each has a socket
-    client_requests: int = 65_536  # requests of one client without an answer yet, each way
-    # topics of one client; each is five trees that the node cares for every second
+    client_requests: int = 65_536  # in-flight requests of one client, each way
+    # topics of one client; each takes five trees, maintained every second
     client_subscriptions: int = 8_192
     name_size: int = 4 * KIB  # bytes of a cluster's or topic's name
     peer_handshakes: int = 8  # sessions being authenticated, each way; Go config.PastryAuthThreads
     peer_send_buffer: int = 192 * MIB  # bytes waiting for one peer link
-    # bytes waiting for one peer at which its own clients aren't read from for a while
+    # bytes waiting for one peer, beyond which reading from the clients that send to it pauses
     peer_high_water: int = 4 * MIB
     # bytes that a message may announce on a connection that isn't authenticated
     unauthenticated_size: int = 16 * KIB

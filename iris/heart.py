@@ -1,7 +1,7 @@
-"""Signs of life: who has been silent for too long.
+"""Failure detection: which monitored entities have been silent for too long.
 
-Counterpart of Go's heart/heart.go and entity.go. Only the counting is here; whoever owns a `FailureDetector`
-calls `tick` once per beat, and guards it with the lock that it guards its own state with.
+Counterpart of Go's heart/heart.go and entity.go. Only the counting is here: the owner calls `tick`
+once per beat, and guards a `FailureDetector` with the lock of its own state.
 """
 
 from typing import Generic, TypeVar
@@ -12,11 +12,11 @@ Entity = TypeVar("Entity", bound=int)
 
 
 class FailureDetector(Generic[Entity]):
-    """Core: the monitored entities, each with the tick of its latest sign of life. Not thread-safe."""
+    """Core: the monitored entities, each with the tick of its latest ping. Not thread-safe."""
 
     def __init__(self, max_missed: int) -> None:
-        """Report as dead whoever was silent for `max_missed` ticks."""
-        self._kill_count = max_missed
+        """Report an entity as dead once it was silent for `max_missed` ticks."""
+        self._max_missed = max_missed
         self._now = 0
         self._seen: dict[Entity, int] = {}
 
@@ -27,27 +27,30 @@ class FailureDetector(Generic[Entity]):
         return len(self._seen)
 
     def monitor(self, entity: Entity) -> None:
-        """Watch an entity from now on. Raises: StateError when it is watched already."""
+        """Monitor an entity from now on. Raises: StateError when it is monitored already."""
         if entity in self._seen:
-            raise StateError(f"{entity} is monitored already")
+            raise StateError(f"{entity} is already monitored")
         self._seen[entity] = self._now
 
     def unmonitor(self, entity: Entity) -> None:
-        """Forget an entity. Raises: StateError for a stranger."""
-        if self._seen.pop(entity, None) is None:
-            raise StateError(f"{entity} isn't monitored")
+        """Forget an entity. Raises: StateError when it isn't monitored."""
+        self._check(entity)
+        del self._seen[entity]
 
     def ping(self, entity: Entity) -> None:
-        """Note a sign of life. Raises: StateError for a stranger."""
-        if entity not in self._seen:
-            raise StateError(f"{entity} isn't monitored")
+        """Note a sign of life. Raises: StateError when the entity isn't monitored."""
+        self._check(entity)
         self._seen[entity] = self._now
 
-    def tick(self) -> list[Entity]:
-        """One beat has passed.
+    def _check(self, entity: Entity) -> None:
+        if entity not in self._seen:
+            raise StateError(f"{entity} isn't monitored")
 
-        The dead in ascending order, at every tick until they are unmonitored or pinged.
+    def tick(self) -> list[Entity]:
+        """Count a beat.
+
+        Returns: the dead in ascending order, at every tick until they are unmonitored or pinged.
         """
         self._now += 1
-        latest = self._now - self._kill_count
+        latest = self._now - self._max_missed
         return sorted(entity for entity, seen in self._seen.items() if seen <= latest)

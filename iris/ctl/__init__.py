@@ -2,7 +2,6 @@
 
 Its manual is docs/irisctl.1.
 
-`parser.py` is the command line; each subcommand is a module with a `run`, loaded when it is asked
-for. The core is in `formats.py`, `pace.py`, `meter.py` and `summary.py`: they compute, without a
-socket, thread or clock.
+`parser.py` is the command line; each subcommand is a module with a `run`, imported on demand. The
+core is in `formats.py`, `pace.py`, `meter.py` and `summary.py`, without a socket, thread or clock.
 """

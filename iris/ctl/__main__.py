@@ -1,4 +1,4 @@
-"""`irisctl`: parse the command line, run a subcommand, and say in one line what went wrong.
+"""`irisctl`: parse the command line, run a subcommand, report an error in one line.
 
 Exit codes: see outcome.py.
 """
@@ -15,7 +15,7 @@ from iris.errors import IrisError
 
 
 def _run(args: Namespace) -> Exit:
-    import logging  # from here on it's no longer about starting fast
+    import logging  # not before: help and usage errors are to be quick
 
     from iris.client.errors import Closed, TimedOut
 
@@ -31,8 +31,8 @@ def _run(args: Namespace) -> Exit:
     except TimedOut as exc:
         return _say(exc, Exit.TIMEOUT)
     except Closed as exc:
-        return _say(f"the node is gone: {exc}", Exit.NO_NODE)
-    except IrisError as exc:  # a fault, a refusal
+        return _say(f"disconnected from the node: {exc}", Exit.NO_NODE)
+    except IrisError as exc:  # a fault or a rejection
         return _say(exc, Exit.FAULT)
     except BrokenPipeError:
         return Exit.PIPE
@@ -41,17 +41,15 @@ def _run(args: Namespace) -> Exit:
 
 
 def _fill_gaps() -> None:
-    """Put something useless in the place of descriptors that are closed, before a socket gets their
-    number, and is read and written.
-    """
-    for name, mode, useless in (
+    """Open /dev/null in place of closed standard descriptors, before a socket gets their number."""
+    for name, mode, flags in (
         ("stdin", "r", os.O_WRONLY),
         ("stdout", "w", os.O_RDONLY),
         ("stderr", "w", os.O_WRONLY),
     ):
         if getattr(sys, name) is None:
-            # the lowest number that is free, which is the one that is missing
-            descriptor = os.open(os.devnull, useless)
+            # the lowest free number, which is the missing one
+            descriptor = os.open(os.devnull, flags)
             setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
 
 
@@ -61,7 +59,7 @@ def _say(what: object, code: Exit) -> Exit:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line asks. Returns: the exit code."""
+    """Run the command line. Returns: the exit code."""
     _fill_gaps()
     given = list(sys.argv[1:] if argv is None else argv)
     if given[:1] == ["check"]:

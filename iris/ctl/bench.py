@@ -19,10 +19,7 @@ _TIMEOUT = 5.0  # seconds for a request
 
 
 def run(args: Namespace) -> Exit:
-    """Load a cluster, or an echo service of our own, with requests.
-
-    Then a topic of our own with events.
-    """
+    """Load a cluster, or an echo service of our own, with requests; then a topic with events."""
     message = bytes(args.size)
     with contextlib.ExitStack() as stack:
         if args.cluster is None:
@@ -31,13 +28,13 @@ def run(args: Namespace) -> Exit:
             echo.on_request(lambda request: request)
             stack.enter_context(join(args, echo, ServiceLimits(request_threads=0)))
         connection = stack.enter_context(attach(args))
-        facts = {**_ask(connection, args, message), **_publish(connection, args, message)}
+        facts = {**_request(connection, args, message), **_publish(connection, args, message)}
     write_all(json_line(**facts) if args.json else summary.table(facts).encode(), threading.Lock())
     return Exit.FAULT if facts["failures"] else Exit.OK
 
 
-def _ask(connection: Connection, args: Namespace, message: bytes) -> dict[str, object]:
-    """Keep `args.jobs` requests under way."""
+def _request(connection: Connection, args: Namespace, message: bytes) -> dict[str, object]:
+    """Keep `args.jobs` requests in flight."""
     free, latencies, failed = threading.Semaphore(args.jobs), list[float](), list[None]()
 
     def done(future: "Future[bytes]", issued: float) -> None:
@@ -63,24 +60,24 @@ def _ask(connection: Connection, args: Namespace, message: bytes) -> dict[str, o
 
 
 def _publish(connection: Connection, args: Namespace, message: bytes) -> dict[str, object]:
-    """Publish at most a window beyond what has come back."""
-    topic, came, news = f"irisctl-bench-{secrets.token_hex(8)}", 0, threading.Semaphore(0)
+    """Publish at most `args.jobs` events ahead of what was received."""
+    topic, received, arrivals = f"irisctl-bench-{secrets.token_hex(8)}", 0, threading.Semaphore(0)
 
     def count(event: bytes) -> None:
-        nonlocal came
-        came += 1
-        news.release()
+        nonlocal received
+        received += 1
+        arrivals.release()
 
     with connection.subscribe(topic, count, TopicLimits(event_threads=0)):
-        time.sleep(0.2)  # a subscription may lag
+        time.sleep(0.2)  # until the subscription has spread
         began, sent = time.monotonic(), 0
         while sent < args.count and time.monotonic() < began + args.duration:
-            if sent >= args.jobs and not news.acquire(timeout=0.1):
+            if sent >= args.jobs and not arrivals.acquire(timeout=0.1):
                 continue
             connection.publish(topic, message)
             sent += 1
         took = time.monotonic() - began
         deadline = time.monotonic() + 1.0
-        while came < sent and time.monotonic() < deadline:
+        while received < sent and time.monotonic() < deadline:
             time.sleep(0.01)
-    return summary.events(sent, came, took)
+    return summary.events(sent, received, took)

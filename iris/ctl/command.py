@@ -10,23 +10,24 @@ from collections.abc import Mapping
 
 from iris.runtime.deadline import time_left
 
-_READ = 65_536  # bytes
-_COMPLAINT = 4_096  # bytes of standard error that are kept
+_READ_SIZE = 65_536  # bytes
+_STDERR_SIZE = 4_096  # bytes kept of standard error
 
 
 class CommandFailed(Exception):
-    """The text says how, in its own last words if it had some."""
+    """The command failed; the text is the last line of its standard error, if any."""
 
 
 def run_command(
     command: str, data: bytes, *, timeout: float, limit: int, environment: Mapping[str, str]
 ) -> bytes:
-    """Run it with data as its standard input. Returns: its standard output.
+    """Run a command with `data` as its standard input, in a session of its own.
 
-    It has a session of its own: a Ctrl-C isn't meant for it, and all of a pipeline is killed when
-    its time is over.
-    Raises: CommandFailed when its exit code isn't 0, it takes too long, or it says more than
-    `limit` bytes.
+    So a Ctrl-C doesn't reach it, and a timeout kills all of a pipeline.
+
+    Returns: its standard output.
+
+    Raises: CommandFailed for an exit code but 0, after `timeout` seconds, or beyond `limit` bytes.
     """
     pipe, deadline = subprocess.PIPE, time.monotonic() + timeout
     process = subprocess.Popen(
@@ -40,34 +41,34 @@ def run_command(
     )
     with process:
         try:
-            output, complaint = _converse(process, data, deadline, limit)
+            output, stderr = _communicate(process, data, deadline, limit)
             code = process.wait(time_left(deadline))
         except BaseException as exc:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             if isinstance(exc, TimeoutError | subprocess.TimeoutExpired):
-                raise CommandFailed(f"the command took more than {timeout:g} s") from exc
+                raise CommandFailed(f"the command timed out after {timeout:g} s") from exc
             raise
     if code != 0:
-        words = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+        text = stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise CommandFailed(
-            words
+            text
             or (
                 f"the command was killed by signal {-code}"
                 if code < 0
-                else f"the command's exit code is {code}"
+                else f"the command exited with code {code}"
             )
         )
     return output
 
 
-def _converse(
+def _communicate(
     process: "subprocess.Popen[bytes]", data: bytes, deadline: float, limit: int
 ) -> tuple[bytes, bytes]:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    rest, output, complaint = memoryview(data), bytearray(), bytearray()
+    rest, output, stderr = memoryview(data), bytearray(), bytearray()
     os.set_blocking(process.stdin.fileno(), False)
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
@@ -79,20 +80,20 @@ def _converse(
             for key, _ in ready:
                 if key.fileobj is process.stdin:
                     try:
-                        rest = rest[os.write(key.fd, rest[:_READ]) :] if rest else rest
-                    except BrokenPipeError:  # it doesn't read all: its business
+                        rest = rest[os.write(key.fd, rest[:_READ_SIZE]) :] if rest else rest
+                    except BrokenPipeError:  # it needn't read all
                         rest = rest[:0]
                     if not rest:
                         selector.unregister(process.stdin)
                         process.stdin.close()
                     continue
-                piece = os.read(key.fd, _READ)
+                piece = os.read(key.fd, _READ_SIZE)
                 if not piece:
                     selector.unregister(key.fileobj)
                 elif key.fileobj is process.stderr:
-                    complaint = (complaint + piece)[-_COMPLAINT:]
+                    stderr = (stderr + piece)[-_STDERR_SIZE:]
                 elif len(output) + len(piece) > limit:
-                    raise CommandFailed(f"the command says more than {limit} bytes")
+                    raise CommandFailed(f"the command's output exceeds {limit} bytes")
                 else:
                     output += piece
-    return bytes(output), bytes(complaint)
+    return bytes(output), bytes(stderr)

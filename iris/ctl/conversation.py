@@ -1,7 +1,4 @@
-"""Bytes both ways between a tunnel and something that reads and writes.
-
-Standard input and output, or a socket.
-"""
+"""Bytes both ways between a tunnel and standard input and output, or a socket."""
 
 import itertools
 import threading
@@ -11,25 +8,24 @@ from collections.abc import Callable
 from iris.client import Closed, Tunnel
 from iris.errors import IrisError
 
-PIECE = 1 << 18  # bytes that are read at a time, and make a message
-_GRACE = 0.2  # seconds in which the sending thread, if it has more, finds that it is too late
+PIECE = 1 << 18  # bytes of one read, and of one message
+_CLOSE_GRACE = 0.2  # seconds in which the sending thread notices that the tunnel is closed
 _numbers = itertools.count(1)
 
 
 class CutOff(IrisError):
-    """The other end didn't close but was lost."""
+    """The peer was lost without closing the tunnel."""
 
 
 class NotAllSent(IrisError):
-    """The other end closed while there was something to send."""
+    """The peer closed the tunnel before all was sent."""
 
 
 class Conversation:
-    """Owns the thread `ctl-out-N`, which reads and sends; who calls `run` receives and writes.
+    """Owns the thread `ctl-out-N`, which reads and sends; the caller of `run` receives and writes.
 
-    A tunnel is closed for both directions at once. So when there is nothing more to read, it stays
-    open until the other end closes it, or nothing has come for `linger` seconds, if that isn't
-    None.
+    A tunnel closes in both directions at once. So at the end of input it stays open until the peer
+    closes it, or no message came for `linger` seconds; None: for ever.
     """
 
     def __init__(
@@ -42,12 +38,11 @@ class Conversation:
         count: Callable[[int], None] = lambda size: None,
         give_up: Callable[[], None] | None = None,
     ) -> None:
-        """read gives b"" at the end; without it nothing is sent.
+        """Prepare to carry bytes.
 
-        Without write, what comes is thrown away. count gets sizes of both.
-
-        give_up ends the tunnel when reading fails, and should let the other end know that not all
-        was sent; by default it is closed.
+        Args: read returns b"" at the end, None to send nothing; write takes what is received, None
+        to discard it; count takes the sizes of both; give_up ends the tunnel when reading fails, so
+        that the peer doesn't take it for complete (default: close).
         """
         self._give_up = give_up or tunnel.close
         self._tunnel, self._read, self._write, self._linger, self._count = (
@@ -57,9 +52,9 @@ class Conversation:
             linger,
             count,
         )
-        self._heard = time.monotonic()  # when something came last
-        self._writing = False  # what came isn't written yet
-        self._sending = False  # what was read isn't sent yet
+        self._heard = time.monotonic()  # when a message came last
+        self._writing = False  # a message isn't written yet
+        self._sending = False  # a piece isn't sent yet
         self._over = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(
@@ -67,11 +62,10 @@ class Conversation:
         )
 
     def run(self) -> None:
-        """Receive and write until the tunnel is closed, and then join the thread, unless it still
-        reads.
+        """Receive and write until the tunnel is closed; join the thread unless it still reads.
 
-        Raises: Closed when it broke; NotAllSent; what read and write raise. The tunnel isn't closed
-        when that is write.
+        Raises: Closed when it broke; NotAllSent; what read and write raise. An error of write
+        leaves the tunnel open.
         """
         if self._read is not None:
             self._thread.start()
@@ -88,11 +82,11 @@ class Conversation:
         finally:
             self._over.set()
         if self._read is not None:
-            self._thread.join(_GRACE)
+            self._thread.join(_CLOSE_GRACE)
         if self._failure is not None:
             raise self._failure
         if self._sending:
-            raise NotAllSent("the other end closed the tunnel before it got all")
+            raise NotAllSent("the peer closed the tunnel before all was sent")
 
     def _send(self) -> None:
         assert self._read is not None
@@ -105,13 +99,13 @@ class Conversation:
             if self._linger is not None and self._silent(self._linger):
                 self._tunnel.close()
         except Closed:
-            pass  # the one who receives is told, too
+            pass  # `run` gets it, too
         except Exception as exc:
             self._failure = exc
-            self._give_up()  # ends the waiting for what may come
+            self._give_up()  # wakes `run`
 
     def _silent(self, seconds: float) -> bool:
-        """Wait until nothing has come for so long; False when it is over anyhow."""
+        """Wait until no message came for so long; False when `run` has ended."""
         start = time.monotonic()
         while True:
             now = time.monotonic()

@@ -1,4 +1,4 @@
-"""How messages are printed: raw, as text, in hex, or as lines of JSON. Core: bytes in, bytes out."""
+"""Output formats of messages: raw, text, hex, or lines of JSON. Core: bytes in, bytes out."""
 
 import base64
 import json
@@ -6,16 +6,16 @@ from typing import Any
 
 FORMATS = ("raw", "text", "hex", "json")
 
-_KEPT = "\n\t"  # of the control characters; others could play tricks on a terminal
+_KEPT = "\n\t"  # of the control characters; others could manipulate a terminal
 
 
 def default_format(*, terminal: bool, several: bool) -> str:
-    """What is meant when nothing is said: raw for one message into a pipe or file, else text."""
+    """Choose the format: raw for one message into a pipe or file, else text."""
     return "text" if terminal or several else "raw"
 
 
 def render(name: str, message: bytes, **facts: Any) -> bytes:
-    """A message as it is printed; facts are what JSON tells about it."""
+    """Format a message; `facts` are further fields in JSON."""
     if name == "raw":
         return message
     if name == "text":
@@ -28,7 +28,7 @@ def render(name: str, message: bytes, **facts: Any) -> bytes:
 
 
 def content(message: bytes) -> dict[str, str]:
-    """A message in JSON: `text`, or `base64` for what isn't UTF-8."""
+    """Make a message's fields in JSON: `text`, or `base64` if it isn't UTF-8."""
     try:
         return {"text": message.decode()}
     except UnicodeDecodeError:
@@ -36,12 +36,12 @@ def content(message: bytes) -> dict[str, str]:
 
 
 def json_line(**facts: Any) -> bytes:
-    """A line of JSON."""
+    """Make a line of JSON."""
     return json.dumps(facts).encode() + b"\n"
 
 
 def plain(text: str) -> str:
-    """Text without characters that control terminals; they are shown as \\x1b and the like."""
+    """Escape characters that control terminals, such as \\x1b."""
     return "".join(
         c if c in _KEPT or c.isprintable() else c.encode("unicode_escape").decode() for c in text
     )

@@ -1,6 +1,6 @@
-"""`irisctl tunnel --listen` and `--connect`: TCP connections through tunnels, one each. Lock order.
+"""`irisctl tunnel --listen` and `--connect`: TCP connections through tunnels, one each.
 
-_lock is a leaf.
+Lock order: _lock is a leaf.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from iris.ctl.node import attach, join
 from iris.ctl.outcome import Exit, UsageError
 from iris.ctl.signals import until_signal, wait_for_end
 
-LIMIT = 256  # TCP connections at a time; further ones wait
+LIMIT = 256  # concurrent TCP connections; further ones wait
 _BACKLOG = 64
-_PAUSE = 0.1  # seconds after a connection that couldn't be taken
+_RETRY_PAUSE = 0.1  # seconds after a failed accept
 
 _log = logging.getLogger(__name__)
 
 
 def run(args: Namespace, linger: float, timeout: float) -> Exit:
-    """Forward until a signal comes, or the node is lost. Times in seconds."""
+    """Forward until a signal, or until the node is lost. Times in seconds."""
     sockets = _Sockets()
     with until_signal() as ends, contextlib.ExitStack() as stack:
         if args.connect:
@@ -44,11 +44,11 @@ def run(args: Namespace, linger: float, timeout: float) -> Exit:
 
 def _shut(listener: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts
+        listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
 
 
 class _Sockets:
-    """Those in use, to be ended all at once."""
+    """The sockets in use, to be shut down together."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the next two
@@ -65,18 +65,18 @@ class _Sockets:
         try:
             Conversation(tunnel, lambda: sock.recv(PIECE), sock.sendall, linger=linger).run()
         except (OSError, NotAllSent) as exc:  # Closed, too
-            _log.info("a connection broke: %s", exc)
+            _log.info("connection broke: %s", exc)
             _reset(sock)
-            how = socket.SHUT_RD  # the other side mustn't hear of an orderly end first
+            how = socket.SHUT_RD  # the peer must see the reset, not an orderly end
         finally:
             tunnel.close()
             with contextlib.suppress(OSError):  # it is gone
-                sock.shutdown(how)  # wakes who reads
+                sock.shutdown(how)  # wakes recv()
             with self._lock:
                 self._open.discard(sock)
 
     def close(self) -> None:
-        """End them, and all that come."""
+        """Shut down all sockets, and those to come."""
         with self._lock:
             self._closed = True
             for sock in self._open:
@@ -85,13 +85,13 @@ class _Sockets:
 
 
 def _reset(sock: socket.socket) -> None:
-    """Have its close tell the other side that something went wrong."""
+    """Have the socket's close send a reset."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class _Connector(Handler):
-    """The far side: a TCP connection for each tunnel that comes."""
+    """The far side: a TCP connection for each tunnel."""
 
     def __init__(
         self, address: tuple[str, int], sockets: _Sockets, linger: float, timeout: float
@@ -107,7 +107,7 @@ class _Connector(Handler):
         try:
             sock = socket.create_connection(self._address, self._timeout)
         except OSError as exc:
-            _log.error("no connection to %s port %d: %s", *self._address, exc)
+            _log.error("can't connect to %s port %d: %s", *self._address, exc)
             return
         with sock:
             sock.settimeout(None)
@@ -124,7 +124,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Listener:
-    """The near side: a tunnel for each TCP connection that comes.
+    """The near side: a tunnel for each TCP connection.
 
     Owns the thread `ctl-listen`, which starts `ctl-forward-N`.
     """
@@ -154,7 +154,7 @@ class _Listener:
             try:
                 sock, _ = self._listener.accept()
             except OSError as exc:
-                if exc.errno in (errno.EBADF, errno.EINVAL):  # the end: it was shut
+                if exc.errno in (errno.EBADF, errno.EINVAL):  # closed
                     return
                 self._failed(exc)
                 continue
@@ -168,9 +168,9 @@ class _Listener:
                 self._failed(exc)
 
     def _failed(self, error: Exception) -> None:
-        _log.error("a connection can't be taken: %s", error)
+        _log.error("can't accept a connection: %s", error)
         self._free.release()
-        time.sleep(_PAUSE)
+        time.sleep(_RETRY_PAUSE)
 
     def _forward(self, sock: socket.socket) -> None:
         with contextlib.ExitStack() as stack:
@@ -181,11 +181,13 @@ class _Listener:
                 tunnel = self._connection.tunnel(self._cluster, self._timeout)
             except TimedOut:
                 _log.error(
-                    "no member of '%s' took the tunnel within %g s", self._cluster, self._timeout
+                    "no member of '%s' accepted the tunnel within %g s",
+                    self._cluster,
+                    self._timeout,
                 )
                 _reset(sock)
             except Closed as exc:
-                _log.info("a connection comes too late: %s", exc)
+                _log.info("connection rejected: %s", exc)
                 _reset(sock)
             else:
                 self._sockets.forward(sock, tunnel, self._linger)

@@ -1,4 +1,4 @@
-"""A line that shows how far a transfer has got. Core: no clock, no terminal."""
+"""A progress line of a transfer. Core: no clock, no terminal."""
 
 from collections import deque
 
@@ -7,18 +7,15 @@ _BAR = 20  # characters
 
 
 class Meter:
-    """Of bytes, or of messages when a unit is named."""
+    """Progress in bytes, or in messages when a unit is named."""
 
     def __init__(self, total: int | None, unit: str = "", *, start: float) -> None:
-        """total when it is known; start in seconds."""
+        """Start at `start` seconds; `total` is None when unknown."""
         self._total, self._unit, self._start = total, unit, start
         self._samples = deque([(start, 0)])
 
     def line(self, now: float, done: int, width: int) -> str:
-        """The line at a time, with the speed of the last seconds.
-
-        It is shorter than the terminal's width.
-        """
+        """Make the line, shorter than `width` characters, with the speed of the last seconds."""
         self._samples.append((now, done))
         while len(self._samples) > 2 and self._samples[1][0] <= now - _WINDOW:
             self._samples.popleft()
@@ -42,7 +39,7 @@ class Meter:
 
 
 def amount(size: float) -> str:
-    """Bytes, as people say it."""
+    """Format a number of bytes."""
     if size < 1_024:
         return f"{size:.0f} B"
     power = min(4, (int(size).bit_length() - 1) // 10)

@@ -1,4 +1,4 @@
-"""How irisctl ends: exit codes that scripts can use, and what ends it early."""
+"""Exit codes for scripts, and the errors that lead to them."""
 
 from enum import IntEnum
 
@@ -9,26 +9,23 @@ class Exit(IntEnum):
     """The exit codes."""
 
     OK = 0
-    FAULT = 1  # from the other side
-    USAGE = 2  # what the user can set right
+    FAULT = 1  # reported by the peer
+    USAGE = 2  # a usage error, or input or output that fails
     TIMEOUT = 3
     NO_NODE = 4
-    INTERRUPTED = 130  # by SIGINT, as shells say it
-    PIPE = 141  # nobody reads what we print, likewise
+    INTERRUPTED = 130  # by SIGINT, as shells report it
+    PIPE = 141  # the output's reader is gone, likewise
 
 
 class UsageError(IrisError):
-    """What was asked for can't be done; the text is one line that says why."""
+    """The command can't be carried out; the text says why in one line."""
 
 
 class NoNode(IrisError):
-    """There is no node; the text is one line that says how to start one."""
+    """There is no usable node; the text is one line."""
 
 
 def worse(one: Exit, other: Exit) -> Exit:
-    """Of the ends of two of many messages, the one that a script has to know.
-
-    A fault outweighs a timeout.
-    """
+    """Choose the exit code of two of many messages: a fault outweighs a timeout."""
     order = [Exit.OK, Exit.TIMEOUT, Exit.FAULT]
     return max(one, other, key=order.index)

@@ -1,29 +1,28 @@
-"""The command line. Loads nothing of the binding, so that help and mistakes are quick."""
+"""The command line. Doesn't import the binding, so that help and usage errors are quick."""
 
 import argparse
 import math
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
 from iris import __version__
 from iris.ctl.formats import FORMATS
 
 _PORT = 55_555
-_NAME_SIZE = 4_096  # bytes of a cluster's or topic's name, which the node takes
+_NAME_SIZE = 4_096  # bytes of a cluster's or topic's name; the node's limit
 
-_EPILOG = """exit codes: 0 done, 1 a fault from the other side, 2 usage, 3 timeout, 4 no node there.
-Start a node with 'iris -net NAME', or with 'iris -dev' to try things out."""
+_EPILOG = """exit codes: 0 success, 1 fault from the peer, 2 usage error, 3 timeout, 4 no node.
+Start a node with 'iris -net NAME', or with 'iris -dev' for a trial."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and takes flags and other arguments in any order."""
+    """Reports errors in one line, and takes options and arguments in any order."""
 
     _within = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """See ArgumentParser, of which an argument that may be missing must follow the one before
-        it at once.
-        """
+        """Parse; a plain ArgumentParser wants an optional argument right behind the one before."""
         if self._within or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
         self._within = True
@@ -33,14 +32,14 @@ class Parser(argparse.ArgumentParser):
             self._within = False
 
     def error(self, message: str) -> NoReturn:
-        """End with it."""
-        self.exit(2, f"{self.prog}: {message} ({self.prog} -h tells more)\n")
+        """Exit with the message."""
+        self.exit(2, f"{self.prog}: {message} ({self.prog} -h for help)\n")
 
 
 def port(text: str) -> int:
     """A TCP port."""
     if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 65_536:
-        raise argparse.ArgumentTypeError(f"'{text}' is no port, want 1-65535")
+        raise argparse.ArgumentTypeError(f"'{text}' isn't a port, 1-65535")
     return int(text)
 
 
@@ -55,7 +54,7 @@ def positive(text: str) -> float:
     return value
 
 
-def patience(text: str) -> float:
+def timeout(text: str) -> float:
     """The same, or 0."""
     return 0.0 if text == "0" else positive(text)
 
@@ -75,7 +74,7 @@ def duration(text: str) -> float:
 
 
 def jobs(text: str) -> int:
-    """How many at a time, in a load."""
+    """Requests in flight, in a load."""
     if (value := count(text)) > 1_024:
         raise argparse.ArgumentTypeError(f"'{text}' is over 1024")
     return value
@@ -100,7 +99,7 @@ def cluster(text: str) -> str:
 
 def _name(kind: str, text: str) -> str:
     if not text:
-        raise argparse.ArgumentTypeError(f"a {kind} has a name")
+        raise argparse.ArgumentTypeError(f"the {kind}'s name is empty")
     try:
         length = len(text.encode())
     except UnicodeEncodeError:
@@ -108,7 +107,9 @@ def _name(kind: str, text: str) -> str:
             f"{text!r} isn't text in this terminal's encoding"
         ) from None
     if length > _NAME_SIZE:
-        raise argparse.ArgumentTypeError(f"a name has {_NAME_SIZE} bytes at most, not {length}")
+        raise argparse.ArgumentTypeError(
+            f"the {kind}'s name has {length} bytes, limit {_NAME_SIZE}"
+        )
     return text
 
 
@@ -121,10 +122,10 @@ def address(text: str) -> tuple[str, int]:
 
 
 def build() -> Parser:
-    """The parser; what it returns has `module`, which carries the subcommand out."""
+    """Make the parser; `module` in what it returns names the subcommand's module."""
     parser = Parser(
         prog="irisctl",
-        description="Use an Iris network from a terminal or a script, through the node on this host.",
+        description="Use an Iris network from a terminal or a script, through this host's node.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -136,13 +137,13 @@ def build() -> Parser:
     _add_messages(commands)
     _add_tunnel(commands)
     _add_bench(commands)
-    text = "relaycheck: say whether a node or a binding speaks the relay protocol correctly"
     # for the list; it has a command line of its own, see __main__.py
-    commands.add_parser("check", help=text, add_help=False)
+    commands.add_parser("check", help="check a node or a binding: relaycheck", add_help=False)
     return parser
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+Container: TypeAlias = "argparse._ActionsContainer"
 
 
 def _command(commands: Commands, name: str, module: str, text: str) -> Parser:
@@ -150,194 +151,116 @@ def _command(commands: Commands, name: str, module: str, text: str) -> Parser:
         name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
     )
     parser.set_defaults(module=module)
-    parser.add_argument(
-        "--port",
-        metavar="PORT",
-        type=port,
-        default=_PORT,
-        help=f"the node's, on this host (default: {_PORT})",
+    _value(
+        parser, "--port", "PORT", port, f"port of the node on this host (default: {_PORT})", _PORT
     )
-    parser.add_argument(
-        "--verbose", action="store_true", help="say what happens, on standard error"
-    )
+    _switch(parser, "--verbose", "log what happens on standard error")
     return parser
 
 
+def _value(
+    parser: Container,
+    flag: str,
+    metavar: str,
+    kind: Callable[[str], Any],
+    text: str,
+    default: Any = None,
+) -> None:
+    """Add an option with a value, or an argument."""
+    parser.add_argument(flag, metavar=metavar, type=kind, help=text, default=default)
+
+
+def _switch(parser: Container, flag: str, text: str) -> None:
+    parser.add_argument(flag, action="store_true", help=text)
+
+
 def _payload(parser: Parser) -> None:
-    parser.add_argument(
-        "data", metavar="DATA", nargs="?", help="the message (default: all of standard input)"
-    )
-    parser.add_argument("--file", metavar="FILE", help="read it from there; '-' is standard input")
-    parser.add_argument("--lines", action="store_true", help="each line that is read is a message")
-    parser.add_argument(
-        "--count", metavar="N", type=count, help="send it N times; with --lines at most N"
-    )
-    parser.add_argument(
-        "--rate", metavar="R", type=positive, help="send R messages per second at most"
-    )
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    text = "the message (default: all of standard input)"
+    parser.add_argument("data", metavar="DATA", nargs="?", help=text)
+    _value(parser, "--file", "FILE", str, "read it from FILE; '-' is standard input")
+    _switch(parser, "--lines", "send each line of the input as a message")
+    _value(parser, "--count", "N", count, "send it N times; with --lines at most N lines")
+    _value(parser, "--rate", "R", positive, "send at most R messages per second")
+    _switch(parser, "--quiet", "show no progress")
 
 
 def _format(parser: Parser, default: str) -> None:
     parser.add_argument(
-        "--format", choices=FORMATS, help=f"how messages are printed (default: {default})"
+        "--format", choices=FORMATS, help=f"output format of messages (default: {default})"
     )
 
 
 def _add_messages(commands: Commands) -> None:
-    """What deals with single messages."""
-    request = _command(
-        commands, "request", "request", "ask one member of a cluster, and print its reply"
-    )
-    request.add_argument("cluster", metavar="CLUSTER", type=cluster, help="who is asked")
+    """Add the commands for single messages."""
+    text = "send a request to one member of a cluster, and print the reply"
+    request = _command(commands, "request", "request", text)
+    _value(request, "cluster", "CLUSTER", cluster, "the cluster to send to")
     _payload(request)
-    request.add_argument(
-        "--timeout",
-        metavar="S",
-        type=positive,
-        default=5.0,
-        help="seconds to wait for each reply (default: 5)",
-    )
+    text = "seconds to wait for each reply (default: 5)"
+    _value(request, "--timeout", "S", positive, text, 5.0)
     _format(request, "text on a terminal or for several, else raw")
 
-    serve = _command(
-        commands,
-        "serve",
-        "serve",
-        "be a member of a cluster until SIGINT or SIGTERM, and print its broadcasts",
-    )
-    serve.add_argument("cluster", metavar="CLUSTER", type=cluster, help="whose member to be")
+    text = "serve requests as a member of a cluster until SIGINT or SIGTERM; print its broadcasts"
+    serve = _command(commands, "serve", "serve", text)
+    _value(serve, "cluster", "CLUSTER", cluster, "the cluster to join")
     how = serve.add_mutually_exclusive_group(required=True)
-    how.add_argument(
-        "--exec",
-        metavar="CMD",
-        help="run this in a shell for each request: standard input to standard output",
-    )
-    how.add_argument(
-        "--echo", action="store_true", help="give back each request, and what comes through tunnels"
-    )
-    serve.add_argument(
-        "--timeout",
-        metavar="S",
-        type=positive,
-        default=60.0,
-        help="seconds that CMD may take (default: 60)",
-    )
-    serve.add_argument(
-        "--jobs",
-        metavar="N",
-        type=count,
-        default=8,
-        help="how many requests to handle at a time (default: 8)",
-    )
-    serve.add_argument("--count", metavar="N", type=count, help="end after N requests")
+    text = "run CMD in a shell for each request: standard input to standard output"
+    _value(how, "--exec", "CMD", str, text)
+    _switch(how, "--echo", "echo requests and tunnel messages")
+    _value(serve, "--timeout", "S", positive, "time limit of CMD in seconds (default: 60)", 60.0)
+    _value(serve, "--jobs", "N", count, "requests handled at a time (default: 8)", 8)
+    _value(serve, "--count", "N", count, "exit after N requests")
     _format(serve, "text")
 
     broadcast = _command(commands, "broadcast", "send", "send to all members of a cluster")
-    broadcast.add_argument("cluster", metavar="CLUSTER", type=cluster, help="who gets it")
+    _value(broadcast, "cluster", "CLUSTER", cluster, "the cluster to send to")
     _payload(broadcast)
 
     publish = _command(commands, "publish", "send", "send to all subscribers of a topic")
-    publish.add_argument("topic", metavar="TOPIC", type=topic, help="whose subscribers get it")
+    _value(publish, "topic", "TOPIC", topic, "the topic to publish to")
     _payload(publish)
 
-    subscribe = _command(
-        commands, "subscribe", "subscribe", "print the events of a topic until SIGINT or SIGTERM"
-    )
-    subscribe.add_argument("topic", metavar="TOPIC", type=topic, help="what to subscribe to")
-    subscribe.add_argument("--count", metavar="N", type=count, help="end after N events")
-    subscribe.add_argument(
-        "--timeout",
-        metavar="S",
-        type=positive,
-        help="end after S seconds; code 3 if there weren't N events, or any",
-    )
+    text = "print the events of a topic until SIGINT or SIGTERM"
+    subscribe = _command(commands, "subscribe", "subscribe", text)
+    _value(subscribe, "topic", "TOPIC", topic, "the topic to subscribe to")
+    _value(subscribe, "--count", "N", count, "exit after N events")
+    text = "exit after S seconds; with code 3 before N events, or before the first"
+    _value(subscribe, "--timeout", "S", positive, text)
     _format(subscribe, "text")
 
 
 def _add_tunnel(commands: Commands) -> None:
-    tunnel = _command(
-        commands,
-        "tunnel",
-        "tunnel",
-        "carry standard input and output, or TCP connections, through a tunnel",
-    )
-    tunnel.add_argument(
-        "cluster",
-        metavar="CLUSTER",
-        type=cluster,
-        help="to one of whose members; or whose member to be",
-    )
+    text = "carry standard input and output, or TCP connections, through a tunnel"
+    tunnel = _command(commands, "tunnel", "tunnel", text)
+    _value(tunnel, "cluster", "CLUSTER", cluster, "the cluster to build a tunnel to, or to join")
     mode = tunnel.add_mutually_exclusive_group()
-    mode.add_argument(
-        "--accept", action="store_true", help="be a member, and take the first tunnel that comes"
-    )
-    mode.add_argument(
-        "--listen",
-        metavar="[HOST:]PORT",
-        type=address,
-        help="listen there, and build a tunnel for each TCP connection",
-    )
-    mode.add_argument(
-        "--connect",
-        metavar="[HOST:]PORT",
-        type=address,
-        help="be a member, and connect there for each tunnel",
-    )
+    _switch(mode, "--accept", "join the cluster, and accept the first tunnel")
+    text = "listen there, and build a tunnel for each TCP connection"
+    _value(mode, "--listen", "[HOST:]PORT", address, text)
+    text = "join the cluster, and connect there for each tunnel"
+    _value(mode, "--connect", "[HOST:]PORT", address, text)
     way = tunnel.add_mutually_exclusive_group()
-    way.add_argument(
-        "--send", action="store_true", help="only send, and close at the end of standard input"
+    _switch(way, "--send", "only send, and close at the end of standard input")
+    _switch(way, "--receive", "only receive; don't read standard input")
+    text = (
+        "at the end of input, close after S seconds without a message"
+        " (default: 1; with --accept, the other end closes)"
     )
-    way.add_argument(
-        "--receive", action="store_true", help="only receive, and don't read standard input"
-    )
-    text = "at the end of input, close when nothing came for S seconds (default: 1; with --accept, leave that to the other end)"
-    tunnel.add_argument("--linger", metavar="S", type=patience, help=text)
-    text = "seconds to wait for the tunnel (default: 5; with --accept, for ever)"
-    tunnel.add_argument("--timeout", metavar="S", type=positive, help=text)
-    tunnel.add_argument("--quiet", action="store_true", help="show no progress")
+    _value(tunnel, "--linger", "S", timeout, text)
+    text = "seconds to wait for the tunnel (default: 5; with --accept, no limit)"
+    _value(tunnel, "--timeout", "S", positive, text)
+    _switch(tunnel, "--quiet", "show no progress")
 
 
 def _add_bench(commands: Commands) -> None:
-    bench = _command(
-        commands,
-        "bench",
-        "bench",
-        "measure requests to a cluster and events of a topic, with a small load",
-    )
-    bench.add_argument(
-        "cluster",
-        metavar="CLUSTER",
-        type=cluster,
-        nargs="?",
-        help="who is asked (default: an echo service of our own)",
-    )
-    bench.add_argument(
-        "--duration",
-        metavar="S",
-        type=duration,
-        default=3.0,
-        help="seconds for each of both, 60 at most (default: 3)",
-    )
-    bench.add_argument(
-        "--count",
-        metavar="N",
-        type=count,
-        default=100_000,
-        help="at most N requests and N events (default: 100000)",
-    )
-    bench.add_argument(
-        "--jobs",
-        metavar="N",
-        type=jobs,
-        default=16,
-        help="keep N under way, 1024 at most (default: 16)",
-    )
-    bench.add_argument(
-        "--size",
-        metavar="B",
-        type=size,
-        default=64,
-        help="bytes of each message, 1 MiB at most (default: 64)",
-    )
-    bench.add_argument("--json", action="store_true", help="print JSON")
+    text = "measure requests to a cluster and events of a topic, with a small load"
+    bench = _command(commands, "bench", "bench", text)
+    text = "the cluster to send to (default: an echo service of its own)"
+    bench.add_argument("cluster", metavar="CLUSTER", type=cluster, nargs="?", help=text)
+    text = "seconds for requests, and for events, 60 at most (default: 3)"
+    _value(bench, "--duration", "S", duration, text, 3.0)
+    text = "at most N requests and N events (default: 100000)"
+    _value(bench, "--count", "N", count, text, 100_000)
+    _value(bench, "--jobs", "N", jobs, "keep N in flight, 1024 at most (default: 16)", 16)
+    _value(bench, "--size", "B", size, "bytes of each message, 1 MiB at most (default: 64)", 64)
+    _switch(bench, "--json", "print JSON")

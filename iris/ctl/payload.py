@@ -1,4 +1,4 @@
-"""What is to be sent: an argument, a file, or standard input; whole, or a message for each line."""
+"""The input: an argument, a file, or standard input; one message, or one per line."""
 
 import contextlib
 import itertools
@@ -19,9 +19,9 @@ def messages(
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[float], None] = time.sleep,
 ) -> Iterator[bytes]:
-    """The messages that data, file, lines, count and rate ask for, each when it is due. Raises.
+    """Yield the messages that data, file, lines, count and rate select, each when it is due.
 
-    UsageError.
+    Raises: UsageError.
     """
     pace, left = Pace(args.rate), args.count
     for message in _all(args):
@@ -34,7 +34,7 @@ def messages(
 
 
 def total(args: Namespace) -> int | None:
-    """How many messages there are going to be; None when that isn't known."""
+    """Count the messages to come; None when unknown."""
     if args.lines:
         return None
     return args.count or 1
@@ -42,7 +42,7 @@ def total(args: Namespace) -> int | None:
 
 def _all(args: Namespace) -> Iterator[bytes]:
     if args.data is not None and (args.file is not None or args.lines):
-        raise UsageError("DATA is one whole message; leave --file and --lines away")
+        raise UsageError("DATA cannot be combined with --file or --lines")
     if args.data is not None:
         yield from itertools.repeat(_checked(os.fsencode(args.data)), args.count or 1)
         return
@@ -60,18 +60,18 @@ def _read(read: Callable[[int], bytes], size: int) -> bytes:
     try:
         return read(size)
     except OSError as exc:
-        raise UsageError(f"can't read what is to be sent: {exc.strerror}") from exc
+        raise UsageError(f"can't read the input: {exc.strerror}") from exc
 
 
 def _checked(message: bytes) -> bytes:
     if len(message) > MESSAGE_SIZE:
-        raise UsageError(f"a message has {MESSAGE_SIZE} bytes at most; a tunnel takes any number")
+        raise UsageError(f"message exceeds {MESSAGE_SIZE} bytes; use a tunnel for more")
     return message
 
 
 @contextlib.contextmanager
 def _source(name: str | None) -> Iterator[BinaryIO]:
-    """A file, or standard input. Raises: UsageError."""
+    """Open a file, or standard input. Raises: UsageError."""
     if name is None or name == "-":
         yield sys.stdin.buffer
         return

@@ -1,4 +1,4 @@
-"""Standard output: messages in the chosen format, whole, by any thread."""
+"""Messages on standard output, in the chosen format, from any thread."""
 
 import os
 import threading
@@ -10,19 +10,19 @@ from iris.ctl.outcome import UsageError
 
 
 class Printer:
-    """Writes each message at once, for those who read it through a pipe."""
+    """Writes each message whole and unbuffered."""
 
     def __init__(self, name: str, say: Callable[[str], None] = print) -> None:
-        """say is for what `failure` has to say outside of JSON."""
+        """Print in the format `name`; `say` prints failures, outside of JSON."""
         self.format, self._say = name, say
         self._lock = threading.Lock()  # one message at a time
 
     def message(self, message: bytes, **facts: Any) -> None:
-        """Print one; facts are for JSON. Raises: BrokenPipeError when nobody reads; UsageError."""
+        """Print a message; `facts` are for JSON. Raises: BrokenPipeError, UsageError."""
         self._write(render(self.format, message, **facts))
 
     def failure(self, text: str, **facts: Any) -> None:
-        """Say what became of one that failed: on standard error, or in its line of JSON."""
+        """Report a failed message on standard error, or in its line of JSON."""
         if self.format == "json":
             self._write(json_line(**facts))
         else:
@@ -33,7 +33,7 @@ class Printer:
 
 
 def write_all(data: bytes | memoryview, lock: threading.Lock) -> None:
-    """Write all of it, past any buffer. Raises: BrokenPipeError when nobody reads; UsageError."""
+    """Write all of it, unbuffered. Raises: BrokenPipeError, UsageError."""
     rest = memoryview(data)
     with lock:
         while rest:

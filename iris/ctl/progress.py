@@ -1,4 +1,4 @@
-"""Shows progress on standard error while something long is under way, when that is a terminal.
+"""Progress of long operations on standard error, when that is a terminal.
 
 Shell around `meter.py`.
 """
@@ -11,18 +11,18 @@ from types import TracebackType
 
 from iris.ctl.meter import Meter
 
-_PATIENCE = 1.0  # seconds before it shows: what is quicker needs none
-_PERIOD = 0.2  # seconds
+_SHOW_AFTER = 1.0  # seconds
+_REFRESH_PERIOD = 0.2  # seconds
 _CLEAR = "\r\x1b[K"
 
 
 class Progress:
-    """Counts what is done; for `with`. Owns the thread `ctl-progress`, if it is to be seen."""
+    """Counts what is done; for `with`. Owns the thread `ctl-progress`, if it is shown."""
 
     def __init__(self, total: int | None, unit: str = "", *, wanted: bool) -> None:
-        """total when it is known; unit unless it's bytes.
+        """Prepare; `total` is None when unknown, `unit` is "" for bytes.
 
-        Wanted by the user, and not in the way of other output.
+        It is shown only when `wanted`: not switched off, nor mixed with other output.
         """
         self._lock = threading.Lock()  # guards done, and what is shown
         self.done = 0
@@ -50,26 +50,26 @@ class Progress:
         if self._thread is None:
             return
         self._thread.join()
-        if self._shown:  # what became of it stays to be seen
+        if self._shown:  # the last state stays visible
             self._show()
             print(file=sys.stderr)
 
     def add(self, count: int) -> None:
-        """So much more is done."""
+        """Count what was done."""
         with self._lock:
             self.done += count
 
     def say(self, text: str) -> None:
-        """A line on standard error, in the place of the progress, which comes back below it."""
+        """Print a line on standard error, above the progress."""
         with self._lock:
             print(f"{_CLEAR if self._shown else ''}irisctl: {text}", file=sys.stderr)
 
     def _run(self) -> None:
-        if self._stop.wait(_PATIENCE):
+        if self._stop.wait(_SHOW_AFTER):
             return
         while True:
             self._show()
-            if self._stop.wait(_PERIOD):
+            if self._stop.wait(_REFRESH_PERIOD):
                 return
 
     def _show(self) -> None:

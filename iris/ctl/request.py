@@ -1,4 +1,4 @@
-"""`irisctl request`: ask, and print the replies."""
+"""`irisctl request`: send requests, and print the replies."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ from iris.ctl.progress import Progress
 
 
 def run(args: Namespace) -> Exit:
-    """Ask for each message in turn; the exit code is that of the worst answer."""
+    """Send each message in turn; the exit code is that of the worst outcome."""
     several, terminal = args.lines or args.count is not None, sys.stdout.isatty()
     progress = Progress(total(args), "requests", wanted=several and not terminal and not args.quiet)
     printer = Printer(
@@ -24,12 +24,12 @@ def run(args: Namespace) -> Exit:
     end = Exit.OK
     with attach(args) as connection, progress:
         for number, message in enumerate(messages(args), 1):
-            end = worse(end, _ask(connection, args, printer, number, message))
+            end = worse(end, _request(connection, args, printer, number, message))
             progress.add(1)
     return end
 
 
-def _ask(
+def _request(
     connection: Connection, args: Namespace, printer: Printer, number: int, message: bytes
 ) -> Exit:
     before = time.monotonic()
@@ -41,11 +41,14 @@ def _ask(
         reply = connection.request(args.cluster, message, args.timeout)
     except Fault as exc:
         printer.failure(
-            plain(f"'{args.cluster}' says: {exc}"), number=number, seconds=took(), fault=str(exc)
+            plain(f"fault from '{args.cluster}': {exc}"),
+            number=number,
+            seconds=took(),
+            fault=str(exc),
         )
         return Exit.FAULT
     except TimedOut:
-        text = f"no answer from '{args.cluster}' within {args.timeout:g} s"
+        text = f"no reply from '{args.cluster}' within {args.timeout:g} s"
         printer.failure(text, number=number, seconds=took(), timeout=True)
         return Exit.TIMEOUT
     printer.message(reply, number=number, seconds=took())

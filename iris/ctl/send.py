@@ -1,4 +1,4 @@
-"""`irisctl broadcast` and `irisctl publish`: send to many, and wait for nobody."""
+"""`irisctl broadcast` and `irisctl publish`: send to many, without an acknowledgement."""
 
 from argparse import Namespace
 
@@ -9,7 +9,7 @@ from iris.ctl.progress import Progress
 
 
 def run(args: Namespace) -> Exit:
-    """Send; it is with the node when this returns."""
+    """Send; the node has all messages when this returns."""
     unit = "broadcasts" if args.command == "broadcast" else "events"
     with attach(args) as connection, Progress(total(args), unit, wanted=not args.quiet) as progress:
         for message in messages(args):

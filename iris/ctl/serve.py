@@ -1,4 +1,4 @@
-"""`irisctl serve`: be a member of a cluster, answering by echo or by a command."""
+"""`irisctl serve`: join a cluster, and reply by echo or by a command."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ from iris.relay_protocol.schema import MESSAGE_SIZE
 
 
 def run(args: Namespace) -> Exit:
-    """Serve until there were enough requests, or a signal comes; what is in hand is finished."""
+    """Serve until enough requests or a signal; in-flight requests are finished."""
     limits = ServiceLimits(request_threads=args.jobs, broadcast_threads=1)
     with until_signal() as ends:
         service = join(args, _Member(args, Printer(args.format or "text"), ends), limits)

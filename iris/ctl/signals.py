@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as the ordinary end of what runs until then."""
+"""SIGINT and SIGTERM as the regular end of a command."""
 
 import contextlib
 import queue
@@ -10,11 +10,8 @@ from iris.ctl.outcome import Exit
 
 @contextlib.contextmanager
 def until_signal() -> Iterator["queue.SimpleQueue[Exit | Exception]"]:
-    """A queue to which anybody puts a reason to end, and a signal `Exit.OK`.
-
-    A second signal ends the program at once.
-    """
-    # its put is all right in a signal's handler
+    """Make a queue of reasons to exit, to which a signal puts `Exit.OK`; a second one kills."""
+    # its put is reentrant, as a signal's handler needs it
     ends: queue.SimpleQueue[Exit | Exception] = queue.SimpleQueue()
 
     def handle(number: int, frame: object) -> None:
@@ -30,9 +27,9 @@ def until_signal() -> Iterator["queue.SimpleQueue[Exit | Exception]"]:
 
 
 def wait_for_end(ends: "queue.SimpleQueue[Exit | Exception]", timeout: float | None = None) -> Exit:
-    """The first reason to end; `Exit.TIMEOUT` when there is none in time. Raises.
+    """Wait for a reason to exit; `Exit.TIMEOUT` when there is none within `timeout` seconds.
 
-    The reason, if that is an exception.
+    Raises: the reason, if it is an exception.
     """
     try:
         reason = ends.get(timeout=timeout)

@@ -11,7 +11,7 @@ from iris.ctl.signals import until_signal, wait_for_end
 
 
 def run(args: Namespace) -> Exit:
-    """Print until there are enough, the time is over, or a signal comes."""
+    """Print until enough events, the timeout, or a signal."""
     printer, numbers, seen = Printer(args.format or "text"), itertools.count(1), 0
     with until_signal() as ends:
 

@@ -1,16 +1,16 @@
-"""What a load has shown. Core: numbers in, lines out."""
+"""Results of a load. Core: numbers in, lines out."""
 
 from collections.abc import Sequence
 from typing import Any
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The value below which a share of them lies, of some in ascending order; 0 of none."""
+    """Return the value below which a share of the ascending values lies; 0 of none."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 def requests(latencies: Sequence[float], failures: int, seconds: float) -> dict[str, Any]:
-    """Of requests; latencies in seconds, results in milliseconds."""
+    """Summarise requests; latencies in seconds, results in milliseconds."""
     ordered = sorted(latencies)
     facts = {
         "requests": len(ordered),
@@ -25,10 +25,10 @@ def requests(latencies: Sequence[float], failures: int, seconds: float) -> dict[
 
 
 def events(sent: int, came: int, seconds: float) -> dict[str, Any]:
-    """Of events."""
+    """Summarise events."""
     return {"published": sent, "received": came, "published_per_second": round(sent / seconds, 1)}
 
 
 def table(facts: dict[str, Any]) -> str:
-    """A line for each fact."""
+    """Format one fact per line."""
     return "".join(f"{name.replace('_', ' '):22}{value:>12,}\n" for name, value in facts.items())

@@ -1,4 +1,4 @@
-"""`irisctl tunnel`: standard input and output through a tunnel; the other modes are in forward.py."""
+"""`irisctl tunnel`: standard input and output through a tunnel. TCP is in forward.py."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from iris.ctl.printer import write_all
 from iris.ctl.progress import Progress
 
 _LINGER = 1.0  # seconds
-_PATIENCE = 5.0  # seconds for a tunnel to be built
+_BUILD_TIMEOUT = 5.0  # seconds
 
 _log = logging.getLogger(__name__)
 
@@ -27,31 +27,29 @@ def run(args: Namespace) -> Exit:
     """Build or accept a tunnel, and use it; or forward TCP until a signal comes."""
     if args.listen or args.connect:
         if args.send or args.receive:
-            raise UsageError(
-                "--send and --receive are for standard input and output; leave --listen and --connect away"
-            )
+            raise UsageError("--send and --receive cannot be combined with --listen or --connect")
         linger = _LINGER if args.linger is None else args.linger
-        return forward.run(args, linger, args.timeout or _PATIENCE)
+        return forward.run(args, linger, args.timeout or _BUILD_TIMEOUT)
     return _accept(args) if args.accept else _build(args)
 
 
 def _build(args: Namespace) -> Exit:
-    connection, timeout = attach(args), args.timeout or _PATIENCE
+    connection, timeout = attach(args), args.timeout or _BUILD_TIMEOUT
     try:
         tunnel = connection.tunnel(args.cluster, timeout)
     except TimedOut:
         connection.close()
         raise TimedOut(
-            f"no member of '{args.cluster}' took the tunnel within {timeout:g} s"
+            f"no member of '{args.cluster}' accepted the tunnel within {timeout:g} s"
         ) from None
-    _log.info("a tunnel to '%s' is built", args.cluster)
-    _converse(args, connection, tunnel, _LINGER if args.linger is None else args.linger)
+    _log.info("built a tunnel to '%s'", args.cluster)
+    _carry(args, connection, tunnel, _LINGER if args.linger is None else args.linger)
     connection.close()
     return Exit.OK
 
 
 class _Acceptor(Handler):
-    """Takes one tunnel, and keeps hold of it until the node knows that no other one is wanted."""
+    """Accepts one tunnel, and holds it open so that the node offers no other one."""
 
     def __init__(self) -> None:
         self.service: Future[Service] = Future()
@@ -73,29 +71,25 @@ def _accept(args: Namespace) -> Exit:
         tunnel = acceptor.tunnels.get(timeout=args.timeout)
     except queue.Empty:
         service.close()
-        raise TimedOut(
-            f"nobody built a tunnel to '{args.cluster}' within {args.timeout:g} s"
-        ) from None
+        raise TimedOut(f"no tunnel to '{args.cluster}' within {args.timeout:g} s") from None
     if isinstance(tunnel, Closed):
         raise tunnel
-    _log.info("a tunnel to '%s' is accepted", args.cluster)
-    _converse(args, service.connection, tunnel, args.linger)
+    _log.info("accepted a tunnel to '%s'", args.cluster)
+    _carry(args, service.connection, tunnel, args.linger)
     service.close()
     return Exit.OK
 
 
-def _converse(
-    args: Namespace, connection: Connection, tunnel: Tunnel, linger: float | None
-) -> None:
+def _carry(args: Namespace, connection: Connection, tunnel: Tunnel, linger: float | None) -> None:
     """Raises: CutOff; NotAllSent; UsageError.
 
-    What ends this early must leave the connection open: as the process ends the node learns that it
-    broke, and tells the other end.
+    After an error the connection must stay open: the process's exit breaks it, so that the node
+    reports a broken tunnel to the peer.
     """
     sends, receives = not args.receive, not args.send
-    in_the_way = (receives and sys.stdout.isatty()) or (sends and sys.stdin.isatty())
+    interactive = (receives and sys.stdout.isatty()) or (sends and sys.stdin.isatty())
     with Progress(
-        _input_size() if sends else None, wanted=not (args.quiet or in_the_way)
+        _input_size() if sends else None, wanted=not (args.quiet or interactive)
     ) as progress:
         conversation = Conversation(
             tunnel,
@@ -128,7 +122,7 @@ def _write(data: bytes) -> None:
 
 
 def _input_size() -> int | None:
-    """What there is to read, when that is a file."""
+    """Return the size of standard input, if it is a file."""
     try:
         status = os.fstat(0)
         return (
@@ -136,5 +130,5 @@ def _input_size() -> int | None:
             if stat.S_ISREG(status.st_mode)
             else None
         )
-    except OSError:  # it is closed; reading will tell
+    except OSError:  # it is closed; reading reports that
         return None

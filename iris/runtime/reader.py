@@ -27,7 +27,7 @@ _yield_cpu: Final = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 class SocketReader:
-    """The receiving half of one connected, blocking socket, which it doesn't own. Not thread-safe."""
+    """The receiving half of a connected, blocking socket, which it doesn't own. Not thread-safe."""
 
     __slots__ = ("_poll", "_recv", "_size", "_spin_next")
 

@@ -55,7 +55,7 @@ _CLOSED: Final = State.CLOSED
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class SendBuffer(Flushable):
-    """The sending half of one connected, blocking socket. Its maker closes it, before the socket."""
+    """The sending half of a connected, blocking socket. Its maker closes it, before the socket."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class SendBuffer(Flushable):
             self._gather = None
 
     def flush(self) -> None:
-        """Send what the socket takes without waiting; a flusher thread sends the rest. Never raises."""
+        """Send what the socket takes without waiting, the rest in a thread. Never raises."""
         error: Exception | None = None
         with self._lock:
             if self._state is not _DIRECT:

@@ -33,7 +33,7 @@ class _Handover:
         self._ready.acquire()
 
     def hand(self, work: Work | None) -> None:
-        """Give the thread its work, or None to end it: once, by who has taken it out of the list."""
+        """Give the thread its work, or None to end it: once, after taking it out of the list."""
         self._work = work
         self._ready.release()
 

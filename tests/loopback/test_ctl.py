@@ -56,13 +56,13 @@ def test_what_goes_wrong_has_an_exit_code(ctl: Ctl, start: Start) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (
         1,
         b"",
-        b"irisctl: 'moody' says: no\\x1b[0m\n",
+        b"irisctl: fault from 'moody': no\\x1b[0m\n",
     )
     done = ctl("request", "nobody", "x", "--timeout", "0.2")
     assert (done.returncode, done.stdout, done.stderr) == (
         3,
         b"",
-        b"irisctl: no answer from 'nobody' within 0.2 s\n",
+        b"irisctl: no reply from 'nobody' within 0.2 s\n",
     )
     done = ctl("request", "moody", "--lines", "--format", "json", stdin=b"good\nbad\ngood\n")
     assert done.returncode == 1
@@ -201,7 +201,7 @@ def test_a_lost_node_is_exit_code_4(tmp_path: Path) -> None:
         )
         assert stop(node) == 0
         assert subscriber.wait(10) == 4
-        assert "irisctl: the node is gone" in log.read_text()
+        assert "irisctl: disconnected from the node" in log.read_text()
     finally:
         node.kill()
         node.wait()

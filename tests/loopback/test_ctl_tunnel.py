@@ -60,12 +60,12 @@ def test_nobody_there_is_a_timeout(ctl: Ctl) -> None:
     done = ctl("tunnel", "nobody", "--timeout", "0.2")
     assert (done.returncode, done.stderr) == (
         3,
-        b"irisctl: no member of 'nobody' took the tunnel within 0.2 s\n",
+        b"irisctl: no member of 'nobody' accepted the tunnel within 0.2 s\n",
     )
     done = ctl("tunnel", "lonely", "--accept", "--timeout", "0.2")
     assert (done.returncode, done.stderr) == (
         3,
-        b"irisctl: nobody built a tunnel to 'lonely' within 0.2 s\n",
+        b"irisctl: no tunnel to 'lonely' within 0.2 s\n",
     )
 
 
@@ -301,7 +301,7 @@ def test_requests_show_progress_when_they_take_long(
     )
     shown = failing.text()
     # in the progress's place, not behind it
-    assert b"\r\x1b[Kirisctl: no answer from 'nobody' within 0.5 s\r\n" in shown
+    assert b"\r\x1b[Kirisctl: no reply from 'nobody' within 0.5 s\r\n" in shown
     assert failing.process.wait(10) == 3
     silent = terminal(*args, "--quiet", stdout=subprocess.DEVNULL)
     assert silent.text() == b""

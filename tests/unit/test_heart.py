@@ -5,51 +5,51 @@ from iris.heart import FailureDetector
 
 
 def test_an_entity_silent_for_three_ticks_is_dead() -> None:
-    heart = FailureDetector[int](3)
-    heart.monitor(42)
-    assert [heart.tick() for _ in range(3)] == [[], [], [42]]
+    detector = FailureDetector[int](3)
+    detector.monitor(42)
+    assert [detector.tick() for _ in range(3)] == [[], [], [42]]
 
 
 def test_a_ping_puts_death_off_by_as_many_ticks() -> None:
-    heart = FailureDetector[int](2)
-    heart.monitor(1)
-    assert heart.tick() == []
-    heart.ping(1)
-    assert [heart.tick() for _ in range(2)] == [[], [1]]
+    detector = FailureDetector[int](2)
+    detector.monitor(1)
+    assert detector.tick() == []
+    detector.ping(1)
+    assert [detector.tick() for _ in range(2)] == [[], [1]]
 
 
-def test_the_dead_are_reported_in_order_until_somebody_unmonitors_them() -> None:
-    heart = FailureDetector[int](1)
+def test_the_dead_are_reported_in_order_until_unmonitored() -> None:
+    detector = FailureDetector[int](1)
     for entity in (3, 1, 2):
-        heart.monitor(entity)
-    assert heart.tick() == [1, 2, 3]
-    heart.unmonitor(2)
-    assert heart.tick() == [1, 3]
-    heart.ping(1)
-    assert heart.tick() == [1, 3]
+        detector.monitor(entity)
+    assert detector.tick() == [1, 2, 3]
+    detector.unmonitor(2)
+    assert detector.tick() == [1, 3]
+    detector.ping(1)
+    assert detector.tick() == [1, 3]
 
 
-def test_who_is_monitored_later_gets_the_whole_time() -> None:
-    heart = FailureDetector[int](2)
-    heart.tick()
-    heart.tick()
-    heart.monitor(7)
-    assert [heart.tick() for _ in range(2)] == [[], [7]]
-    assert 7 in heart
-    assert len(heart) == 1
+def test_an_entity_monitored_later_gets_the_whole_time() -> None:
+    detector = FailureDetector[int](2)
+    detector.tick()
+    detector.tick()
+    detector.monitor(7)
+    assert [detector.tick() for _ in range(2)] == [[], [7]]
+    assert 7 in detector
+    assert len(detector) == 1
 
 
 def test_monitoring_twice_is_an_error() -> None:
-    heart = FailureDetector[int](3)
-    heart.monitor(1)
+    detector = FailureDetector[int](3)
+    detector.monitor(1)
     with pytest.raises(StateError):
-        heart.monitor(1)
+        detector.monitor(1)
 
 
 @pytest.mark.parametrize("step", ["ping", "unmonitor"])
-def test_strangers_are_an_error(step: str) -> None:
-    heart = FailureDetector[int](3)
-    heart.monitor(1)
-    heart.unmonitor(1)
+def test_an_entity_that_isnt_monitored_is_an_error(step: str) -> None:
+    detector = FailureDetector[int](3)
+    detector.monitor(1)
+    detector.unmonitor(1)
     with pytest.raises(StateError):
-        getattr(heart, step)(1)
+        getattr(detector, step)(1)

@@ -59,16 +59,16 @@ def start() -> Iterator[Start]:
         ([], "no network named"),
         (["-bogus"], "unrecognized arguments: -bogus"),
         (["-dev", "extra"], "unrecognized arguments: extra"),
-        (["-dev", "-port", "99999"], "'99999' is no port"),
-        (["-dev", "-port", "0"], "'0' is no port"),
-        (["-dev", "-port", "http"], "'http' is no port"),
-        (["-dev", "-net", "demo"], "leave -net and -rsa away"),
-        (["-dev", "-iface", "lo"], "leave -iface away"),
+        (["-dev", "-port", "99999"], "'99999' isn't a port"),
+        (["-dev", "-port", "0"], "'0' isn't a port"),
+        (["-dev", "-port", "http"], "'http' isn't a port"),
+        (["-dev", "-net", "demo"], "-dev cannot be combined with -net or -rsa"),
+        (["-dev", "-iface", "lo"], "-dev cannot be combined with -iface"),
         (["-net", "demo", "-iface", "nowhere0"], "nowhere0"),
         (["-net", "demo", "-iface", "lo", "-rsa", "/nonexistent"], "/nonexistent"),
         (["--net=demo", "--iface=lo", "--rsa=/nonexistent"], "/nonexistent"),
         (["-net", "\udcff", "-iface", "lo"], "isn't text in this terminal's encoding"),
-        (["-net", "n" * 1_025, "-iface", "lo"], "1024 bytes at most, not 1025"),
+        (["-net", "n" * 1_025, "-iface", "lo"], "1025 bytes, limit 1024"),
         (["-dev", "-cpuprof", "/nonexistent/x"], "can't write a profile to /nonexistent/x"),
     ],
 )
@@ -173,9 +173,7 @@ sys.exit(main.main(["-dev", "-port", "{free_port()}"]))
         [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, timeout=10
     )
     assert done.returncode == 0
-    assert done.stderr.splitlines()[-1].endswith(
-        "stopping took too long; what is left is abandoned"
-    )
+    assert done.stderr.splitlines()[-1].endswith("shutdown timed out; exiting")
 
 
 def test_applications_leave_sockets_for_the_ring() -> None:
@@ -209,7 +207,7 @@ def test_a_start_is_told_in_a_few_lines(start: Start) -> None:
         rf"applications attach at 127\.0\.0\.1:{port}",
         r"accepting tunnels on 127\.0\.0\.1:\d+",
         r"listening for peers on lo \(127\.0\.0\.1:\d+, subnet search on UDP port \d+\)",
-        r"stopping; again to stop at once",
+        r"shutting down; Ctrl-C again to force",
         r"stopped",
     ]
     assert re.fullmatch("\n".join(patterns), "\n".join(lines))
@@ -232,9 +230,9 @@ def test_the_network_key_is_kept_per_user(
         said.append(process.communicate(timeout=5.0)[1])
     path = next(tmp_path.rglob("*.pem"))
     assert path.stat().st_mode & 0o777 == 0o600
-    assert "made a key for network" in said[0]
-    assert "every host of the network needs this same file" in said[0]
-    assert "made a key" not in said[1]
+    assert "generated a key for network" in said[0]
+    assert "every host of the network needs this key" in said[0]
+    assert "generated a key" not in said[1]
     assert str(path) in said[0]
     assert str(path) in said[1]
 

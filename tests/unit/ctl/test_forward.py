@@ -46,7 +46,7 @@ class Nobody:
 def test_a_moment_without_descriptors_doesnt_end_the_listening(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(forward, "_PAUSE", 0.0)
+    monkeypatch.setattr(forward, "_RETRY_PAUSE", 0.0)
     monkeypatch.setattr(forward, "LIMIT", 2)
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
@@ -60,4 +60,4 @@ def test_a_moment_without_descriptors_doesnt_end_the_listening(
         assert nobody.asked.get(timeout=10.0) == "c"
         made._thread.join(10.0)
         assert not made._thread.is_alive()
-    assert caplog.text.count("can't be taken: [Errno 24]") == 5
+    assert caplog.text.count("can't accept a connection: [Errno 24]") == 5

@@ -17,12 +17,12 @@ from tests.support.node import free_port
         ([], "required: COMMAND"),
         (["bogus"], "invalid choice: 'bogus'"),
         (["request"], "required: CLUSTER"),
-        (["request", ""], "a cluster has a name"),
-        (["request", "n" * 4_097, "x"], "4096 bytes at most, not 4097"),
+        (["request", ""], "the cluster's name is empty"),
+        (["request", "n" * 4_097, "x"], "4097 bytes, limit 4096"),
         (["request", "\udcff", "x"], "isn't text in this terminal's encoding"),
         (["request", "c", "x", "y"], "unrecognized arguments: y"),
-        (["request", "c", "x", "--port", "0"], "'0' is no port"),
-        (["request", "c", "x", "--port", "http"], "'http' is no port"),
+        (["request", "c", "x", "--port", "0"], "'0' isn't a port"),
+        (["request", "c", "x", "--port", "http"], "'http' isn't a port"),
         (["request", "c", "x", "--timeout", "0"], "'0' isn't a number from 0.001"),
         (["request", "c", "x", "--timeout", "nan"], "'nan' isn't a number"),
         (["request", "c", "x", "--rate", "fast"], "'fast' isn't a number"),
@@ -32,7 +32,7 @@ from tests.support.node import free_port
         (["serve", "c"], "one of the arguments --exec --echo is required"),
         (["serve", "c", "--echo", "--exec", "cat"], "not allowed with"),
         (["subscribe"], "required: TOPIC"),
-        (["subscribe", ""], "a topic has a name"),
+        (["subscribe", ""], "the topic's name is empty"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
@@ -61,7 +61,7 @@ def test_without_a_node_one_line_says_how_to_start_one(
     port = free_port()
     assert main([*args, "--port", str(port)]) == 4
     assert capsys.readouterr().err == (
-        f"irisctl: no node at port {port} of this host; start one with 'iris -net NAME', or with 'iris -dev' to try things out\n"
+        f"irisctl: no node at port {port} of this host; start one with 'iris -net NAME', or with 'iris -dev' for a trial\n"
     )
 
 

@@ -55,12 +55,12 @@ def test_mistakes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     path = tmp_path / "long"
     path.write_bytes(bytes(11))
     for words, args in {
-        "leave --file and --lines away": ("x", "--file", "y"),
-        "one whole message": ("x", "--lines"),
+        "cannot be combined with --file or --lines": ("x", "--file", "y"),
+        "DATA cannot be combined": ("x", "--lines"),
         "can't read /nonexistent: No such file": ("--file", "/nonexistent"),
-        "10 bytes at most": ("--file", str(path)),
-        "a message has": ("--file", str(path), "--lines"),
-        "a tunnel takes any number": ("x" * 11,),
+        "message exceeds 10 bytes": ("--file", str(path)),
+        "exceeds 10 bytes": ("--file", str(path), "--lines"),
+        "use a tunnel for more": ("x" * 11,),
     }.items():
         with pytest.raises(UsageError, match=words):
             sent(*args)
