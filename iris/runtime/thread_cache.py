@@ -62,24 +62,18 @@ class ThreadCache:
         """Do work in a thread of that name. Raises: RuntimeError when the system has none left."""
         with self._lock:
             handover = self._idle.pop() if self._idle else None
-        if handover is not None:
-            handover.hand((name, work))
-            return
-        handover = _Handover()
+        if handover is None:
+            handover = _Handover()
+            thread = threading.Thread(target=self._serve, args=(handover,), name=name, daemon=True)
+            with _starting:
+                before = threading.stack_size(STACK_SIZE)
+                try:
+                    thread.start()
+                finally:
+                    threading.stack_size(before)
+            with self._lock:
+                self._threads.add(thread)  # before it has work, after which it removes itself
         handover.hand((name, work))
-        thread = threading.Thread(target=self._serve, args=(handover,), name=name, daemon=True)
-        with self._lock:
-            self._threads.add(thread)
-        with _starting:
-            before = threading.stack_size(STACK_SIZE)
-            try:
-                thread.start()
-            except BaseException:
-                with self._lock:
-                    self._threads.discard(thread)
-                raise
-            finally:
-                threading.stack_size(before)
 
     def _serve(self, handover: _Handover) -> None:
         thread = threading.current_thread()

@@ -156,7 +156,7 @@ def shell(port: int, script: str) -> Finished:
             "can't write standard output: No space left on device",
         ),
         ("irisctl request echo x PORT >&-", "can't write standard output: Bad file descriptor"),
-        ("irisctl request echo PORT <&-", "can't read what is to be sent: Bad file descriptor"),
+        ("irisctl request echo PORT <&-", "can't read the input: Bad file descriptor"),
         ("irisctl tunnel echo PORT <&-", "can't read standard input: Bad file descriptor"),
         (
             "echo x | irisctl tunnel echo PORT --linger 10 >/dev/full",

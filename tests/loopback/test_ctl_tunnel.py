@@ -76,7 +76,7 @@ def test_an_end_before_all_was_sent_is_a_fault(start: Start, ctl: Ctl, port: int
         done = ctl("tunnel", "picky", "--send", stdin=bytes(200_000_000))
     assert (done.returncode, done.stderr) == (
         1,
-        b"irisctl: the other end closed the tunnel before it got all\n",
+        b"irisctl: the peer closed the tunnel before all was sent\n",
     )
 
 
