@@ -46,7 +46,7 @@ def search(schedule: Schedule) -> list[Target]:
     return list(chain.from_iterable(steps))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(interface=interfaces(), config=configs, own=st.sampled_from(BootstrapConfig().ports))
 def test_every_port_of_every_host_is_asked_once_in_the_burst_if_near_and_once_in_the_scan(
     interface: Interface, config: BootstrapConfig, own: int
@@ -66,7 +66,7 @@ def test_every_port_of_every_host_is_asked_once_in_the_burst_if_near_and_once_in
     assert asked[len(near) :] == everything
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(interface=interfaces(), seed=st.integers(), fast=st.booleans())
 def test_probes_ask_hosts_of_the_subnet_other_than_the_own(
     interface: Interface, seed: int, fast: bool
@@ -86,7 +86,7 @@ def test_probes_ask_hosts_of_the_subnet_other_than_the_own(
     assert {port for _, port in probed} == set(config.ports)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(start=st.integers(0, 300), first=st.integers(0, 300), size=st.integers(0, 50))
 def test_outward_walks_all_of_a_range_by_distance(start: int, first: int, size: int) -> None:
     last = first + size
@@ -94,7 +94,7 @@ def test_outward_walks_all_of_a_range_by_distance(start: int, first: int, size: 
     assert walked == sorted(range(first, last + 1), key=lambda host: (abs(host - start), host))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     prefix=st.integers(8, 32),
     address=st.one_of(
@@ -118,7 +118,7 @@ def test_on_loopback_and_public_subnets_only_the_own_address_is_asked(
         assert set(targets) in (others, set())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(interface=interfaces(), config=configs)
 def test_a_public_subnet_is_searched_like_any_other_when_that_is_asked_for(
     interface: Interface, config: BootstrapConfig

@@ -128,7 +128,7 @@ def check_against_oracle(data: bytes, rng: random.Random, *, attached: bool = Tr
 
 
 @given(st.lists(node_packets, max_size=6), rngs)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_packets_in_any_pieces_read_as_the_schema_reads_them(
     packets: list[tuple[Op, dict[str, Any]]], rng: random.Random
 ) -> None:
@@ -140,7 +140,7 @@ def test_any_packets_in_any_pieces_read_as_the_schema_reads_them(
 
 
 @given(st.lists(node_packets, min_size=1, max_size=3), rngs)
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_damaged_packets_are_rejected_where_the_schema_rejects_them(
     packets: list[tuple[Op, dict[str, Any]]], rng: random.Random
 ) -> None:
@@ -153,7 +153,7 @@ def test_damaged_packets_are_rejected_where_the_schema_rejects_them(
 
 
 @given(st.binary(max_size=40), rngs)
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_garbage_is_rejected_where_the_schema_rejects_it(data: bytes, rng: random.Random) -> None:
     check_against_oracle(data, rng)
 
@@ -165,7 +165,7 @@ def test_garbage_is_rejected_where_the_schema_rejects_it(data: bytes, rng: rando
     st.integers(0, 60),
     rngs,
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_the_first_packet_reads_as_the_schema_reads_it(
     kind: tuple[Op, str], text: str, noise: bytes, at: int, rng: random.Random
 ) -> None:
@@ -196,7 +196,7 @@ def test_a_packet_may_be_cut_at_every_byte(op: Op) -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_what_an_application_writes_is_what_the_schema_writes(data: st.DataObject) -> None:
     number, other, payload = data.draw(numbers), data.draw(numbers), data.draw(payloads)
     text, name = data.draw(names), data.draw(st.text(min_size=1, max_size=60))

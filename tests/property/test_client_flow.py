@@ -54,7 +54,7 @@ class Strict:
     st.integers(1_000, 3_000),
     st.integers(),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_every_message_comes_but_those_abandoned(
     plan: list[tuple[int, bool]], window: int, buffer: int, seed: int
 ) -> None:

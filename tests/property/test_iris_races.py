@@ -16,6 +16,7 @@ from iris.runtime.timer import Timer
 from iris.runtime.worker_pool import WorkerPool
 from tests.support.applications import Application
 from tests.support.fake_scribe import FakeNetwork
+from tests.support.waiting import wait_for
 
 REQUESTS = 2_000
 
@@ -113,8 +114,7 @@ def test_closing_in_the_middle_leaves_nothing(seed: int) -> None:
             caller.subscribe(f"{number}")
 
     def close() -> None:
-        while len(service.calls) < closed_at:
-            pass
+        wait_for(lambda: len(service.calls) >= closed_at, pause=0.0)
         caller.close()
         member.close()
 
@@ -143,8 +143,7 @@ def test_service_that_closes_answers_every_call_it_took() -> None:
             caller.request("workers", b"", 60.0, ended.append)
 
     def close() -> None:
-        while len(services[0].calls) < 200:
-            pass
+        wait_for(lambda: len(services[0].calls) >= 200, pause=0.0)
         first.close()
 
     together(ask, close)

@@ -97,7 +97,7 @@ def check(data: bytes, rng: random.Random) -> None:
     assert split(iter(pieces)) == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(sent=st.lists(packets, max_size=4), rng=rngs)
 def test_packets_and_lengths_beyond_the_bounds_agree_with_the_schema(
     sent: list[Packet], rng: random.Random
@@ -105,7 +105,7 @@ def test_packets_and_lengths_beyond_the_bounds_agree_with_the_schema(
     check(b"".join(map(wire, sent)), rng)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     packet=packets.filter(
         lambda packet: len(packet[0]) <= BOUNDS.head and len(packet[1]) <= BOUNDS.payload
@@ -118,7 +118,7 @@ def test_a_packet_cut_anywhere_waits_for_its_rest(packet: Packet) -> None:
         assert split(iter([data[:at], data[at:]])) == ([packet], False)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(sent=st.lists(packets, min_size=1, max_size=3), rng=rngs)
 def test_damaged_packets_agree_with_the_schema(sent: list[Packet], rng: random.Random) -> None:
     data = bytearray(b"".join(map(wire, sent)))
@@ -134,7 +134,7 @@ def test_damaged_packets_agree_with_the_schema(sent: list[Packet], rng: random.R
     check(bytes(data), rng)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(head=values, payload=values, mac=macs, rng=rngs)
 def test_macs_of_any_size_agree_with_the_schema(
     head: bytes, payload: bytes, mac: bytes, rng: random.Random
@@ -142,7 +142,7 @@ def test_macs_of_any_size_agree_with_the_schema(
     check(wire((head, payload, mac)), rng)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=60), rng=rngs)
 def test_noise_agrees_with_the_schema(data: bytes, rng: random.Random) -> None:
     check(data, rng)

@@ -114,7 +114,7 @@ def cut(data: bytes, rng: random.Random) -> list[bytes]:
 
 
 @given(st.lists(client_packets, max_size=6), rngs)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_packets_in_any_pieces_read_as_the_schema_reads_them(
     packets: list[tuple[Op, dict[str, Any]]], rng: random.Random
 ) -> None:
@@ -161,7 +161,7 @@ def test_a_long_request_may_be_cut_anywhere_around_its_payload() -> None:
 
 
 @given(st.lists(client_packets, min_size=1, max_size=3), rngs)
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_damaged_packets_are_rejected_where_the_schema_rejects_them(
     packets: list[tuple[Op, dict[str, Any]]], rng: random.Random
 ) -> None:
@@ -174,7 +174,7 @@ def test_damaged_packets_are_rejected_where_the_schema_rejects_them(
 
 
 @given(st.binary(max_size=40), rngs)
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_garbage_is_rejected_where_the_schema_rejects_it(data: bytes, rng: random.Random) -> None:
     check_against_oracle(data, rng)
 
@@ -186,7 +186,7 @@ def check_against_oracle(data: bytes, rng: random.Random) -> None:
 
 
 @given(names, names, st.binary(max_size=4), st.integers(0, 60), rngs)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_first_packet_reads_as_the_schema_reads_an_init(
     version: str, cluster: str, noise: bytes, at: int, rng: random.Random
 ) -> None:
@@ -212,7 +212,7 @@ def test_a_length_beyond_its_limit_is_rejected_before_its_first_byte(data: bytes
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_what_the_node_writes_is_what_the_schema_writes(data: st.DataObject) -> None:
     number, other, payload, text = (
         data.draw(numbers),

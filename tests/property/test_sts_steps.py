@@ -28,7 +28,7 @@ ALLOWED: dict[tuple[str, ...], set[str]] = {
 CALLS = ["initiate", "accept", "verify", "finalize", "secret"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(st.sampled_from(CALLS), st.booleans()), max_size=12), st.integers(0, 1 << 32)
 )

@@ -1,6 +1,7 @@
 import threading
 
 from iris.proto.iris.memberships import Memberships
+from tests.support.waiting import wait_for
 
 
 class Told:
@@ -62,8 +63,7 @@ def test_joining_during_the_last_ones_leaving_is_effective_on_return() -> None:
     assert told.inside.wait(10)
     joining = threading.Thread(target=table.join, args=("t", "b"))
     joining.start()
-    while "t" not in table.members:  # the join is under way
-        pass
+    wait_for(lambda: "t" in table.members, what="a join")
     assert told.calls == [("+", "t"), ("-", "t")]
     told.release.set()
     joining.join(10)
