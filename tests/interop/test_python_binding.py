@@ -1,4 +1,4 @@
-"""Our binding's suite, both faces, against the Go node that IRIS_REFERENCE names."""
+"""Our binding's suite, both APIs, against the Go node that IRIS_REFERENCE names."""
 
 import sys
 from pathlib import Path
