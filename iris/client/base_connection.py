@@ -1,16 +1,13 @@
 """What the connections of both APIs share: their subscriptions, and their state."""
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from iris.client.base_node_connection import BaseNodeConnection, P
+from iris.client.base_node_connection import QUEUE_FULL, BaseNodeConnection, P
 from iris.client.limits import TopicLimits
 
 N = TypeVar("N", bound=BaseNodeConnection[Any, Any])
-
-_log = logging.getLogger(__name__)
 
 
 class BaseConnection(Generic[N, P]):
@@ -30,12 +27,7 @@ class BaseConnection(Generic[N, P]):
 
         def deliver(event: bytes) -> None:
             if not pool.submit(event, len(event)):
-                _log.error(
-                    "%s: event of '%s' dropped: queue limit of %d bytes reached",
-                    node.name,
-                    topic,
-                    memory,
-                )
+                node.log_dropped(f"event of '{topic}'", QUEUE_FULL, memory)
 
         with self._lock:
             try:

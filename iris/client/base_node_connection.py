@@ -17,6 +17,7 @@ from iris.client.protocol import ClientProtocol, Frontend, Pending, T
 from iris.errors import LinkClosed, ProtocolError
 from iris.relay_protocol.client_packets import ImmutableBytes
 from iris.runtime.compiling import mypyc_attr, with_cause
+from iris.runtime.rate_limited_log import RateLimitedLogger
 
 
 class Pool(Protocol):
@@ -33,6 +34,9 @@ class Pool(Protocol):
 
 
 P = TypeVar("P", bound=Pool)
+
+QUEUE_FULL = "queue limit of %d bytes reached"
+_WARNING_PERIOD = 10.0  # seconds between two lines about the same drops
 
 _log = logging.getLogger(__name__)
 _numbers = itertools.count(1)
@@ -60,6 +64,7 @@ class BaseNodeConnection(Generic[T, P]):
         self._cluster, self._on_disconnect = cluster, on_disconnect
         self._lock = threading.Lock()  # guards the next two
         self._closing = False  # on our own behalf
+        self._drops = RateLimitedLogger(_log, period=_WARNING_PERIOD)
         self._pools: list[P] = []
         frontend: Frontend[T] = self
         self.protocol: ClientProtocol[T] = ClientProtocol(
@@ -82,6 +87,12 @@ class BaseNodeConnection(Generic[T, P]):
         pool.close()
         with self._lock, contextlib.suppress(ValueError):  # twice is fine
             self._pools.remove(pool)
+
+    def log_dropped(self, what: str, why: str, *args: object) -> None:
+        """Log that something was dropped, and why, at most once per period for both."""
+        self._drops.log(
+            logging.ERROR, (what, why), f"%s: %s dropped: {why}", self.name, what, *args
+        )
 
     def _log_attached(self) -> None:
         member = f" as a member of '{self._cluster}'" if self._cluster else ""

@@ -3,19 +3,16 @@
 The clock is an argument. Counterpart of the dispatching half of iris-go's events.go.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Generic
 
-from iris.client.base_node_connection import BaseNodeConnection, P
+from iris.client.base_node_connection import QUEUE_FULL, BaseNodeConnection, P
 from iris.client.limits import ServiceLimits
 from iris.client.protocol import T
 from iris.runtime.compiling import mypyc_attr
 
 Request = tuple[int, bytes, float]  # its number, its payload, and when it expires
-
-_log = logging.getLogger(__name__)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -30,12 +27,8 @@ class Dispatcher(Generic[T, P]):
         clock: Callable[[], float],
     ) -> None:
         """Queue what arrives, and do nothing before `start`. The clock gives seconds."""
-        self._name, self._protocol, self._limits, self._clock = (
-            node.name,
-            node.protocol,
-            limits,
-            clock,
-        )
+        self._name, self._protocol, self._log_dropped = node.name, node.protocol, node.log_dropped
+        self._limits, self._clock = limits, clock
         self._broadcasts = node.new_pool(
             handle_broadcast,
             workers=limits.broadcast_threads,
@@ -71,12 +64,12 @@ class Dispatcher(Generic[T, P]):
     def handle_broadcast(self, message: bytes) -> None:
         """Queue a broadcast."""
         if not self._broadcasts.submit(message, len(message)):
-            self._log_dropped("broadcast", self._limits.broadcast_memory)
+            self._log_dropped("broadcast", QUEUE_FULL, self._limits.broadcast_memory)
 
     def handle_request(self, number: int, request: bytes, timeout: float) -> None:
         """Queue a request, which expires after `timeout` seconds."""
         if not self._requests.submit((number, request, self._clock() + timeout), len(request)):
-            self._log_dropped("request", self._limits.request_memory)
+            self._log_dropped("request", QUEUE_FULL, self._limits.request_memory)
 
     def handle_tunnel_offer(self, build_id: int, chunk_limit: int) -> None:
         """Accept a tunnel; the caller times out when too many are open already."""
@@ -89,11 +82,8 @@ class Dispatcher(Generic[T, P]):
                 self.tunnel_done()
                 self._protocol.abandon(tunnel)
         else:
-            _log.error(
-                "%s: tunnel rejected: limit of %d open tunnels reached",
-                self._name,
-                self._limits.tunnel_threads,
-            )
+            limit = self._limits.tunnel_threads
+            self._log_dropped("tunnel offer", "limit of %d open tunnels reached", limit)
 
     def tunnel_done(self) -> None:
         """Make room for another tunnel."""
@@ -104,8 +94,5 @@ class Dispatcher(Generic[T, P]):
         """Whether it is too late to answer a request; log it then."""
         late = self._clock() - request[2]
         if late >= 0:
-            _log.error("%s: request dropped: expired %.3f s ago in the queue", self._name, late)
+            self._log_dropped("request", "expired %.3f s ago in the queue", late)
         return late >= 0
-
-    def _log_dropped(self, kind: str, memory: int) -> None:
-        _log.error("%s: %s dropped: queue limit of %d bytes reached", self._name, kind, memory)

@@ -221,7 +221,7 @@ async def test_tunnels_beyond_the_limit_are_rejected(caplog: pytest.LogCaptureFi
         assert (await node.expect(Op.TUNNEL_CONFIRM)).build_id == 0
         await node.expect(Op.TUNNEL_ALLOW)
         await settled(node, service.connection)
-    assert "tunnel rejected" in caplog.text
+    assert "tunnel offer dropped" in caplog.text
 
 
 @in_loop

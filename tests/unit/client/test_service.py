@@ -255,7 +255,7 @@ def test_tunnels_beyond_the_limit_are_rejected(caplog: pytest.LogCaptureFixture)
     for build_id in range(3):
         dispatcher.handle_tunnel_offer(build_id, 10)
     assert len(dispatcher.tunnels.items) == 2
-    assert "tunnel rejected" in caplog.text
+    assert "tunnel offer dropped" in caplog.text
     dispatcher.tunnel_done()
     dispatcher.handle_tunnel_offer(3, 10)
     packets = dispatcher.frontend.packets()
