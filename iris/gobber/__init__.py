@@ -15,14 +15,14 @@ understood, and skipped).
 from iris.gobber.datagrams import Datagrams
 from iris.gobber.decoder import Decoder
 from iris.gobber.encoder import Encoder
-from iris.gobber.framing import GobError, bytes_head, encode_uint, peek_bytes, peek_uint
+from iris.gobber.framing import GobError, bytes_prefix, encode_uint, peek_bytes, peek_uint
 
 __all__ = [
     "Datagrams",
     "Decoder",
     "Encoder",
     "GobError",
-    "bytes_head",
+    "bytes_prefix",
     "encode_uint",
     "peek_bytes",
     "peek_uint",

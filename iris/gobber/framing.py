@@ -103,7 +103,7 @@ def encode_int(value: int) -> bytes:
     return encode_uint((value << 1) ^ (value >> 63))
 
 
-def bytes_head(size: int) -> bytes:
+def bytes_prefix(size: int) -> bytes:
     """What stands before a top-level []byte of `size` bytes.
 
     All of the message but the bytes themselves.

@@ -25,7 +25,7 @@ from iris.gobber import Decoder, Encoder
 from iris.gobber.definitions import Numbering, WireType
 from iris.gobber.types import BIG_INT, GobType
 from iris.proto.link.classic import Bounds, ClassicCodec, PacketSplitter, derive_links
-from iris.proto.link.header_templates import HeadEncoder
+from iris.proto.link.header_templates import HeaderEncoder
 from iris.proto.session.classic import (
     authenticate_client,
     authenticate_server,
@@ -53,7 +53,7 @@ from tests.support.suites import link_factory
 RECORD = json.loads((Path(__file__).parent / "session.json").read_text())
 KEY = cast(RSAPrivateKey, load_pem_private_key(RECORD["rsa_private_key_pem"].encode(), None))
 LINKS = link_factory(limits=replace(Limits(), unauthenticated_size=1 << 20), clock=lambda: 0.0)
-BOUNDS = Bounds(head=1 << 20, payload=1 << 20)
+BOUNDS = Bounds(header=1 << 20, payload=1 << 20)
 SEND = {"client": "client->server", "server": "server->client"}
 OTHER = {"client": "server", "server": "client"}
 
@@ -296,7 +296,7 @@ def test_with_the_numbers_of_the_recording_every_byte_of_the_session_is_the_same
 
     client, server = codecs("client"), codecs("server")
     for codec in (*client.values(), *server.values()):
-        codec._encode = HeadEncoder(encoder()).encode
+        codec._encode = HeaderEncoder(encoder()).encode
 
     initiator, acceptor = (Exchange(KEY, exponent=exponent(side)) for side in ("client", "server"))
     control, back = encoder(), encoder()

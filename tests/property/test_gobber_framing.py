@@ -10,7 +10,7 @@ from construct import StreamError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iris.gobber import Decoder, Encoder, GobError, bytes_head, encode_uint, peek_bytes, peek_uint
+from iris.gobber import Decoder, Encoder, GobError, bytes_prefix, encode_uint, peek_bytes, peek_uint
 from iris.gobber.framing import (
     BYTES_MESSAGE,
     MESSAGE,
@@ -129,7 +129,7 @@ def test_integers_are_rejected_as_the_schema_rejects_them(data: bytes) -> None:
 @given(st.binary(max_size=400))
 def test_byte_messages_are_the_schemas(data: bytes) -> None:
     message = Encoder().encode(data, BYTES)
-    assert message == BYTES_MESSAGE.build(data) == bytes_head(len(data)) + data
+    assert message == BYTES_MESSAGE.build(data) == bytes_prefix(len(data)) + data
     assert message == MESSAGE.build(
         {"type_id": BYTES.id, "body": b"\0" + encode_uint(len(data)) + data}
     )

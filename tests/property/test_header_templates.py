@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from iris.gobber import Decoder, Encoder, GobError
 from iris.gobber.framing import encode_uint, read_uint
 from iris.gobber.types import BIG_INT, INTERFACE, UINT, gob, struct
-from iris.proto.link.header_templates import HeadDecoder, HeadEncoder, _write_tree
+from iris.proto.link.header_templates import HeaderDecoder, HeaderEncoder, _write_tree
 from iris.proto.wire import clusters as iris
 from iris.proto.wire import ring as pastry
 from iris.proto.wire import trees as scribe
@@ -128,8 +128,8 @@ class Plain:
         return header.meta, header.key, header.iv
 
 
-def taught(example: Head = USUAL) -> HeadDecoder:
-    decoder = HeadDecoder(max_size=1 << 20, max_types=64)
+def taught(example: Head = USUAL) -> HeaderDecoder:
+    decoder = HeaderDecoder(max_size=1 << 20, max_types=64)
     for data in gob_heads([example, example]):
         decoder.decode(data)
     return decoder
@@ -140,7 +140,7 @@ examples = st.sampled_from([USUAL, TUNNEL])
 
 @given(examples, st.lists(st.one_of(heads, tunnel_heads), max_size=12))
 def test_a_stream_of_heads_is_the_gob_stream_to_the_byte(example: Head, stream: list[Head]) -> None:
-    encoder = HeadEncoder()
+    encoder = HeaderEncoder()
     assert [encoder.encode(*head) for head in [example, *stream, example]] == gob_heads(
         [example, *stream, example]
     )
@@ -156,7 +156,7 @@ def test_heads_come_back_as_they_went_whatever_numbers_the_sender_gives_types(
         foreign: Callable[[int], object] = struct(f"T{number}")(dataclass(slots=True)(made))
         encoder.encode(foreign(1))
     stream = [example, *stream, example]
-    decoder, plain = HeadDecoder(max_size=1 << 20, max_types=128), Plain()
+    decoder, plain = HeaderDecoder(max_size=1 << 20, max_types=128), Plain()
     data = [encoder.encode(Header(*head)) for head in stream]
     assert [decoder.decode(head) for head in data] == [plain.decode(head) for head in data]
 
@@ -208,7 +208,7 @@ def test_every_change_of_a_single_byte_is_what_gob_says_it_is(example: Head) -> 
 def test_what_is_said_most_takes_a_template_both_ways(
     example: Head, some: st.SearchStrategy[Head]
 ) -> None:
-    encoder, decoder = HeadEncoder(), taught(example)
+    encoder, decoder = HeaderEncoder(), taught(example)
     encoder.encode(*example)
     encoder._encoder = decoder._decoder = None  # type: ignore[assignment]
 
@@ -229,16 +229,16 @@ class Reordered:
 
 
 def test_a_sender_with_its_fields_in_another_order_is_read_by_gob_alone() -> None:
-    encoder, decoder = Encoder(), HeadDecoder(max_size=1 << 20, max_types=64)
+    encoder, decoder = Encoder(), HeaderDecoder(max_size=1 << 20, max_types=64)
     for _ in range(4):
         data = encoder.encode(Header(Reordered(99, USUAL[0].meta), *USUAL[1:]))  # type: ignore[attr-defined]
         assert decoder.decode(data.replace(b"*pastry.headex", b"*pastry.header")) == USUAL
-    assert decoder._fronts is None
+    assert decoder._prefixes is None
 
 
 @pytest.mark.parametrize("change", [{"op": 1}, {"dest": None}, {"state": pastry.State({}, 1)}])
 def test_the_rings_own_packets_take_gob(change: dict[str, Any]) -> None:
-    encoder, plain = HeadEncoder(), Encoder()
+    encoder, plain = HeaderEncoder(), Encoder()
     ring = pastry.Header(USUAL[0].meta, 0, 99)  # type: ignore[attr-defined]
     for name, value in change.items():
         setattr(ring, name, value)
@@ -263,7 +263,7 @@ def test_sizes_beyond_the_end_are_malformed_wherever_they_stand(size: int) -> No
 
 
 def test_long_numbers_that_pass_through_arent_remembered() -> None:
-    encoder = HeadEncoder()
+    encoder = HeaderEncoder()
     encoder.encode(*USUAL)
     before = _write_tree.cache_info().currsize
     for tree in (

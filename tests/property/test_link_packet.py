@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iris.errors import ProtocolError
-from iris.gobber import bytes_head
+from iris.gobber import bytes_prefix
 from iris.proto.link.classic import Bounds, PacketSplitter, packet_schema
 
-BOUNDS = Bounds(head=300, payload=1_000)
+BOUNDS = Bounds(header=300, payload=1_000)
 SCHEMA = packet_schema(BOUNDS)
-PADDING = bytes(2 * (BOUNDS.head + BOUNDS.payload))
+PADDING = bytes(2 * (BOUNDS.header + BOUNDS.payload))
 
 Packet = tuple[bytes, bytes, bytes]
 
@@ -32,7 +32,7 @@ rngs = st.integers(0, 1 << 32).map(random.Random)  # how bytes are cut
 
 
 def wire(packet: Packet) -> bytes:
-    return b"".join(bytes_head(len(value)) + value for value in packet)
+    return b"".join(bytes_prefix(len(value)) + value for value in packet)
 
 
 class Stream(BytesIO):
@@ -55,7 +55,7 @@ def oracle(data: bytes) -> tuple[list[Packet], str]:
             packet = SCHEMA.parse_stream(stream)
         except ConstructError:
             return found, "short" if stream.short else "malformed"
-        found.append((packet.head, packet.payload, packet.mac))
+        found.append((packet.header, packet.payload, packet.mac))
     return found, ""
 
 
@@ -108,7 +108,7 @@ def test_packets_and_lengths_beyond_the_bounds_agree_with_the_schema(
 @settings(max_examples=60)
 @given(
     packet=packets.filter(
-        lambda packet: len(packet[0]) <= BOUNDS.head and len(packet[1]) <= BOUNDS.payload
+        lambda packet: len(packet[0]) <= BOUNDS.header and len(packet[1]) <= BOUNDS.payload
     )
 )
 def test_a_packet_cut_anywhere_waits_for_its_rest(packet: Packet) -> None:
@@ -135,11 +135,11 @@ def test_damaged_packets_agree_with_the_schema(sent: list[Packet], rng: random.R
 
 
 @settings(max_examples=100)
-@given(head=values, payload=values, mac=macs, rng=rngs)
+@given(header=values, payload=values, mac=macs, rng=rngs)
 def test_macs_of_any_size_agree_with_the_schema(
-    head: bytes, payload: bytes, mac: bytes, rng: random.Random
+    header: bytes, payload: bytes, mac: bytes, rng: random.Random
 ) -> None:
-    check(wire((head, payload, mac)), rng)
+    check(wire((header, payload, mac)), rng)
 
 
 @settings(max_examples=200)

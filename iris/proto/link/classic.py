@@ -1,10 +1,10 @@
-"""Link packets: key schedule, encryption and authentication of one link, both directions.
+"""The classic codec: key schedule, encryption and authentication of one link, both directions.
 
-Core; answers to the computing half of Go's proto/link/link.go and to the key derivation of
-proto/session/session.go. The sockets are in `link.py`. A packet is three gob messages of a []byte
-each: the encrypted head, the payload under a key that is in there, and the MAC. `packet_schema`
-declares it; `PacketSplitter` does the same for the hot path, and tests/property/test_link_packet.py
-holds them together.
+Core; counterpart of the computing half of Go's proto/link/link.go and of the key derivation in
+proto/session/session.go. A packet is three gob messages of a []byte each: the encrypted header, the
+payload, encrypted under a key that is in the header, and the MAC. `packet_schema` declares it;
+`PacketSplitter` is the same for the hot path, and tests/property/test_link_packet.py holds them
+together.
 """
 
 import hmac
@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from iris.config import KIB, MIB, Limits
 from iris.errors import AuthenticationError, ProtocolError
-from iris.gobber.framing import BYTES_ID, BYTES_MESSAGE, GobUint, bytes_head, peek_bytes
+from iris.gobber.framing import BYTES_ID, BYTES_MESSAGE, GobUint, bytes_prefix, peek_bytes
 from iris.proto.link.base import LinkCodec
-from iris.proto.link.header_templates import HeadDecoder, HeadEncoder
+from iris.proto.link.header_templates import HeaderDecoder, HeaderEncoder
 from iris.proto.wire.message import Message, Payload
 from iris.runtime.send_buffer import Buffer
 
@@ -31,17 +31,16 @@ from iris.runtime.send_buffer import Buffer
 _SALT, _INFO = b"iris.proto.session.hkdf.salt", b"iris.proto.session.hkdf.info"
 _LINKS = 2  # of a session: control, data
 
-HEAD_LIMIT = 4 * MIB  # bytes of a proven peer's head; its greatest is a report of very many topics
-PAYLOAD_SLACK = 64 * KIB  # bytes that a payload may have beyond what an application sends
+HEADER_LIMIT = 4 * MIB  # bytes, from an authenticated peer; the largest are reports of many topics
+_PAYLOAD_SLACK = 64 * KIB  # bytes that a payload may have beyond what an application sends
 
 _BYTES_ID_FF: Final = BYTES_ID + b"\xff"
 _OVERHEAD: Final = len(BYTES_ID) + 9  # bytes of a []byte's gob message beside its content, at most
 _MAC_SIZE: Final = 16
-_MAC_HEAD: Final = bytes_head(_MAC_SIZE)
-_JOIN: Final = 16 * KIB  # bytes; a payload below it is copied together with its head and MAC
-# bytes; what comes in less is put together, for a chunk has some 50 bytes beside its content
-_CHUNK: Final = 1 * KIB
-
+_MAC_PREFIX: Final = bytes_prefix(_MAC_SIZE)
+_JOIN_SIZE: Final = 16 * KIB  # bytes; a smaller payload is copied together with header and MAC
+# bytes; smaller reads are joined, as an object has some 50 bytes beside its content
+_MIN_CHUNK: Final = 1 * KIB
 
 HALF_KEYS = construct.Struct(
     "key" / construct.Bytes(16),
@@ -60,25 +59,20 @@ class LinkKeys:
 
 
 def derive_links(secret: bytes, *, server: bool) -> Iterator[LinkKeys]:
-    """Read the key schedule on and on: a session's control link, then its data link.
+    """Derive the keys of a session's control link, then of its data link.
 
-    A tunnel's only link comes first.
-
-    Source: tests/golden/session.json.
+    A tunnel's link has the first ones. Source: tests/golden/session.json.
     """
     size = _HALVES.sizeof()
     material = HKDF(algorithm=MD5(), length=_LINKS * size, salt=_SALT, info=_INFO).derive(secret)
     for at in range(0, len(material), size):
         halves = _HALVES.parse(material[at : at + size])
-        yield (
-            LinkKeys(halves.client, halves.server)
-            if server
-            else LinkKeys(halves.server, halves.client)
-        )
+        incoming, outgoing = halves.client, halves.server
+        yield LinkKeys(incoming, outgoing) if server else LinkKeys(outgoing, incoming)
 
 
 def packet_schema(bounds: "Bounds") -> construct.Construct:
-    """Declare a packet: what `PacketSplitter` finds in a stream, and `LinkCodec.seal` writes."""
+    """Declare a packet: what `PacketSplitter` finds and `ClassicCodec.seal` writes."""
 
     def bounded(limit: int) -> construct.Construct:
         size = construct.ExprValidator(GobUint, lambda size, context: size <= limit + _OVERHEAD)
@@ -87,18 +81,18 @@ def packet_schema(bounds: "Bounds") -> construct.Construct:
         )
 
     return construct.Struct(
-        "head" / bounded(bounds.head),
+        "header" / bounded(bounds.header),
         "payload" / bounded(bounds.payload),
-        construct.Const(_MAC_HEAD),
+        construct.Const(_MAC_PREFIX),
         "mac" / construct.Bytes(_MAC_SIZE),
     )
 
 
 @dataclass(slots=True)
 class Bounds:
-    """What a packet may announce, in bytes."""
+    """Bytes that a packet may announce."""
 
-    head: int
+    header: int
     payload: int
 
 
@@ -110,44 +104,43 @@ class PacketSplitter:
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._data, self._at = b"", 0
-        self._chunks: list[bytes] = []  # what came after `_data`
-        # bytes that are here, bytes below which looking again is pointless
+        self._chunks: list[bytes] = []  # received after `_data`
+        # bytes that are here, and bytes without which parsing again is pointless
         self._have, self._need = 0, 1
 
     def feed(self, data: bytes) -> None:
         """Append received bytes."""
         if not self._have:
             self._data, self._at = data, 0
-        elif self._chunks and len(self._chunks[-1]) + len(data) <= _CHUNK:
+        elif self._chunks and len(self._chunks[-1]) + len(data) <= _MIN_CHUNK:
             self._chunks[-1] += data
         else:
             self._chunks.append(data)
         self._have += len(data)
 
     def next(self) -> tuple[bytes, bytes, bytes] | None:
-        """Take the next packet's head, payload and MAC; None when it isn't complete.
+        """Take the next packet's header, payload and MAC; None when it isn't complete.
 
-        Raises: ProtocolError for anything else, and for a length beyond the bounds, as soon as it
-        shows.
+        Raises: ProtocolError as soon as it shows, also for a length beyond the bounds.
         """
         if self._have < self._need:
             return None
-        # copied once for a packet of any size, for nobody looks before enough of it is here
+        # copied once per packet, whatever its size: all of it is here by now
         if self._chunks:
             self._data, self._at = b"".join((memoryview(self._data)[self._at :], *self._chunks)), 0
             self._chunks.clear()
         data, at = self._data, self._at
-        head, head_end = self._find(data, at, self._bounds.head)
-        if not head:
+        header, header_end = self._find(data, at, self._bounds.header)
+        if not header:
             return None
-        payload, payload_end = self._find(data, head_end, self._bounds.payload)
+        payload, payload_end = self._find(data, header_end, self._bounds.payload)
         if not payload:
             return None
-        mac = payload_end + len(_MAC_HEAD)
+        mac = payload_end + len(_MAC_PREFIX)
         end = mac + _MAC_SIZE
         if (
-            not data.startswith(_MAC_HEAD, payload_end)
-            and data[payload_end:mac] != _MAC_HEAD[: len(data) - payload_end]
+            not data.startswith(_MAC_PREFIX, payload_end)
+            and data[payload_end:mac] != _MAC_PREFIX[: len(data) - payload_end]
         ):
             raise ProtocolError("packet without a MAC")
         if end > len(data):
@@ -156,16 +149,16 @@ class PacketSplitter:
         self._at = end
         self._have -= end - at
         self._need = 1
-        return data[head:head_end], data[payload:payload_end], data[mac:end]
+        return data[header:header_end], data[payload:payload_end], data[mac:end]
 
     def _find(self, data: bytes, at: int, limit: int) -> tuple[int, int]:
-        """Where the []byte at `at` starts and ends.
+        """Where the []byte at `at` starts and ends; (0, 0) until a byte behind it is here.
 
-        (0, 0) when it and a byte of what follows aren't here: `_need` says how much is.
+        Then `_need` is set to how much is needed to try again.
         """
         try:
             size = data[at]
-            # the first three cases are what the last one would find for sizes of one byte, around
+            # the first three branches are what the last one finds for sizes of one byte, around
             # 0x80, and of two
             if (
                 size < 0x80
@@ -205,20 +198,20 @@ class ClassicCodec(LinkCodec):
     def __init__(self, keys: LinkKeys, limits: Limits) -> None:
         """Begin both directions."""
         incoming, outgoing = keys.incoming, keys.outgoing
-        self._encode = HeadEncoder().encode
+        self._encode = HeaderEncoder().encode
         self._encrypt = _cipher(outgoing).update
         self._out_mac = hmac.new(outgoing.mac_key, digestmod="md5")
         self._bounds = Bounds(limits.unauthenticated_size, limits.unauthenticated_size)
         self._message_size = limits.message_size
         self._splitter = PacketSplitter(self._bounds)
-        self._decode = HeadDecoder(max_size=HEAD_LIMIT, max_types=limits.gob_types).decode
+        self._decode = HeaderDecoder(max_size=HEADER_LIMIT, max_types=limits.gob_types).decode
         self._decrypt = _cipher(incoming).update
         self._in_mac = hmac.new(incoming.mac_key, digestmod="md5")
 
     def raise_bounds(self) -> None:
         """See `LinkCodec.raise_bounds`."""
-        self._bounds.head = HEAD_LIMIT
-        self._bounds.payload = self._message_size + PAYLOAD_SLACK
+        self._bounds.header = HEADER_LIMIT
+        self._bounds.payload = self._message_size + _PAYLOAD_SLACK
 
     def prepare(self, payload: Payload) -> None:
         """Encrypt the payload, unless it is encrypted already."""
@@ -228,53 +221,38 @@ class ClassicCodec(LinkCodec):
         """See `LinkCodec.seal`."""
         payload = message.payload
         if payload is None:
-            data = b""
-            head = self._encrypt(self._encode(message.meta, b"", b""))
+            data = key = iv = b""
         else:
             data, key, iv = payload.seal()
-            head = self._encrypt(self._encode(message.meta, key, iv))
+        header = self._encrypt(self._encode(message.meta, key, iv))
+        front, middle = _bytes_prefix(len(header)), _bytes_prefix(len(data))
         mac = self._out_mac
-        if len(data) < _JOIN:
-            mac.update(head + data)
-            return (
-                b"".join(
-                    (
-                        _bytes_head(len(head)),
-                        head,
-                        _bytes_head(len(data)),
-                        data,
-                        _MAC_HEAD,
-                        mac.digest(),
-                    )
-                ),
-            )
-        mac.update(head)
+        if len(data) < _JOIN_SIZE:
+            mac.update(header + data)
+            return (b"".join((front, header, middle, data, _MAC_PREFIX, mac.digest())),)
+        mac.update(header)
         mac.update(data)
-        return (
-            b"".join((_bytes_head(len(head)), head, _bytes_head(len(data)))),
-            data,
-            _MAC_HEAD + mac.digest(),
-        )
+        return b"".join((front, header, middle)), data, _MAC_PREFIX + mac.digest()
 
     def feed(self, data: bytes) -> None:
         """See `LinkCodec.feed`."""
         self._splitter.feed(data)
 
     def open(self) -> Message | None:
-        """See `LinkCodec.open`; AuthenticationError when the MAC is wrong."""
+        """See `LinkCodec.open`; AuthenticationError for a wrong MAC."""
         packet = self._splitter.next()
         if packet is None:
             return None
-        head, data, theirs = packet
+        header, data, received_mac = packet
         mac = self._in_mac
-        if len(data) < _JOIN:
-            mac.update(head + data)
+        if len(data) < _JOIN_SIZE:
+            mac.update(header + data)
         else:
-            mac.update(head)
+            mac.update(header)
             mac.update(data)
-        if not hmac.compare_digest(mac.digest(), theirs):
-            raise AuthenticationError("a packet's MAC doesn't fit its link")
-        meta, key, iv = self._decode(self._decrypt(head))
+        if not hmac.compare_digest(mac.digest(), received_mac):
+            raise AuthenticationError("wrong MAC")
+        meta, key, iv = self._decode(self._decrypt(header))
         if key or iv:
             return Message(meta, Payload.sealed(data, key, iv))
         if data:
@@ -282,8 +260,8 @@ class ClassicCodec(LinkCodec):
         return Message(meta)
 
 
-_HEADS: Final = tuple(bytes_head(size) for size in range(1024))
+_PREFIXES: Final = tuple(bytes_prefix(size) for size in range(1024))
 
 
-def _bytes_head(size: int) -> bytes:
-    return _HEADS[size] if size < len(_HEADS) else bytes_head(size)
+def _bytes_prefix(size: int) -> bytes:
+    return _PREFIXES[size] if size < len(_PREFIXES) else bytes_prefix(size)

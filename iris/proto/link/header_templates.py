@@ -1,12 +1,13 @@
-"""Heads of link packets, written and read.
+"""Headers of link packets: the gob stream, and templates for what nearly all of them hold.
 
-The gob stream, and beside it templates for what clusters say to each other, and for tunnels.
+Core. Nearly every header holds the same three headers inside each other (ring, topic tree,
+cluster), or a tunnel's, so most of its bytes are the same in each: names, type ids, lengths.
+`HeaderEncoder` and `HeaderDecoder` know these layouts. Whatever differs from them in anything, also
+what is malformed, is left to the gob codec, which alone decides what is right;
+tests/property/test_header_templates.py holds the two together. Not thread-safe.
 
-Core. Nearly every head holds the same three headers inside each other (ring, topic tree, cluster),
-or a tunnel's, so most of its bytes are the same in each: names, type ids, lengths. `HeadEncoder`
-and `HeadDecoder` know these shapes. Whatever differs from them in anything, also what is malformed,
-is left to the gob codec, which alone decides what is right; tests/property/test_heads.py holds the
-two together. Not for several threads at a time.
+Written by hand, since code generated from the declared fields can't be compiled:
+MEASURED
 """
 
 from functools import lru_cache
@@ -29,30 +30,30 @@ _META: Final = b"\x01"  # the metadata is the first field of a header
 _END: Final = b"\x00"
 # nearly all requests have one of few timeouts, messages in tunnels one of few sizes
 _int: Final = lru_cache(maxsize=256)(encode_int)
-_BIG: Final = 1 << 64  # below it, an id's encoding is remembered
-_SHORT: Final = 16  # bytes of a key or an iv
+_SHORT_ID: Final = 1 << 64  # below it, an id's encoding is remembered: peers choose longer ones
+_KEY_SIZE: Final = 16  # bytes, of an iv as well
 _KEY: Final = b"\x01\x10"  # the next field, and that length
 
 _CHAIN: Final = (RingHeader, TreeHeader, ClusterHeader)
 
 
-class HeadEncoder:
-    """Writes the heads of one direction of a link."""
+class HeaderEncoder:
+    """Write the headers of one direction of a link."""
 
     def __init__(self, encoder: Encoder | None = None) -> None:
         self._encoder = encoder or Encoder()
-        # what stands before the length of each header
-        self._fronts: tuple[bytes, bytes, bytes] | None = None
-        self._tunnel_front: bytes | None = None  # the same for a tunnel's
+        # what stands before the length of each nested header
+        self._prefixes: tuple[bytes, bytes, bytes] | None = None
+        self._tunnel_prefix: bytes | None = None
 
     def encode(self, meta: object, key: bytes, iv: bytes) -> bytes:
-        """Write a head, and whatever definitions this stream hasn't seen. Raises.
+        """Write a header, after the definitions that this stream hasn't seen.
 
-        StateError for what isn't as declared.
+        Raises: StateError for what isn't as declared.
         """
         if isinstance(meta, DataHeader):
             return self._encode_tunnel(meta, key, iv)
-        fronts, routed = self._fronts, False
+        prefixes, routed = self._prefixes, False
         if isinstance(meta, RingHeader):
             tree = meta.meta
             if isinstance(tree, TreeHeader):
@@ -60,32 +61,30 @@ class HeadEncoder:
                 if isinstance(cluster, ClusterHeader):
                     routed = True
                     if (
-                        fronts is not None
-                        and (data := _write(meta, tree, cluster, key, iv, fronts)) is not None
+                        prefixes is not None
+                        and (data := _write(meta, tree, cluster, key, iv, prefixes)) is not None
                     ):
                         return data
-        head = Header(meta, key, iv)
-        data = self._encoder.encode(head)
-        if routed and fronts is None:
+        header = Header(meta, key, iv)
+        data = self._encoder.encode(header)
+        if routed and prefixes is None:
             inner = [_META + self._encoder.known[cls][0] for cls in _CHAIN[1:]]
-            self._fronts = self._front(head, RingHeader), inner[0], inner[1]
+            self._prefixes = self._prefix(header, RingHeader), inner[0], inner[1]
         return data
 
     def _encode_tunnel(self, meta: DataHeader, key: bytes, iv: bytes) -> bytes:
-        front = self._tunnel_front
-        if front is not None and len(key) == _SHORT and len(iv) == _SHORT:
+        prefix = self._tunnel_prefix
+        if prefix is not None and len(key) == _KEY_SIZE and len(iv) == _KEY_SIZE:
             inner = b"\x01" + _int(meta.size_or_cont) + _END if meta.size_or_cont else _END
-            return _sized(b"".join([front, _uint(len(inner)), inner, _KEY, key, _KEY, iv, _END]))
-        head = Header(meta, key, iv)
-        data = self._encoder.encode(head)
-        self._tunnel_front = self._front(head, DataHeader)
+            return _sized(b"".join([prefix, _sized(inner), _KEY, key, _KEY, iv, _END]))
+        header = Header(meta, key, iv)
+        data = self._encoder.encode(header)
+        self._tunnel_prefix = self._prefix(header, DataHeader)
         return data
 
-    def _front(self, head: Header, cls: type) -> bytes:
-        """What stands before the length of a head's metadata, of that class, when all types are
-        known.
-        """
-        data, name = self._encoder.encode(head), self._encoder.known[cls][0]
+    def _prefix(self, header: Header, cls: type) -> bytes:
+        """What stands before the length of the metadata of that class, when all types are known."""
+        data, name = self._encoder.encode(header), self._encoder.known[cls][0]
         return data[read_uint(data, 0)[1] : data.index(name) + len(name)]
 
 
@@ -95,9 +94,9 @@ def _write(
     cluster: ClusterHeader,
     key: bytes,
     iv: bytes,
-    fronts: tuple[bytes, bytes, bytes],
+    prefixes: tuple[bytes, bytes, bytes],
 ) -> bytes | None:
-    """The head, or None when it is none of the usual ones."""
+    """Write a header by the template; None when it doesn't fit."""
     dest, sender = ring.dest, tree.sender
     if (
         ring.op
@@ -109,27 +108,26 @@ def _write(
     ):
         return None
     if not _is_short(sender) or not _is_short(tree.topic) or not _is_short(tree.prev):
-        return None  # peers choose what passes through, and `_write_tree` remembers it
+        return None
     if (
         cluster.tun_id
         or cluster.tun_key
         or cluster.tun_addrs
         or cluster.tun_time
-        or len(key) != _SHORT
-        or len(iv) != _SHORT
+        or len(key) != _KEY_SIZE
+        or len(iv) != _KEY_SIZE
     ):
         return None
     inner = _write_cluster(cluster)
     inner = b"".join(
-        [fronts[2], _uint(len(inner)), inner, _write_tree(tree.op, sender, tree.topic, tree.prev)]
+        [prefixes[2], _uint(len(inner)), inner, _write_tree(tree.op, sender, tree.topic, tree.prev)]
     )
-    inner = b"".join([fronts[1], _uint(len(inner)), inner, b"\x02", _big(dest), _END])
-    inner = b"".join([fronts[0], _uint(len(inner)), inner, _KEY, key, _KEY, iv, _END])
-    return _sized(inner)
+    inner = b"".join([prefixes[1], _uint(len(inner)), inner, b"\x02", _big(dest), _END])
+    return _sized(b"".join([prefixes[0], _uint(len(inner)), inner, _KEY, key, _KEY, iv, _END]))
 
 
 def _is_short(value: int | None) -> bool:
-    return value is None or 0 <= value < _BIG
+    return value is None or 0 <= value < _SHORT_ID
 
 
 def _sized(data: bytes) -> bytes:
@@ -148,270 +146,219 @@ def _write_tree(op: int, sender: int, topic: int | None, prev: int | None) -> by
 
 
 def _write_cluster(header: ClusterHeader) -> bytes:
-    op, src, dest, req_id, req_time = (
-        header.op,
-        header.src,
-        header.dest,
-        header.req_id,
-        header.req_time,
-    )
     out = b""
     last = 0
-    if op:
-        out = b"\x01" + _uint(op)
+    if header.op:
+        out = b"\x01" + _uint(header.op)
         last = 1
-    if src:
-        out += _UINTS[2 - last] + _uint(src)
+    if header.src:
+        out += _UINTS[2 - last] + _uint(header.src)
         last = 2
-    if dest:
-        out += _UINTS[3 - last] + _uint(dest)
+    if header.dest:
+        out += _UINTS[3 - last] + _uint(header.dest)
         last = 3
-    if req_id:
-        out += _UINTS[4 - last] + _uint(req_id)
+    if header.req_id:
+        out += _UINTS[4 - last] + _uint(header.req_id)
         last = 4
     if header.req_fail:
         out += _UINTS[5 - last] + b"\x01"
         last = 5
-    if req_time:
-        out += _UINTS[6 - last] + _int(req_time)
+    if header.req_time:
+        out += _UINTS[6 - last] + _int(header.req_time)
     return out + _END
 
 
 def _uint(value: int) -> bytes:
     if 0 <= value < 1_024:
         return _UINTS[value]
-    if 0 < value < 0x100_0000:  # as the next line, for what is usual
+    if 0 < value < 0x100_0000:  # as the next line, for the usual numbers
         width = 2 if value < 0x1_0000 else 3
         return _COUNT[width] + value.to_bytes(width, "big")
     return encode_uint(value)
 
 
 def _big(value: int) -> bytes:
-    data: bytes = known_big(value) if -_BIG < value < _BIG else encode_big(value)
+    data: bytes = known_big(value) if -_SHORT_ID < value < _SHORT_ID else encode_big(value)
     return data
 
 
-class HeadDecoder:
-    """Reads the heads of one direction of a link."""
+class HeaderDecoder:
+    """Read the headers of one direction of a link."""
 
     def __init__(self, *, max_size: int, max_types: int) -> None:
-        """Arguments: bytes of one head with its definitions; definitions in the whole stream."""
+        """Args: bytes of one header with its definitions; definitions in the whole stream."""
         self._decoder = Decoder(max_size=max_size, max_types=max_types)
-        # what stands before the length of each header, as this sender numbers types
-        self._fronts: tuple[bytes, bytes, bytes] | None = None
-        self._tunnel_front: bytes | None = None  # the same for a tunnel's
-        # as far as is known, this sender declares the headers as everybody does
-        self._regular = True
+        # what stands before the length of each nested header, as this sender numbers types
+        self._prefixes: tuple[bytes, bytes, bytes] | None = None
+        self._tunnel_prefix: bytes | None = None
+        self._standard_layout = True  # as far as is known, this sender's fields are in our order
 
     def decode(self, data: bytes) -> tuple[object, bytes, bytes]:
-        """Read a head: metadata, key and iv of the payload. Raises.
+        """Read a header. Returns: metadata, key and iv of the payload.
 
-        GobError for anything malformed, and then nothing more may be read.
+        Raises: GobError for anything malformed; nothing more may be read after that.
         """
-        fronts, front = self._fronts, self._tunnel_front
+        prefixes, prefix = self._prefixes, self._tunnel_prefix
         try:
-            if fronts is not None:
-                return _read(data, fronts)
-            if front is not None:
-                return _read_tunnel(data, front)
+            if prefixes is not None:
+                return _read(data, prefixes)
+            if prefix is not None:
+                return _read_tunnel(data, prefix)
         except (_TemplateMiss, IndexError):
             pass  # gob knows what it is, and whether it's right
         header = self._decoder.decode(data, Header)
-        if self._regular and fronts is None and front is None:
+        if self._standard_layout and prefixes is None and prefix is None:
             if isinstance(header.meta, RingHeader):
                 if (learnt := self._learn(data, _CHAIN)) is not None:
-                    self._fronts = learnt[0], learnt[1], learnt[2]
+                    self._prefixes = learnt[0], learnt[1], learnt[2]
             elif (
                 isinstance(header.meta, DataHeader)
                 and (learnt := self._learn(data, (DataHeader,))) is not None
             ):
-                self._tunnel_front = learnt[0]
+                self._tunnel_prefix = learnt[0]
         return header.meta, header.key, header.iv
 
     def _learn(self, data: bytes, chain: tuple[type, ...]) -> list[bytes] | None:
-        """How this sender writes the headers, once a head has them all and no definitions.
-
-        `data` was found to be right.
-        """
-        start = read_uint(data, 0)[1]
-        at, fronts = start, list[bytes]()
+        """Find the prefixes in a valid header; None until one has the chain and no definitions."""
+        at = start = read_uint(data, 0)[1]
+        prefixes = list[bytes]()
         number, end = read_int(data, start)
         holder: type = Header
         for cls in chain:
-            if not self._declared(number, holder):
+            if not self._has_our_layout(number, holder):
                 return None
             before = _META + registered_name(cls)
             if not data.startswith(before, end):
                 return None  # of another kind
             number, end = read_int(data, end + len(before))
-            fronts.append(data[at:end])
+            prefixes.append(data[at:end])
             at = end = read_uint(data, end)[1]
             holder = cls
-        return fronts if self._declared(number, holder) else None
+        return prefixes if self._has_our_layout(number, holder) else None
 
-    def _declared(self, number: int, cls: type) -> bool:
+    def _has_our_layout(self, number: int, cls: type) -> bool:
         """Whether the sender's type has the fields of our class, in the same order.
 
-        Their types were compared when gob read the first.
+        Their types were compared when gob read the first one.
         """
         if number < 0:
             return False  # it is being defined right here
         definition = self._decoder.types[number].struct
         assert definition is not None  # or nothing would have been read
-        self._regular = [field.name for field in definition.fields] == [
+        self._standard_layout = [field.name for field in definition.fields] == [
             field.name for field in struct_info(cls).fields
         ]
-        return self._regular
+        return self._standard_layout
 
 
 class _TemplateMiss(Exception):
     """The template doesn't fit."""
 
 
-def _read(data: bytes, fronts: tuple[bytes, bytes, bytes]) -> tuple[RingHeader, bytes, bytes]:
-    """The head, if it is a usual one. Raises: _TemplateMiss, or IndexError."""
-    at = _enter(data, 0, len(data))
-    ring_at, ring_end = _contents(data, at, fronts[0])
-    tree_at, tree_end = _contents(data, ring_at, fronts[1])
-    at, cluster_end = _contents(data, tree_at, fronts[2])
-    cluster = _read_cluster(data, at, cluster_end)
-    if cluster_end > tree_end:
+def _read(data: bytes, prefixes: tuple[bytes, bytes, bytes]) -> tuple[RingHeader, bytes, bytes]:
+    """Read a header by the template. Raises: _TemplateMiss or IndexError when it doesn't fit."""
+    at = _enter(data)
+    ring_at, ring_end = _contents(data, at, prefixes[0])
+    tree_at, tree_end = _contents(data, ring_at, prefixes[1])
+    at, cluster_end = _contents(data, tree_at, prefixes[2])
+    numbers = [0, 0, 0, 0, 0, 0]
+    if _read_numbers(data, at, numbers) != cluster_end or cluster_end > tree_end:
         raise _TemplateMiss
     op, sender, topic, prev = _read_tree(data[cluster_end:tree_end])
-    tree = TreeHeader(cluster, op, sender, topic, prev)
+    time = numbers[5]
+    cluster = ClusterHeader(
+        numbers[0],
+        numbers[1],
+        numbers[2],
+        numbers[3],
+        numbers[4] != 0,
+        (time >> 1) ^ -(time & 1),
+    )
     if data[tree_end] != 2:  # to the third field
         raise _TemplateMiss
     dest, at = _read_big(data, tree_end + 1)
     if data[at] or at + 1 != ring_end:
         raise _TemplateMiss
-    key, iv = _read_secrets(data, ring_end)
-    return RingHeader(tree, 0, dest), key, iv
+    key, iv = _read_key(data, ring_end)
+    return RingHeader(TreeHeader(cluster, op, sender, topic, prev), 0, dest), key, iv
 
 
-def _read_tunnel(data: bytes, front: bytes) -> tuple[DataHeader, bytes, bytes]:
+def _read_tunnel(data: bytes, prefix: bytes) -> tuple[DataHeader, bytes, bytes]:
     """The same for a tunnel's."""
-    at, end = _contents(data, _enter(data, 0, len(data)), front)
-    number = 0
-    if data[at]:
-        if data[at] != 1:
-            raise _TemplateMiss
-        number, at = _read_uint(data, at + 1)
-    if data[at] or at + 1 != end:
+    at, end = _contents(data, _enter(data), prefix)
+    numbers = [0]
+    if _read_numbers(data, at, numbers) != end:
         raise _TemplateMiss
-    key, iv = _read_secrets(data, end)
-    return DataHeader((number >> 1) ^ -(number & 1)), key, iv
+    key, iv = _read_key(data, end)
+    return DataHeader((numbers[0] >> 1) ^ -(numbers[0] & 1)), key, iv
 
 
-def _read_secrets(data: bytes, at: int) -> tuple[bytes, bytes]:
-    """The rest of a head: a key and an iv, or neither."""
+def _read_key(data: bytes, at: int) -> tuple[bytes, bytes]:
+    """Read the rest of a header: a key and an iv, or neither."""
     if data[at] == 0 and at + 1 == len(data):
         return b"", b""
-    iv_at = at + 2 + _SHORT
+    iv_at = at + 2 + _KEY_SIZE
     if (
-        len(data) != iv_at + 3 + _SHORT
+        len(data) != iv_at + 3 + _KEY_SIZE
         or data[at] != 1
-        or data[at + 1] != _SHORT
+        or data[at + 1] != _KEY_SIZE
         or data[iv_at] != 1
-        or data[iv_at + 1] != _SHORT
+        or data[iv_at + 1] != _KEY_SIZE
         or data[-1]
     ):
         raise _TemplateMiss
     return data[at + 2 : iv_at], data[iv_at + 2 : -1]
 
 
-def _enter(data: bytes, at: int, end: int) -> int:
-    """Where what has its length at `at` begins, if it goes up to `end`."""
-    size, at = _read_uint(data, at)
-    if at + size != end:
+def _enter(data: bytes) -> int:
+    """Where a message begins behind its length, which must be all there is."""
+    size, at = _read_uint(data, 0)
+    if at + size != len(data):
         raise _TemplateMiss
     return at
 
 
-def _contents(data: bytes, at: int, front: bytes) -> tuple[int, int]:
-    """Where the value behind `front` begins and ends."""
-    if not data.startswith(front, at):
+def _contents(data: bytes, at: int, prefix: bytes) -> tuple[int, int]:
+    """Where the value behind `prefix` begins and ends."""
+    if not data.startswith(prefix, at):
         raise _TemplateMiss
-    size, at = _read_uint(data, at + len(front))
+    size, at = _read_uint(data, at + len(prefix))
     end = at + size
     if end > len(data):
         raise _TemplateMiss
     return at, end
 
 
-def _read_cluster(data: bytes, at: int, end: int) -> ClusterHeader:
-    op = src = dest = req_id = req_time = 0
-    req_fail = False
-    delta = field = data[at]
-    at += 1
-    if delta and field == 1:
-        op, at = _read_uint(data, at)
-        delta = data[at]
+def _read_numbers(data: bytes, at: int, numbers: list[int]) -> int:
+    """Read a struct whose fields are all unsigned on the wire. Returns: the offset behind it."""
+    field = -1
+    delta = data[at]
+    while delta:
         field += delta
-        at += 1
-    if delta and field == 2:
-        src, at = _read_uint(data, at)
+        numbers[field], at = _read_uint(data, at + 1)
         delta = data[at]
-        field += delta
-        at += 1
-    if delta and field == 3:
-        dest, at = _read_uint(data, at)
-        delta = data[at]
-        field += delta
-        at += 1
-    if delta and field == 4:
-        req_id, at = _read_uint(data, at)
-        delta = data[at]
-        field += delta
-        at += 1
-    if delta and field == 5:
-        if data[at] != 1:
-            raise _TemplateMiss
-        req_fail = True
-        delta = data[at + 1]
-        field += delta
-        at += 2
-    if delta and field == 6:
-        number, at = _read_uint(data, at)
-        req_time = (number >> 1) ^ -(number & 1)
-        delta = data[at]
-        at += 1
-    if delta or at != end:
-        raise _TemplateMiss
-    return ClusterHeader(op, src, dest, req_id, req_fail, req_time)
+    return at + 1
 
 
 @lru_cache(maxsize=16_384)
 def _read_tree(data: bytes) -> tuple[int, int | None, int | None, int | None]:
-    """What follows the cluster's header in the tree's: op, sender, topic, previous hop."""
+    """Read what follows the cluster's header in the tree's: op, sender, topic, previous hop."""
     op = 0
-    sender: int | None = None
-    topic: int | None = None
-    prev: int | None = None
+    ids: list[int | None] = [None, None, None]
     delta = data[0]
     field = 1 + delta
     at = 1
-    if delta and field == 2:
-        op, at = _read_uint(data, at)
+    while delta:
+        if field == 2:
+            op, at = _read_uint(data, at)
+        else:
+            ids[field - 3], at = _read_big(data, at)
         delta = data[at]
         field += delta
         at += 1
-    if delta and field == 3:
-        sender, at = _read_big(data, at)
-        delta = data[at]
-        field += delta
-        at += 1
-    if delta and field == 4:
-        topic, at = _read_big(data, at)
-        delta = data[at]
-        field += delta
-        at += 1
-    if delta and field == 5:
-        prev, at = _read_big(data, at)
-        delta = data[at]
-        at += 1
-    if delta or at != len(data):
+    if at != len(data):
         raise _TemplateMiss
-    return op, sender, topic, prev
+    return op, ids[0], ids[1], ids[2]
 
 
 def _read_uint(data: bytes, at: int) -> tuple[int, int]:
@@ -428,7 +375,7 @@ def _read_uint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _read_big(data: bytes, at: int) -> tuple[int, int]:
-    """A positive number of any size; those of one length byte are usual."""
+    """Read a positive number of any size with one length byte."""
     size = data[at]
     if size >= 0x80 or size < 2 or data[at + 1] != 2 or data[at + 2] == 0:
         raise _TemplateMiss

@@ -3,7 +3,7 @@
 import pytest
 from construct import IntegerError
 
-from iris.gobber import GobError, bytes_head, encode_uint, peek_bytes, peek_uint
+from iris.gobber import GobError, bytes_prefix, encode_uint, peek_bytes, peek_uint
 from iris.gobber.framing import GobUint, encode_int, read_int, read_uint
 
 # Go encoding/gob doc.go, "Encoding Details", and the ends of each width
@@ -66,7 +66,7 @@ def test_the_schema_writes_64_bits() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 65_536])
 def test_a_byte_message_is_found(size: int) -> None:
-    head = bytes_head(size)
+    head = bytes_prefix(size)
     assert peek_bytes(b"xx" + head + bytes(size), 2, max_size=size) == (
         2 + len(head),
         2 + len(head) + size,
@@ -97,8 +97,8 @@ def test_other_messages_are_no_byte_messages(data: str) -> None:
 
 
 def test_a_byte_message_beyond_the_limit_is_refused_at_its_head() -> None:
-    assert peek_bytes(bytes_head(1_000), max_size=1_000) is not None
-    for cut in (len(bytes_head(1_001)), 3):
-        data = bytes_head(1_001 if cut > 3 else 1_100)[:cut]
+    assert peek_bytes(bytes_prefix(1_000), max_size=1_000) is not None
+    for cut in (len(bytes_prefix(1_001)), 3):
+        data = bytes_prefix(1_001 if cut > 3 else 1_100)[:cut]
         with pytest.raises(GobError):
             peek_bytes(data, max_size=1_000)

@@ -8,7 +8,7 @@ import pytest
 
 from iris.config import Limits
 from iris.errors import AuthenticationError, ProtocolError
-from iris.gobber import bytes_head
+from iris.gobber import bytes_prefix
 from iris.proto.link.classic import Bounds, ClassicCodec, LinkKeys, PacketSplitter, derive_links
 from iris.proto.wire.link import ClosePacket
 from iris.proto.wire.message import Message, Payload
@@ -111,7 +111,9 @@ def test_a_repeated_packet_breaks_the_running_mac(ends: Ends) -> None:
 
 def test_packets_before_a_bad_one_still_count(ends: Ends) -> None:
     good = b"".join(ends.client.seal(Message(LinkRequest(1))))
-    ends.server.feed(good + bytes_head(3) + b"bad" + bytes_head(0) + bytes_head(16) + bytes(16))
+    ends.server.feed(
+        good + bytes_prefix(3) + b"bad" + bytes_prefix(0) + bytes_prefix(16) + bytes(16)
+    )
     message = ends.server.open()
     assert message is not None
     assert message.meta == LinkRequest(1)
@@ -164,18 +166,18 @@ def test_a_key_of_the_wrong_size_breaks_the_rules(ends: Ends, key: bytes, iv: by
 
 def test_a_length_beyond_the_bounds_is_refused_before_its_bytes_come() -> None:
     for bounds, first in (
-        (Bounds(head=100, payload=1 << 30), b""),
-        (Bounds(head=1 << 30, payload=100), bytes_head(1) + b"h"),
+        (Bounds(header=100, payload=1 << 30), b""),
+        (Bounds(header=1 << 30, payload=100), bytes_prefix(1) + b"h"),
     ):
         splitter = PacketSplitter(bounds)
-        splitter.feed(first + bytes_head(1 << 29)[:5])
+        splitter.feed(first + bytes_prefix(1 << 29)[:5])
         with pytest.raises(ProtocolError):
             splitter.next()
 
 
 def test_what_comes_in_crumbs_costs_no_more_than_in_one_piece() -> None:
-    splitter = PacketSplitter(Bounds(head=100, payload=100_000))
-    splitter.feed(bytes_head(1) + b"h" + bytes_head(100_000))
+    splitter = PacketSplitter(Bounds(header=100, payload=100_000))
+    splitter.feed(bytes_prefix(1) + b"h" + bytes_prefix(100_000))
     tracemalloc.start()
     try:
         for number in range(40_000):
@@ -187,9 +189,11 @@ def test_what_comes_in_crumbs_costs_no_more_than_in_one_piece() -> None:
 
 
 def test_raised_bounds_apply_to_what_waits_already() -> None:
-    bounds = Bounds(head=10, payload=10)
+    bounds = Bounds(header=10, payload=10)
     splitter = PacketSplitter(bounds)
-    packet = b"".join(bytes_head(len(value)) + value for value in (b"h" * 9, b"p" * 500, b"m" * 16))
+    packet = b"".join(
+        bytes_prefix(len(value)) + value for value in (b"h" * 9, b"p" * 500, b"m" * 16)
+    )
     splitter.feed(packet)
     bounds.payload = 500
     assert splitter.next() == (b"h" * 9, b"p" * 500, b"m" * 16)

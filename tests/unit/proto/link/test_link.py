@@ -20,7 +20,7 @@ from iris.errors import (
     ProtocolError,
     StateError,
 )
-from iris.gobber import bytes_head
+from iris.gobber import bytes_prefix
 from iris.proto.link.classic import ClassicCodec, derive_links
 from iris.proto.link.link import STEPS, Link, State
 from iris.proto.wire.link import ClosePacket
@@ -218,7 +218,7 @@ def test_a_started_link_takes_messages_of_full_size_and_no_greater_ones(pair: Pa
     received = Receiver(pair.link(limits=replace(LIMITS, message_size=100_000)))
     pair.write(codec, number(1, bytes(100_000)))
     assert received.wait(1) == [1]
-    pair.other_sock.sendall(bytes_head(0) + bytes_head(1_000_000))
+    pair.other_sock.sendall(bytes_prefix(0) + bytes_prefix(1_000_000))
     assert isinstance(received.end(), ProtocolError)
 
 
@@ -362,10 +362,10 @@ def test_what_came_before_a_bad_packet_is_delivered_and_the_link_ends(pair: Pair
     received = Receiver(pair.link())
     pair.other_sock.sendall(
         b"".join(codec.seal(number(1)))
-        + bytes_head(2)
+        + bytes_prefix(2)
         + b"xx"
-        + bytes_head(0)
-        + bytes_head(16)
+        + bytes_prefix(0)
+        + bytes_prefix(16)
         + bytes(16)
     )
     assert isinstance(received.end(), AuthenticationError)

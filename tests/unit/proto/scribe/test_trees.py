@@ -8,7 +8,7 @@ from iris.balancer import MAX_CAPACITY
 from iris.config import IrisConfig, Limits, ScribeConfig
 from iris.errors import StateError
 from iris.gobber import Encoder
-from iris.proto.link.classic import HEAD_LIMIT
+from iris.proto.link.classic import HEADER_LIMIT
 from iris.proto.scribe.topic import HEAD_START
 from iris.proto.scribe.trees import FlushUpstream, RetryAnycasts, Send, SubscribeDecision, Trees
 from iris.proto.wire.node_id import NodeId
@@ -239,7 +239,7 @@ def test_a_report_of_very_many_topics_comes_in_parts_that_a_link_takes() -> None
         sorted(topic for header in reports if header.report for topic in header.report.tops)
         == topics
     )
-    assert max(len(Encoder().encode(header)) for header in reports) * 20 < HEAD_LIMIT
+    assert max(len(Encoder().encode(header)) for header in reports) * 20 < HEADER_LIMIT
 
 
 def test_a_client_with_all_its_subscriptions_leaves_the_node_most_of_a_beat() -> None:
