@@ -1,4 +1,1 @@
-"""Cryptography that is neither in OpenSSL nor in `cryptography`.
-
-Cyclic groups and the station-to-station exchange.
-"""
+"""Cryptography that `cryptography` lacks: cyclic groups, the station-to-station exchange; keys."""

@@ -1,9 +1,9 @@
 """Arithmetic in cyclic groups modulo a safe prime: exponentials for key exchanges, and new groups.
 
 Counterpart of Go's crypto/cyclic. Exponents are secrets, so powers come from GMP's constant time
-routine (through gmpy2); Python's own `pow` is neither constant time nor quick, and OpenSSL's
-Diffie-Hellman can't be had from `cryptography` at a bearable price: it proves the group's primality
-again, 1.6 s each time, whenever a peer's exponential is loaded, and is about to be removed from it.
+routine, through gmpy2: Python's own `pow` is neither constant time nor quick, and the
+Diffie-Hellman of `cryptography` proves the group's primality, 1.6 s, whenever a peer's exponential
+is loaded, and is deprecated.
 """
 
 import os
@@ -17,7 +17,7 @@ from iris.errors import ProtocolError, StateError
 Entropy = Callable[[int], bytes]
 
 _ROUNDS = 64  # of the primality test
-_LEAST_BITS = 16  # of a group; its primes are greater than those that candidates are divided by
+_MIN_BITS = 16  # of a group; its primes must exceed those that candidates are divided by
 _SMALL_PRIMES = gmpy2.primorial(2000)
 
 
@@ -30,12 +30,12 @@ class Group:
 
     @property
     def order(self) -> int:
-        """How many elements there are: q, a prime."""
+        """The number of elements: q, a prime."""
         return self.modulus >> 1
 
 
 def _power(base: int, exponent: int, modulus: int) -> int:
-    # 9 ms for 2,448 bits; other threads need not wait for it
+    # 9 ms for 2,448 bits, without the interpreter's lock
     with gmpy2.context(allow_release_gil=True):
         return int(gmpy2.powmod_sec(base, exponent, modulus))
 
@@ -45,22 +45,21 @@ def _draw(bits: int, entropy: Entropy) -> int:
 
 
 def random_exponent(group: Group, entropy: Entropy = os.urandom) -> int:
-    """A uniformly random positive number of as many bits as the group's modulus."""
+    """Draw a uniformly random positive number of as many bits as the group's modulus."""
     while (exponent := _draw(group.modulus.bit_length(), entropy)) == 0:
         pass
     return exponent
 
 
 def exponential(group: Group, exponent: int) -> int:
-    """The generator to the power of `exponent`, which must be positive."""
+    """Raise the generator to the power of `exponent`, which must be positive."""
     return _power(group.generator, exponent, group.modulus)
 
 
 def shared_secret(group: Group, exponent: int, peer_exponential: int) -> bytes:
-    """The peer's exponential to the power of our exponent, big-endian without leading zeros.
+    """Raise the peer's exponential to the power of our exponent: see `to_bytes`.
 
-    Raises: ProtocolError for an exponential outside of 2..p-2: it would make the secret known to
-    anybody.
+    Raises: ProtocolError for an exponential outside of 2..p-2, which would make the secret public.
     """
     if not 1 < peer_exponential < group.modulus - 1:
         raise ProtocolError("exponential outside of its group")
@@ -68,7 +67,7 @@ def shared_secret(group: Group, exponent: int, peer_exponential: int) -> bytes:
 
 
 def to_bytes(number: int) -> bytes:
-    """Big-endian without leading zeros, as numbers are hashed."""
+    """Encode a number as it is hashed: big-endian without leading zeros."""
     return number.to_bytes((number.bit_length() + 7) // 8)
 
 
@@ -77,8 +76,8 @@ def generate_group(bits: int, entropy: Entropy = os.urandom) -> Group:
 
     Takes a fraction of a second for 512 bits, many minutes for 2,448.
     """
-    if bits < _LEAST_BITS:
-        raise StateError(f"group of {bits} bits, at least {_LEAST_BITS} are needed")
+    if bits < _MIN_BITS:
+        raise StateError(f"group of {bits} bits, at least {_MIN_BITS} are needed")
     while True:
         order = 1 << (bits - 2) | _draw(bits - 2, entropy) | 1
         modulus = 2 * order + 1

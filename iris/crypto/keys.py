@@ -1,10 +1,8 @@
-"""The RSA key that makes a network.
+"""The RSA key of a network: loaded from a file, or kept for the user, one per network.
 
-Loading it from a file, and keeping one per network for the user.
-
-Answers to the key handling of Go's main.go. Whoever holds a network's key is a member, so every
-host needs the same file. Go nodes read unencrypted PKCS#1 only, so that is what is written; PKCS#8
-is read too. Changing a network's key is left out: with another key it is another network.
+Counterpart of the key handling of Go's main.go. Members of a network are the hosts that hold its
+key, so each needs the same file. Go nodes read unencrypted PKCS#1 only, so that is what is written;
+PKCS#8 is read too. A network's key can't be changed: with another key it is another network.
 """
 
 import contextlib
@@ -23,9 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from iris.errors import ConfigError
 
-# of new keys, as the reference makes them, and at least: shorter ones can be factored, or soon will
-# be
-KEY_BITS = 2048
+KEY_BITS = 2048  # of new keys, as Go's; shorter ones can be factored, or soon will be
 
 _FILE_LIMIT = 65_536  # bytes; a key of 16,384 bits takes 13,000
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -34,16 +30,16 @@ _log = logging.getLogger(__name__)
 
 
 def generate_key() -> RSAPrivateKey:
-    """Make a new key."""
+    """Generate a key."""
     return rsa.generate_private_key(65537, KEY_BITS)
 
 
 def load_key(path: Path) -> RSAPrivateKey:
     """Read an RSA private key: PKCS#1 or PKCS#8, PEM or DER, not encrypted.
 
-    Warns when others may read the file.
+    Warns when other users may read the file.
 
-    Raises: ConfigError, with a text of its own for each way in which that can fail.
+    Raises: ConfigError, whose text says what to do about the cause.
     """
     where = repr(str(path))
     try:
@@ -52,17 +48,17 @@ def load_key(path: Path) -> RSAPrivateKey:
             data = file.read(_FILE_LIMIT + 1)
     except FileNotFoundError as exc:
         raise ConfigError(
-            f"no key file {where}: name an existing one, or leave -rsa away to have one made and kept for you"
+            f"no key file {where}: name an existing one, or omit -rsa to use the network's own"
         ) from exc
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else exc
         raise ConfigError(
-            f"can't read the key file {where} ({reason}): give this user the right to read it, or name another"
+            f"can't read key file {where} ({reason}): make it readable or name another"
         ) from exc
     key = _parse(data, where)
     if key.key_size < KEY_BITS:
         raise ConfigError(
-            f"the key in {where} has {key.key_size} bits, too few to be safe: make one of {KEY_BITS} or more"
+            f"the key in {where} has {key.key_size} bits, too few to be safe: use {KEY_BITS}"
         )
     if exposed:
         _log.warning("other users may have access to the key file %s: run chmod 600 on it", where)
@@ -72,35 +68,36 @@ def load_key(path: Path) -> RSAPrivateKey:
 def _parse(data: bytes, where: str) -> RSAPrivateKey:
     if b"-----BEGIN OPENSSH PRIVATE KEY-----" in data:
         raise ConfigError(
-            f"the key in {where} is in OpenSSH's own format: convert it with ssh-keygen -p -m PEM -N '' -f FILE"
+            f"the key in {where} is in OpenSSH's own format: convert it with "
+            "ssh-keygen -p -m PEM -N '' -f FILE"
         )
     load = (
         serialization.load_pem_private_key
         if b"-----BEGIN " in data
         else serialization.load_der_private_key
     )
+    not_rsa = ConfigError(
+        f"the key in {where} is not an RSA key: make one with openssl genrsa -traditional"
+    )
     try:
         key = load(data[:_FILE_LIMIT], None)
     except TypeError as exc:
         raise ConfigError(
-            f"the key in {where} is encrypted: decrypt it with openssl rsa -traditional -in FILE -out NEW"
+            f"the key in {where} is encrypted: decrypt it with "
+            "openssl rsa -traditional -in FILE -out NEW"
         ) from exc
     except UnsupportedAlgorithm as exc:
-        raise ConfigError(
-            f"the key in {where} is not an RSA key: networks need one, openssl genrsa -traditional makes it"
-        ) from exc
+        raise not_rsa from exc
     except ValueError as exc:
         if _is_public(data):
             raise ConfigError(
                 f"{where} holds only a public key: the network's private key is needed"
             ) from exc
         raise ConfigError(
-            f"{where} holds no private key, or a damaged one: PKCS#1 and PKCS#8 are understood, PEM and DER"
+            f"{where} holds no private key, or a damaged one: use PKCS#1 or PKCS#8"
         ) from exc
     if not isinstance(key, RSAPrivateKey):
-        raise ConfigError(
-            f"the key in {where} is not an RSA key: networks need one, openssl genrsa -traditional makes it"
-        )
+        raise not_rsa
     return key
 
 
@@ -110,16 +107,14 @@ def _is_public(data: bytes) -> bool:
         serialization.load_der_public_key,
         serialization.load_ssh_public_key,
     ):
-        with contextlib.suppress(ValueError, UnsupportedAlgorithm):  # the next may know it
+        with contextlib.suppress(ValueError, UnsupportedAlgorithm):  # try the next
             load(data)
             return True
     return False
 
 
 def network_key(network: str, directory: Path | None = None) -> tuple[RSAPrivateKey, Path, bool]:
-    """The key that this user keeps for `network`, made when there is none yet.
-
-    Nodes that start at the same time get the same one.
+    """Load the key kept for this user and network, or make it; concurrent calls get the same one.
 
     Returns: the key, its file, and whether it was made just now. Raises: ConfigError.
     """
@@ -131,15 +126,13 @@ def network_key(network: str, directory: Path | None = None) -> tuple[RSAPrivate
     except OSError as exc:
         where = repr(str(directory))
         raise ConfigError(
-            f"can't keep a key in {where} ({exc.strerror}): make that possible, or name a key file with -rsa"
+            f"can't keep a key in {where} ({exc.strerror}): make it writable or use -rsa"
         ) from exc
     return load_key(path), path, made
 
 
 def file_name(network: str) -> str:
-    """A name that is safe in any directory and belongs to this network alone, even where upper and
-    lower case are the same.
-    """
+    """Name a network's key file: safe and unique, even where case isn't distinguished."""
     if _PLAIN_NAME.fullmatch(network):
         return f"{network}.pem"
     readable = re.sub(r"[^a-z0-9_-]+", "-", network.lower())[:32].strip("-")
@@ -148,7 +141,7 @@ def file_name(network: str) -> str:
 
 
 def _make(path: Path) -> bool:
-    """Write a new key to `path`, all at once. Returns: False when somebody else was first."""
+    """Write a new key to `path`, atomically. Returns: False when there was one meanwhile."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pem = generate_key().private_bytes(
         serialization.Encoding.PEM,

@@ -1,10 +1,8 @@
-"""Station-to-station key exchange (Diffie, van Oorschot, Wiener 1992).
+"""Station-to-station key exchange (Diffie, van Oorschot, Wiener 1992): a shared secret, and proof
+that both sides hold the same RSA key.
 
-A shared secret, and proof that both hold the same RSA key.
-
-Counterpart of Go's crypto/sts, with the parameters of network version v0.3. What proves a side is its
-token: its signature of both exponentials, encrypted under the secret. Only numbers and bytes go in
-and out; how they travel is iris/proto/session's.
+Core; counterpart of Go's crypto/sts, with the parameters of network version v0.3. A side's proof is
+its token: its signature of both exponentials, encrypted under the secret.
 """
 
 import contextlib
@@ -50,7 +48,7 @@ _KEY_SIZE = _IV_SIZE = 16  # bytes
 
 
 class State(enum.Enum):
-    """Where an exchange stands."""
+    """Of an exchange."""
 
     CREATED = "created"
     INITIATED = "initiated"
@@ -71,13 +69,12 @@ STEPS = {
 
 
 class Exchange:
-    """One side of one exchange; core. The initiator calls initiate, verify, secret.
+    """One side of one exchange.
 
-    The acceptor accept, finalize, secret.
-
-    A call out of that order raises StateError and changes nothing. Whatever is wrong with the other
-    side's numbers or token raises ProtocolError (AuthenticationError when it doesn't hold the key),
-    and the exchange has failed for good.
+    The initiator calls initiate, verify, secret; the acceptor accept, finalize, secret. A call out
+    of that order raises StateError and changes nothing. Invalid numbers or tokens of the peer raise
+    ProtocolError (AuthenticationError when it doesn't hold the key), and the exchange has failed
+    for good.
     """
 
     def __init__(
@@ -88,10 +85,7 @@ class Exchange:
         exponent: int | None = None,
         entropy: Entropy = os.urandom,
     ) -> None:
-        """Prepare an exchange.
-
-        `exponent` is for recorded ones, everybody else has it drawn from `entropy`.
-        """
+        """Prepare an exchange; the exponent is drawn from `entropy` unless it is a recorded one."""
         self.state = State.CREATED
         self._key, self._group = key, group
         self._exponent = random_exponent(group, entropy) if exponent is None else exponent
@@ -114,29 +108,26 @@ class Exchange:
             return self._own
 
     def accept(self, peer_exponential: int) -> tuple[int, bytes]:
-        """Take the initiator's exponential. Returns: the own one and the token to send."""
+        """Handle the initiator's exponential. Returns: the own one and the token to send."""
         with self._step("accept"):
             self._agree(peer_exponential)
             self._own = exponential(self._group, self._exponent)
             return self._own, self._token()
 
     def verify(self, peer_exponential: int, token: bytes) -> bytes:
-        """Take the acceptor's exponential and token. Returns: the own token to send."""
+        """Handle the acceptor's exponential and token. Returns: the own token to send."""
         with self._step("verify"):
             self._agree(peer_exponential)
             self._check(token)
             return self._token()
 
     def finalize(self, token: bytes) -> None:
-        """Take the initiator's token."""
+        """Handle the initiator's token."""
         with self._step("finalize"):
             self._check(token)
 
     def secret(self) -> bytes:
-        """What both sides know and nobody else, once the other side is proven.
-
-        Big-endian without leading zeros.
-        """
+        """Return the shared secret, once the peer has proven its key; see `to_bytes`."""
         with self._step("secret"):
             return self._secret
 
@@ -151,17 +142,14 @@ class Exchange:
         return self._crypt(signature)
 
     def _check(self, token: bytes) -> None:
-        # bytes; a side with the same key signs in exactly so many
-        size = (self._key.key_size + 7) // 8
+        size = (self._key.key_size + 7) // 8  # bytes of any signature with this key
         if len(token) != size:
-            raise AuthenticationError(
-                f"token of {len(token)} bytes, {size} expected: not made with our key"
-            )
+            raise AuthenticationError(f"token of {len(token)} bytes, not {size}: different key")
         try:
             signed = to_bytes(self._peer) + to_bytes(self._own)
             self._key.public_key().verify(self._crypt(token), signed, PKCS1v15(), MD5())
         except InvalidSignature as exc:
-            raise AuthenticationError("token does not verify: not made with our key") from exc
+            raise AuthenticationError("token doesn't verify: different key") from exc
 
     def _crypt(self, data: bytes) -> bytes:
         # WIRE: both tokens of an exchange are encrypted with the same key stream; Go crypto/sts,

@@ -1,4 +1,4 @@
-"""Datagrams: gob without definitions, which both sides have beforehand. Core.
+"""Datagrams: gob without definitions, which both sides know beforehand. Core.
 
 Counterpart of Go's gobber/gobber.go, for its one use: a single struct type, without interfaces.
 """
@@ -16,21 +16,18 @@ T = TypeVar("T")
 
 
 class Datagrams(Generic[T]):
-    """Encodes and decodes values of one declared struct, each in a datagram of its own.
-
-    Decoding is for any number of threads.
-    """
+    """Encode and decode values of one struct, each in a datagram. Decoding is thread-safe."""
 
     def __init__(self, cls: type[T]) -> None:
         if may_span(PointerTo(cls)):
-            raise StateError(f"{cls.__name__} has interfaces, whose types would have to be told")
+            raise StateError(f"{cls.__name__} has interfaces, whose types need definitions")
         self._encoder = Encoder()
-        # what a Go node tells itself beforehand: definitions, and the zero value
+        # what a Go node primes its decoder with: definitions, and the zero value
         self.definitions = self._encoder.encode(cls())
         self._reader = own_reader(cls)  # type: ignore[arg-type]
 
     def encode(self, value: T) -> bytes:
-        """Write a datagram. The type id is 65, as on every Go node."""
+        """Write a datagram, with Go's type id, 65."""
         return self._encoder.encode(value)
 
     def decode(self, data: Buffer) -> T:

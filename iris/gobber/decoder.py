@@ -1,16 +1,15 @@
 """The receiving half of a gob stream. Core: bytes in, values out.
 
-Answers to decoder.go of Go's encoding/gob. Fields are matched by name, unknown ones are skipped,
-missing ones stay zero; type ids are the sender's. Stricter than Go: sizes must be what they
-announce, and nothing may follow a value in its message. Whatever a sender does, it gets GobError
-and nothing else, in time and memory that the limits bound; afterwards a Decoder isn't to be used
-any more. Not for several threads at a time.
+Counterpart of decoder.go of Go's encoding/gob. Fields are matched by name, unknown ones are
+skipped, missing ones stay zero; type ids are the sender's. Stricter than Go: sizes must be what
+they announce, and nothing may follow a value in its message. Malformed input raises GobError and
+nothing else, in time and memory that the limits bound; a Decoder can't be used after that. Not
+thread-safe.
 
 A value stands in one message, or in several: when an interface inside it holds a type that is new,
 each definition ends a message (Go encode.go encodeInterface). The same happens inside of an
-interface value, where the pieces have a size in front, but stand in one message. `_pieces`
-remembers where the next piece ends, for those who compare the end of a value with its announced
-size.
+interface value, where the pieces have a size in front, but stand in one message. `_pieces` keeps
+where the next piece ends, to compare the end of a value with its announced size.
 """
 
 from typing import Any, TypeVar, overload
@@ -33,43 +32,44 @@ from iris.gobber.types import (
 
 T = TypeVar("T")
 
-DEFINITION_SIZE = 512  # bytes that a definition may have on average; Iris' largest one has 115
+_DEFINITION_SIZE = 512  # bytes that a definition may have on average; Iris' largest one has 115
 
 
 class _Incomplete(Exception):
-    """The value goes on in a message that isn't all there yet."""
+    """The value continues in a message that hasn't arrived; another attempt needs `need` bytes."""
 
     def __init__(self, need: int) -> None:
         super().__init__(need)
-        # the offset up to which there must be bytes before another attempt makes sense
-        self.need = need
+        self.need = need  # an offset
 
 
 class Decoder:
-    """One per direction of a stream."""
+    """Decode one direction of a stream."""
 
     def __init__(self, *, max_size: int, max_types: int = 128, max_depth: int = 64) -> None:
-        """Arguments: bytes of one value with its definitions; definitions in the whole stream.
+        """Begin a stream.
 
-        Interface values inside each other.
+        Args:
+            max_size: bytes of one value with its definitions.
+            max_types: definitions in the whole stream.
+            max_depth: interface values inside each other.
         """
         self._max_size, self._max_types, self._max_depth = max_size, max_types, max_depth
-        self._definition_bytes = max_types * DEFINITION_SIZE  # that may still come
+        self._definition_bytes = max_types * _DEFINITION_SIZE  # that may still come
         self.types: dict[int, WireType] = {}
-        # type ids of the fields of the structs among them
-        self.field_types: dict[int, tuple[int, ...]] = {}
-        # contents of interfaces, by name and type id as they are sent; read by generated code
+        self.field_types: dict[int, tuple[int, ...]] = {}  # type ids of a struct's fields
+        # contents of interfaces, by name and type id as they are sent; used by generated code
         self.known: dict[bytes, Reader] = {}
-        # top-level values, by what is asked for and type id
+        # top-level values, by requested kind and type id
         self._top: dict[tuple[object, bytes], Reader] = {}
         self._structs: dict[tuple[type, int], Reader] = {}
-        # types defined by the value under way: type id, bytes of its definition
+        # types defined by the current value: type id, bytes of its definition
         self._fresh: list[tuple[int, int]] = []
-        # where a piece of an interface value ends: where the next one does
+        # from the end of a piece of an interface value to the end of the next one
         self._pieces: dict[int, int] = {}
-        self._start = self._end = 0  # of the value under way, and of its last message so far
+        self._start = self._end = 0  # of the current value, and of its last message so far
         self._tail = bytearray()
-        self._data: bytes | None = None  # the same as the tail, once something in it is decoded
+        self._data: bytes | None = None  # a copy of the tail, once something in it is decoded
         # how much of the tail is consumed; how much must follow before the next attempt
         self._offset = self._need = 0
 
@@ -92,10 +92,7 @@ class Decoder:
         return value
 
     def feed(self, data: Buffer) -> None:
-        """Take bytes of the stream.
-
-        At most `max_size` of them are kept, if `next` is asked after every call.
-        """
+        """Append received bytes; at most `max_size` are kept if `next` is called each time."""
         if self._offset:
             del self._tail[: self._offset]
             self._offset = 0
@@ -109,9 +106,9 @@ class Decoder:
     def next(self, kind: GobType) -> Any: ...
 
     def next(self, kind: Any) -> Any:
-        """Read the next value, or None when it isn't all there yet. Raises.
+        """Read the next value; None until it is complete.
 
-        GobError, as soon as a size is known to be too big.
+        Raises: GobError, as soon as a size is known to be too big.
         """
         if len(self._tail) - self._offset < self._need:
             return None
@@ -126,7 +123,7 @@ class Decoder:
             self._data = bytes(self._tail)
         try:
             value, end = self._read(self._data, self._offset, kind)
-        # another attempt starts from the beginning; there is one for each definition, at most
+        # the next attempt starts over; there is one for each definition, at most
         except _Incomplete as exc:
             self._need = exc.need - self._offset
             for number, size in self._fresh:
@@ -137,7 +134,7 @@ class Decoder:
         return value
 
     def take_rest(self) -> bytes:
-        """Hand over the bytes that no value has consumed."""
+        """Return the bytes that no value has consumed, and forget them."""
         rest = bytes(self._tail[self._offset :])
         self._tail, self._data, self._offset, self._need = bytearray(), None, 0, 0
         return rest
@@ -169,9 +166,9 @@ class Decoder:
         return value, end
 
     def _open(self, data: bytes, offset: int) -> int:
-        """Enter the message at `offset`. Returns: where its content starts. Raises.
+        """Enter the message at `offset`. Returns: where its content starts.
 
-        GobError for its size; _Incomplete.
+        Raises: GobError for its size; _Incomplete.
         """
         prefix = peek_uint(data, offset)
         if prefix is None:
@@ -214,10 +211,7 @@ class Decoder:
         return offset + size
 
     def interface(self, data: bytes, offset: int, depth: int) -> tuple[Any, int]:
-        """Read an interface value that isn't nil.
-
-        Called by generated code for whatever isn't in `known`.
-        """
+        """Read a non-nil interface value that isn't in `known`; called by generated code."""
         if not depth:
             raise too_deep()
         start = offset
@@ -237,9 +231,9 @@ class Decoder:
         return value, end
 
     def concrete_type(self, data: bytes, offset: int) -> tuple[int, int, int]:
-        """Read the type id of an interface value, after any definitions. Returns.
+        """Read the type id of an interface value, after any definitions.
 
-        (type id, where it starts, where it ends).
+        Returns: type id, where it starts, where it ends.
         """
         while True:
             start = offset
@@ -254,9 +248,9 @@ class Decoder:
                 self._pieces[end] = offset + size
 
     def check_end(self, end: int, offset: int) -> None:
-        """Compare the announced `end` of an interface value with where it did end.
+        """Check that an interface value ended at its announced `end`, behind its last piece.
 
-        Behind its last piece. Raises: GobError.
+        Raises: GobError.
         """
         while end != offset:
             following = self._pieces.pop(end, None)
@@ -265,7 +259,7 @@ class Decoder:
             end = following
 
     def skip(self, data: bytes, offset: int, number: int) -> int:
-        """Leave out a value of this type. Called by generated code."""
+        """Skip a value of this type; called by generated code."""
         return skip_value(self, data, offset, number)
 
     def _bind_top(self, kind: Any, number: int) -> Reader:
@@ -276,9 +270,9 @@ class Decoder:
         return single_maker(kind)(None, (), *self._bind(kind, number))
 
     def _struct(self, cls: type, number: int) -> Reader:
-        """The decoder of a sender's type as our class. Raises.
+        """Return the decoder of a sender's type as our class.
 
-        GobError unless it is a struct, and its fields go together with ours.
+        Raises: GobError unless it is a struct whose fields are compatible with ours.
         """
         reader = self._structs.get((cls, number))
         if reader is not None:
@@ -301,9 +295,9 @@ class Decoder:
         return reader
 
     def _bind(self, type_: GobType, number: int) -> list[Reader]:
-        """Check that a sender's type goes together with ours. Returns.
+        """Check that a sender's type is compatible with ours.
 
-        The decoders of the structs in it, in order of use.
+        Returns: the decoders of the structs in it, in order of use.
         """
         if isinstance(type_, Basic):
             if type_.id == number:

@@ -1,9 +1,7 @@
-"""How a stream tells its types.
+"""Type definitions: Go's wireType and its parts, and how an encoder numbers types. Core.
 
-Go's wireType and its parts, and the numbers that an encoder gives to types. Core.
-
-Answers to type.go of Go's encoding/gob. Go numbers types once per process; here every encoder does,
-as a fresh process would.
+Counterpart of type.go of Go's encoding/gob. Go numbers types once per process, an encoder here once
+per stream, as a fresh process would.
 """
 
 from collections.abc import Iterator
@@ -23,7 +21,7 @@ from iris.gobber.types import (
     struct_info,
 )
 
-# below are the types that need no definition; a Go encoder's first own one is the next
+# smaller ids are of types that need no definition; a Go encoder's first own one is the next
 FIRST_ID = 64
 MAX_ID = (1 << 31) - 1
 
@@ -31,7 +29,7 @@ MAX_ID = (1 << 31) - 1
 @struct("CommonType")
 @dataclass(slots=True)
 class CommonType:
-    """What all definitions begin with."""
+    """The beginning of all definitions."""
 
     name: str = gob("Name", STRING)
     id: int = gob("Id", INT)
@@ -95,7 +93,7 @@ class OpaqueDef:
 @struct("wireType")
 @dataclass(slots=True)
 class WireType:
-    """One definition: exactly one of these is there."""
+    """One definition: exactly one of these is set."""
 
     array: ArrayDef | None = gob("ArrayT", PointerTo(ArrayDef))
     slice: SliceDef | None = gob("SliceT", PointerTo(SliceDef))
@@ -106,16 +104,9 @@ class WireType:
     text_marshaler: OpaqueDef | None = gob("TextMarshalerT", PointerTo(OpaqueDef))
 
     def parts(self) -> list[ArrayDef | SliceDef | StructDef | MapDef | OpaqueDef]:
-        """Those that are there."""
-        every = (
-            self.array,
-            self.slice,
-            self.struct,
-            self.map,
-            self.gob_encoder,
-            self.binary_marshaler,
-            self.text_marshaler,
-        )
+        """Return those that are set."""
+        defined = self.array, self.slice, self.struct, self.map, self.gob_encoder
+        every = *defined, self.binary_marshaler, self.text_marshaler
         return [part for part in every if part is not None]
 
 
@@ -128,10 +119,7 @@ _GO = {"bytes": "[]uint8", "float": "float64", "interface": "interface {}"}
 
 
 def _spelled(type_: GobType) -> str:
-    """How Go spells a type, nearly.
-
-    Widths of integers, and packages of what isn't registered, aren't known here and don't matter.
-    """
+    """Go's spelling of a type, but for integer widths and packages of unregistered types."""
     match type_:
         case Basic(name):
             return _GO.get(name, name)
@@ -162,28 +150,25 @@ def _key(type_: GobType) -> object:
 
 
 class Numbering:
-    """Which number each type has on one stream, and which definitions have been sent."""
+    """The number of each type on one stream, and the definitions sent."""
 
     def __init__(self) -> None:
-        self._ids: dict[object, tuple[int, str]] = {}  # and the name in the definition
+        self._ids: dict[object, tuple[int, str]] = {}  # number, name in the definition
         self._sent: set[object] = set()
         self._last = FIRST_ID
 
     def copy(self) -> "Numbering":
-        """A copy, to come back to when a value turns out not to be encodable."""
+        """Copy, to restore when a value turns out not to be encodable."""
         other = Numbering()
         other._ids, other._sent, other._last = dict(self._ids), set(self._sent), self._last
         return other
 
     def id(self, type_: GobType) -> int:
-        """The number of a basic type, or of one that was introduced."""
+        """Return the number of a basic type, or of one that was introduced."""
         return type_.id if isinstance(type_, Basic) else self._ids[_key(type_)][0]
 
     def introduce(self, type_: GobType) -> Iterator[tuple[int, WireType]]:
-        """The definitions that must be sent before a value of this type, in Go's order.
-
-        (number, definition).
-        """
+        """Yield (number, definition) of all to send before a value of this type, in Go's order."""
         key = _key(type_)
         if isinstance(type_, Basic) or key in self._sent:
             return

@@ -1,7 +1,6 @@
 """The sending half of a gob stream. Core: values in, bytes out.
 
-Answers to encoder.go of Go's encoding/gob, down to the order of definitions. Not for several
-threads at a time.
+Counterpart of encoder.go of Go's encoding/gob, down to the order of definitions. Not thread-safe.
 """
 
 import functools
@@ -15,7 +14,10 @@ from iris.gobber.writers import Writer, struct_writer, value_writer
 
 @functools.cache
 def registered_name(cls: type) -> bytes:
-    """What an interface value of this class begins with. Raises: StateError when it may not be one."""
+    """Encode the name that an interface value of this class begins with.
+
+    Raises: StateError when the class isn't registered.
+    """
     name = struct_info(cls).registered
     if name is None:
         raise StateError(f"{cls.__name__} isn't registered as an interface's content")
@@ -23,21 +25,22 @@ def registered_name(cls: type) -> bytes:
 
 
 class Encoder:
-    """One per direction of a stream: each type's definition goes out once, before its first use."""
+    """Encode one direction of a stream: each definition is sent once, before its first use."""
 
     def __init__(self) -> None:
-        # contents of interfaces: name and type id; read by generated code
+        # contents of interfaces: name and type id; used by generated code
         self.known: dict[type, tuple[bytes, Writer]] = {}
         self._top: dict[type | GobType, tuple[bytes, Writer]] = {}  # top-level values: type id
         self._types = Numbering()
-        # what was sent before the value under way, when that brings definitions
-        self._before: Numbering | None = None
+        self._before: Numbering | None = None  # before the current value's definitions, if any
 
     def encode(self, value: object, type: GobType | None = None) -> bytes:
-        """Write a whole top-level value, after the definitions that this stream hasn't seen.
+        """Write a top-level value, after the definitions that this stream hasn't seen.
 
-        `value` is a declared struct, or of any `type` that is given. Raises: StateError for a value
-        that isn't what was declared; then nothing counts as sent.
+        Args:
+            value: a declared struct, or of the given type.
+
+        Raises: StateError for a value that isn't as declared; then nothing counts as sent.
         """
         kind = value.__class__ if type is None else type
         entry = self._top.get(kind)
@@ -63,12 +66,12 @@ class Encoder:
         return bytes(sent)
 
     def introduce(self, cls: type, out: bytearray, outer: bytearray) -> tuple[bytes, Writer]:
-        """Begin an interface value of a type that is new there.
+        """Append name and type id of an interface's content whose type is new to the stream.
 
-        Append its name and type id to `out`. Called by generated code.
+        Called by generated code.
 
-        WIRE: Go encode.go encodeInterface; a definition ends the message that is being gathered in
-        `out`, and stands at its end. tests/golden/headers.json
+        WIRE: Go encode.go encodeInterface; a definition ends the message gathered in `out`, and
+        stands at its end. tests/golden/headers.json
         """
         name = registered_name(cls)
         out += name

@@ -1,12 +1,10 @@
 """Gob integers, and the frame of a gob message: size, signed type id, body. Core.
 
-Answers to encodeUint, encodeInt, decodeUintReader and writeMessage of Go's encoding/gob. The
-schemas (`GobUint`, `GobInt`, `MESSAGE`, `BYTES_MESSAGE`) are the declaration of what is on the
-wire; the functions beside them say the same, fast, and tests/property/test_gobber_framing.py holds
-them together.
+Counterpart of encodeUint, encodeInt, decodeUintReader and writeMessage of Go's encoding/gob. The
+schemas (`GobUint`, `GobInt`, `MESSAGE`, `BYTES_MESSAGE`) declare what is on the wire; the functions
+beside them do the same, fast, and tests/property/test_gobber_framing.py holds them together.
 
-Stricter than Go, which takes integers that are longer than necessary (it never writes any): here
-they are malformed.
+Stricter than Go, which accepts integers that are longer than necessary (it never writes any).
 """
 
 from typing import Any
@@ -28,19 +26,18 @@ _COUNT = (b"", *(bytes((0x100 - width,)) for width in range(1, 9)))
 
 
 class GobError(ProtocolError):
-    """Malformed gob, of any kind. The stream can't be read any further."""
+    """Malformed gob. The stream can't be read any further."""
 
 
 def bad_integer() -> GobError:
-    """A count over 8, too few bytes, or more bytes than necessary."""
+    """Make the error for a count over 8, too few bytes, or more bytes than necessary."""
     return GobError("bad integer")
 
 
 def long_uint(data: Buffer, offset: int, first: int) -> tuple[int, int]:
     """Read the rest of an unsigned integer whose first byte, before `offset`, was `first` >= 0x80.
 
-    Returns: (value, offset behind it). Raises: GobError for a count over 8, too few bytes, or more
-    bytes than necessary.
+    Returns: value, offset behind it. Raises: GobError.
     """
     end = offset + 0x100 - first
     value = int.from_bytes(data[offset:end], "big")
@@ -50,29 +47,26 @@ def long_uint(data: Buffer, offset: int, first: int) -> tuple[int, int]:
 
 
 def read_uint(data: Buffer, offset: int) -> tuple[int, int]:
-    """Read an unsigned integer: (value, offset behind it). Raises: GobError.
+    """Read an unsigned integer.
 
-    IndexError when nothing is there.
+    Returns: value, offset behind it. Raises: GobError; IndexError when nothing is there.
     """
     first = data[offset]
     return (first, offset + 1) if first < 0x80 else long_uint(data, offset + 1, first)
 
 
 def read_int(data: Buffer, offset: int) -> tuple[int, int]:
-    """Read a signed integer, whose low bit says whether the others are to be inverted.
-
-    As `read_uint`.
-    """
+    """Read a signed integer, whose low bit says that the others are inverted: see `read_uint`."""
     value, offset = read_uint(data, offset)
     return (value >> 1) ^ -(value & 1), offset
 
 
 def peek_uint(data: Buffer, offset: int = 0) -> tuple[int, int] | None:
-    """Read the unsigned integer at `offset`, of which more bytes may still be on their way.
+    """Read the unsigned integer at `offset`, of which more bytes may still arrive.
 
     Shape: one byte below 0x80; else a negated count, 0xFF (1) .. 0xF8 (8), then that many
-    big-endian bytes.
-    Returns: (value, width in bytes), or None when `data` ends too early.
+        big-endian bytes.
+    Returns: value and width in bytes; None when `data` ends too early.
     Raises: GobError for a count over 8, and for a value that needs fewer bytes.
     Source: Go encoding/gob doc.go, "Encoding Details".
     """
@@ -104,10 +98,7 @@ def encode_int(value: int) -> bytes:
 
 
 def bytes_prefix(size: int) -> bytes:
-    """What stands before a top-level []byte of `size` bytes.
-
-    All of the message but the bytes themselves.
-    """
+    """Write all of a top-level []byte's message but its bytes, of which there are `size`."""
     count = encode_uint(size)
     return encode_uint(len(BYTES_ID) + len(count) + size) + BYTES_ID + count
 
@@ -115,10 +106,9 @@ def bytes_prefix(size: int) -> bytes:
 def peek_bytes(data: Buffer, offset: int = 0, *, max_size: int) -> tuple[int, int] | None:
     """Find the top-level []byte message at `offset`.
 
-    (where its bytes start, where they end), which may be beyond the end of `data`.
-
-    Returns: None when not even its head is there.
-    Raises: GobError for any other message, sizes that contradict, more than `max_size` bytes.
+    Returns: where its bytes start and end, which may be beyond the end of `data`; None when its
+        sizes aren't there yet.
+    Raises: GobError for any other message, contradictory sizes, more than `max_size` bytes.
     """
     prefix = peek_uint(data, offset)
     if prefix is None:
@@ -188,5 +178,5 @@ BYTES_MESSAGE = Prefixed(
         "data", Const(BYTES_ID), "data" / Prefixed(GobUint, GreedyBytes), construct.Terminated
     ),
 )
-# what a schema raises for malformed input, where the code raises GobError
+# raised by schemas for malformed input, where the code raises GobError
 SchemaError = ConstructError

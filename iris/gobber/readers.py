@@ -1,16 +1,13 @@
-"""Compiled decoders: one generated function per (the fields as a sender orders them, our class).
+"""Generated decoders: one function per sender's order of fields and class of ours. Core.
 
-Core.
-
-Answers to decode.go of Go's encoding/gob. A function reads the value at `p` of the bytes `b` and
-returns it with the offset behind it. It runs through the sender's fields in order; for the fields
-`A uint` and `B []byte` it reads:
+Counterpart of decode.go of Go's encoding/gob. A function reads the value at `p` of the bytes `b`
+and returns it with the offset behind it. It goes through the sender's fields in order; for the
+fields `A uint` and `B []byte` it is:
 
     def read(b, p, stream, depth):
         v_a = 0; v_b = b""
         delta = b[p]; p += 1
-        field = delta                      # the number of the field that is next, counted from 1; a
-        delta of 0 leaves it behind
+        field = delta                      # the next field's number, from 1; no delta, no field
         if field == 1:
             v_a = b[p]; p += 1
             if v_a > 127: ...                  # the bytes that follow
@@ -22,10 +19,10 @@ returns it with the offset behind it. It runs through the sender's fields in ord
         value = new(cls); value.a = v_a; value.b = v_b
         return value, p
 
-Bounds: lengths of bytes and strings are not compared with what is left where they are read. A slice
-never yields more than is there, `b[p]` beyond the end is an IndexError, and every element takes a
-byte; the Decoder turns IndexError into GobError, and compares the end of each value with its
-announced size. So no value costs more than in proportion to the bytes that are there.
+Bounds: lengths of bytes and strings are not checked where they are read. A slice never yields more
+than is there, `b[p]` beyond the end is an IndexError, and every element takes a byte; the Decoder
+turns IndexError into GobError, and compares the end of each value with its announced size. So the
+cost of a value is proportional to the bytes that are there.
 """
 
 import functools
@@ -52,16 +49,16 @@ from iris.gobber.types import (
     StructOf,
     struct_info,
 )
+from iris.gobber.writers import indent
 
-Reader = Callable[
-    [bytes, int, Any, int], tuple[Any, int]
-]  # (data, offset, the Decoder, nesting still allowed) -> (value, offset behind it)
+# (data, offset, the Decoder, nesting still allowed) -> (value, offset behind it)
+Reader = Callable[[bytes, int, Any, int], tuple[Any, int]]
 
 
 def big_int(data: bytes, offset: int, size: int) -> int:
-    """Read a *big.Int of `size` bytes. Raises.
+    """Read a *big.Int of `size` bytes.
 
-    GobError for another version, leading zeros, a negative zero; IndexError beyond the end.
+    Raises: GobError for another version, leading zeros, a negative zero; IndexError beyond the end.
     """
     if size == 0:  # a nil pointer where one must stand, as in a slice
         return 0
@@ -79,32 +76,28 @@ def big_int(data: bytes, offset: int, size: int) -> int:
 
 
 def real(bits: int) -> float:
-    """The float of these bits, which come with their bytes in reverse."""
+    """Convert the bits of a float, whose bytes are in reverse."""
     value: float = packing.unpack("<d", bits.to_bytes(8, "big"))[0]
     return value
 
 
 def no_such_field() -> GobError:
-    """A struct's field number beyond its definition."""
+    """Make the error for a field number beyond a struct's definition."""
     return GobError("field number out of range")
 
 
 def too_deep() -> GobError:
-    """Interface values in interface values."""
+    """Make the error for interface values in interface values."""
     return GobError("nested too deep")
 
 
 def too_many(count: int) -> GobError:
-    """More elements than bytes are left."""
+    """Make the error for more elements than bytes are left."""
     return GobError(f"{count} elements announced")
 
 
-def _indent(lines: list[str]) -> list[str]:
-    return ["    " + line for line in lines]
-
-
 def may_span(type_: GobType) -> bool:
-    """Whether a value may go on in a following message: if it holds an interface."""
+    """Whether a value may continue in another message, since it holds an interface."""
     match type_:
         case Basic():
             return type_ == INTERFACE
@@ -118,11 +111,7 @@ def may_span(type_: GobType) -> bool:
 
 
 class _Source:
-    """Lines of one function.
-
-    What it needs of a stream, the decoders of nested structs, are arguments of its maker, in order
-    of use.
-    """
+    """Generates one function, by a maker whose arguments are nested structs' decoders, in order."""
 
     def __init__(self) -> None:
         self.nested: list[str] = []
@@ -142,7 +131,7 @@ class _Source:
         ]
 
     def get(self, type_: GobType, x: str) -> list[str]:
-        """Read a value of this type into `x`."""
+        """Generate code that reads a value into `x`."""
         if type_ == UINT:
             return self.uint(x)
         if type_ == BOOL:
@@ -162,7 +151,8 @@ class _Source:
                 size = self.name("size")
                 return [
                     *self.uint(size),
-                    f"if {size} > 1 and b[p] == 2 and b[p + 1]: {x} = from_bytes(b[p + 1 : p + {size}])",
+                    f"if {size} > 1 and b[p] == 2 and b[p + 1]:",
+                    f"    {x} = from_bytes(b[p + 1 : p + {size}])",
                     f"else: {x} = big_int(b, p, {size})",
                     f"p += {size}",
                 ]
@@ -188,10 +178,10 @@ class _Source:
         return [*self.uint("count"), "if count > len(b) - p: raise too_many(count)"]
 
     def _loop(self, body: list[str]) -> list[str]:
-        return ["for _ in range(count):", *_indent(body)]
+        return ["for _ in range(count):", *indent(body)]
 
     def _interface(self, x: str) -> list[str]:
-        # the key of `known` is name and type id as they stand there; whatever else comes is left to
+        # the key of `known` is name and type id as sent; anything else is left to
         # Decoder.interface
         return [
             "name = b[p]",
@@ -207,18 +197,14 @@ class _Source:
             "    else:",
             "        if not depth: raise too_deep()",
             "        p = end",
-            *_indent(_indent(self.uint("size"))),
+            *indent(indent(self.uint("size"))),
             "        end = p + size",
             f"        {x}, p = known(b, p, stream, depth - 1)",
             "        if p != end: stream.check_end(end, p)",
         ]
 
     def compile(self, lines: list[str]) -> Callable[..., Reader]:
-        """Make the maker.
-
-        Given the nested structs' decoders and the numbers of skipped fields' types, it returns the
-        decoder.
-        """
+        """Make the maker: of the nested decoders and skipped fields' type ids, the decoder."""
         names: dict[str, Any] = {
             "LEAST": LEAST,
             "bad_integer": bad_integer,
@@ -237,7 +223,7 @@ class _Source:
                 [
                     head,
                     "    def read(b, p, stream, depth):",
-                    *_indent(_indent(lines)),
+                    *indent(indent(lines)),
                     "    return read",
                 ]
             ),
@@ -248,7 +234,7 @@ class _Source:
 
 
 def not_single() -> GobError:
-    """A top-level value that is no struct begins with a zero."""
+    """Make the error for a top-level value that is no struct and doesn't begin with a zero."""
     return GobError("no zero before a single value")
 
 
@@ -262,11 +248,13 @@ def _zero(type_: GobType, x: str) -> str:
 
 @functools.lru_cache(maxsize=256)  # bounded: columns are what senders make them
 def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
-    """The maker of decoders of a declared struct from a sender's fields.
+    """Generate the maker of decoders of a declared struct from a sender's fields.
 
-    columns: for each field of the sender, the number of ours that it fills, or -1. The maker takes
-    the class, the sender's type id of every field (only those that are skipped are used), and the
-    decoders of nested structs in the sender's order.
+    Args:
+        columns: for each field of the sender, the number of ours that it fills, or -1.
+
+    Returns: a function of the class, the sender's type id of every field (only those of skipped
+        fields are used), and the decoders of nested structs in the sender's order.
     """
     fields = struct_info(cls).fields
     source = _Source()
@@ -280,7 +268,7 @@ def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
         if column >= 0:
             lines += [
                 f"if field == {number}:",
-                *_indent(source.get(fields[column].type, f"v{column}") + advance),
+                *indent(source.get(fields[column].type, f"v{column}") + advance),
             ]
             continue
         while number < len(columns) and columns[number] < 0:
@@ -288,10 +276,9 @@ def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
         lines += [
             f"while delta and field <= {number}:",
             "    p = stream.skip(b, p, skipped[field - 1])",
-            *_indent(advance),
+            *indent(advance),
         ]
-    # a struct by value that wasn't sent is its zero value; it is made only then, since no two
-    # values may share it
+    # a struct by value that wasn't sent is zero, made anew as no two values may share it
     absent = [
         f"if v{at} is None: v{at} = zero{at}()"
         for at, field in enumerate(fields)
@@ -309,7 +296,7 @@ def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
 
 @functools.lru_cache(maxsize=256)
 def single_maker(type_: GobType) -> Callable[..., Reader]:
-    """The maker of decoders of a top-level value that is no struct."""
+    """Generate the maker of decoders of a top-level value that is no struct."""
     source = _Source()
     lines = [
         "if b[p]: raise not_single()",
@@ -322,17 +309,14 @@ def single_maker(type_: GobType) -> Callable[..., Reader]:
 
 @functools.cache
 def own_reader(cls: type) -> Reader:
-    """The decoder of a declared struct as we define it ourselves, with the fields in our order.
-
-    Without interfaces inside.
-    """
+    """Generate the decoder of a declared struct without interfaces, its fields in our order."""
     fields = struct_info(cls).fields
     nested = [own_reader(inner) for field in fields for inner in structs_in(field.type)]
     return struct_maker(cls, tuple(range(len(fields))))(cls, (), *nested)
 
 
 def structs_in(type_: GobType) -> list[type]:
-    """The declared structs that a type consists of, in the order in which their decoders are used."""
+    """List the declared structs in a type, in the order in which their decoders are used."""
     match type_:
         case PointerTo(cls) | StructOf(cls):
             return [cls]

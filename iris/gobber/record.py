@@ -1,7 +1,4 @@
-"""A base for structs that are made by the thousand, and so aren't dataclasses.
-
-Compiled, those would stay Python's.
-"""
+"""A base for frequent structs, which aren't dataclasses: mypyc leaves those interpreted."""
 
 from iris.gobber.types import struct_info
 from iris.runtime.compiling import mypyc_attr
@@ -9,9 +6,9 @@ from iris.runtime.compiling import mypyc_attr
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Record:
-    """Compared and shown field by field, like a dataclass.
+    """Compare and show field by field, like a dataclass.
 
-    Subclasses have an `__init__` of their own, and are told of by `declare`.
+    Subclasses write their own `__init__`, and are declared by `iris.gobber.types.declare`.
     """
 
     __slots__ = ()
@@ -23,5 +20,5 @@ class Record:
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def __repr__(self) -> str:
-        fields = struct_info(type(self)).fields
-        return f"{type(self).__name__}({', '.join(f'{field.attribute}={getattr(self, field.attribute)!r}' for field in fields)})"
+        names = [field.attribute for field in struct_info(type(self)).fields]
+        return f"{type(self).__name__}({', '.join(f'{it}={getattr(self, it)!r}' for it in names)})"

@@ -1,8 +1,8 @@
-"""Leaving out values that we have no place for, of any gob type. Core.
+"""Skipping values of any gob type that no field of ours is for. Core.
 
-Answers to the ignore* half of decode.go of Go's encoding/gob. Types may be recursive, as a Go list
-or tree is: what is open is kept on a stack of our own, so depth costs memory in proportion to the
-bytes that are there, and no recursion.
+Counterpart of the ignore* half of decode.go of Go's encoding/gob. Types may be recursive, as a Go
+list or tree is: open values are kept on an explicit stack, so depth costs memory in proportion to
+the bytes that are there, and no recursion.
 """
 
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ _STRINGS = (BYTES.id, STRING.id)
 
 
 class _Open:
-    """A composite value of which more is to come."""
+    """A composite value with parts left."""
 
     __slots__ = ("end", "is_struct", "left", "types")
 
@@ -33,9 +33,9 @@ class _Open:
 
 
 def skip_value(stream: "Decoder", data: bytes, offset: int, number: int) -> int:
-    """Find the end of the value of type `number` at `offset`. Raises: GobError.
+    """Find the end of the value of type `number` at `offset`.
 
-    IndexError beyond the end of `data`.
+    Raises: GobError; IndexError beyond the end of `data`.
     """
     unfinished: list[_Open] = []
     while True:
@@ -53,7 +53,7 @@ def skip_value(stream: "Decoder", data: bytes, offset: int, number: int) -> int:
 
 
 def _skip_one(stream: "Decoder", data: bytes, offset: int, number: int) -> tuple[int, _Open | None]:
-    """Skip a simple value, or the head of a composite one."""
+    """Skip a simple value, or the beginning of a composite one."""
     if number in _NUMBERS:
         return read_uint(data, offset)[1], None
     if number in _STRINGS:
@@ -61,7 +61,7 @@ def _skip_one(stream: "Decoder", data: bytes, offset: int, number: int) -> tuple
     if number == _COMPLEX:
         return read_uint(data, read_uint(data, offset)[1])[1], None
     if number == INTERFACE.id:
-        return _skip_interface_head(stream, data, offset)
+        return _skip_interface_type(stream, data, offset)
     definition = stream.types.get(number)
     if definition is None:
         raise GobError(f"type {number} isn't defined")
@@ -87,7 +87,7 @@ def _skip_bytes(data: bytes, offset: int) -> int:
     return offset + size
 
 
-def _skip_interface_head(stream: "Decoder", data: bytes, offset: int) -> tuple[int, _Open | None]:
+def _skip_interface_type(stream: "Decoder", data: bytes, offset: int) -> tuple[int, _Open | None]:
     size, offset = read_uint(data, offset)
     if size == 0:
         return offset, None
@@ -104,7 +104,7 @@ def _skip_interface_head(stream: "Decoder", data: bytes, offset: int) -> tuple[i
 
 
 def _next(stream: "Decoder", value: _Open, data: bytes, offset: int) -> tuple[int | None, int]:
-    """The type of the next part of an open value, or None at its end; and the offset."""
+    """Return the type of an open value's next part, None at its end; and the offset."""
     if value.is_struct:
         delta, offset = read_uint(data, offset)
         value.left += delta

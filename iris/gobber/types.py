@@ -1,6 +1,6 @@
-"""How a gob type is declared: Go's names and kinds beside Python's dataclass fields.
+"""Declarations of gob types: Go's names and kinds beside Python's dataclass fields.
 
-Answers to the reflection half of Go's encoding/gob (type.go). A struct is declared once, as a
+Counterpart of the reflection half of Go's encoding/gob (type.go). A struct is declared once, as a
 dataclass:
 
     @struct("report", registered="*scribe.report")
@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 
 class GobType:
-    """What one value is on the wire."""
+    """The type of a value on the wire."""
 
 
 @dataclass(frozen=True)
 class Basic(GobType):
-    """A type that every gob stream knows without a definition, by a fixed id."""
+    """A type that needs no definition, with a fixed id."""
 
     name: str
     id: int
@@ -70,7 +70,7 @@ class MapOf(GobType):
 
 @dataclass(frozen=True)
 class PointerTo(GobType):
-    """A pointer to a declared struct; None is nil. gob flattens it: only the struct is on the wire."""
+    """A pointer to a declared struct; None is nil. On the wire it is the struct alone."""
 
     struct: type
 
@@ -87,15 +87,15 @@ class Field:
     """One field of a declared struct."""
 
     attribute: str
-    name: str  # Go's, as it stands in the type definition
+    name: str  # Go's, as in the type definition
     type: GobType
 
 
 @dataclass(frozen=True)
 class StructInfo:
-    """What is known of a declared struct."""
+    """A declared struct."""
 
-    name: str  # Go's type name without its package, as it stands in the type definition
+    name: str  # Go's type name without its package, as in the type definition
     registered: str | None  # Go's name for it as an interface's content: "*package.name"
     fields: tuple[Field, ...]
 
@@ -117,10 +117,7 @@ def gob(name: str, type_: GobType) -> Any:
 
 
 def struct(name: str, *, registered: str | None = None) -> Callable[[type[T]], type[T]]:
-    """Declare a dataclass as Go's struct `name`.
-
-    With `registered`, interface values may hold a pointer to it.
-    """
+    """Declare a dataclass as Go's struct `name`; interfaces hold pointers to registered ones."""
 
     def decorate(cls: type[T]) -> type[T]:
         fields = {field.name: field.metadata["gob"] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -131,9 +128,7 @@ def struct(name: str, *, registered: str | None = None) -> Callable[[type[T]], t
 
 
 def declare(cls: type, name: str, registered: str | None, /, **fields: tuple[str, GobType]) -> None:
-    """Declare any class as Go's struct `name`, by the Go name and gob type of each attribute, in
-    Go's order.
-    """
+    """Declare a class as Go's struct `name`: each attribute's Go name and type, in Go's order."""
     _STRUCTS[cls] = StructInfo(
         name, registered, tuple(Field(attribute, *field) for attribute, field in fields.items())
     )
@@ -152,8 +147,5 @@ def struct_info(cls: type) -> StructInfo:
 
 
 def registered_struct(name: str) -> type | None:
-    """Find the struct that an interface value of this registered name holds.
-
-    None when nobody declared it.
-    """
+    """Find the struct that an interface value of this registered name holds; None for no such."""
     return _REGISTERED.get(name)

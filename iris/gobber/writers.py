@@ -1,8 +1,8 @@
-"""Compiled encoders: one generated function per type, which appends a value to a bytearray. Core.
+"""Generated encoders: one function per type, which appends a value to a bytearray. Core.
 
-Answers to encode.go of Go's encoding/gob. The generated code is straight-line: a field that is zero
-costs one test. For a struct with the fields `A uint` and `B []byte` it reads (`last` is the number
-of the last field sent, counted from 1):
+Counterpart of encode.go of Go's encoding/gob. The generated code is straight-line: a zero field
+costs one test. For a struct with the fields `A uint` and `B []byte` it is (`last` is the number of
+the last field sent, counted from 1):
 
     def write(v, out, outer, stream):
         last = 0
@@ -17,8 +17,8 @@ of the last field sent, counted from 1):
             ...
         out.append(0)
 
-`outer` is what `out` will be appended to, with its size in front. An interface value whose type is
-new sends what is in `out` there at once, followed by the definitions (`Encoder.introduce`).
+`outer` is what `out` will be appended to, behind its size. An interface value whose type is new
+appends `out` to it at once, followed by the definitions (`Encoder.introduce`).
 """
 
 import functools
@@ -57,7 +57,7 @@ def encode_big(value: int) -> bytes:
     return encode_uint(len(data)) + data
 
 
-# for node ids and topics, and nothing longer: peers choose what passes through
+# for node ids and topics, and nothing longer: peers choose what this node forwards
 known_big = functools.lru_cache(maxsize=16_384)(encode_big)
 _LONG = 1 << 64
 
@@ -67,12 +67,13 @@ def encode_float(value: float) -> bytes:
     return encode_uint(int.from_bytes(packing.pack("<d", value), "big"))
 
 
-def _indent(lines: list[str]) -> list[str]:
+def indent(lines: list[str]) -> list[str]:
+    """Indent generated code."""
     return ["    " + line for line in lines]
 
 
 class _Source:
-    """Lines of one function, and the objects that they refer to by name."""
+    """Generates one function, and names the objects that it uses."""
 
     def __init__(self) -> None:
         self.names: dict[str, Any] = {
@@ -85,7 +86,7 @@ class _Source:
         self._count = 0
 
     def name(self, prefix: str, value: Any = None) -> str:
-        """A name that nothing else has."""
+        """Make a unique name, for an object if there is one."""
         self._count += 1
         name = f"{prefix}{self._count}"
         if value is not None:
@@ -96,7 +97,7 @@ class _Source:
         return [f"if 0 <= {x} < 128: out.append({x})", f"else: out += encode_uint({x})"]
 
     def put(self, type_: GobType, x: str) -> list[str]:
-        """Append the value `x` of this type, whatever it is."""
+        """Generate code that appends the value `x`, which may be zero."""
         if type_ == BOOL:
             return [f"out.append(1 if {x} else 0)"]
         if type_ == UINT:
@@ -133,7 +134,7 @@ class _Source:
                     f"{size} = len({x})",
                     *self.uint(size),
                     f"for {item} in {x}:",
-                    *_indent(self.put(elem, item)),
+                    *indent(self.put(elem, item)),
                 ]
             case MapOf(key, elem):
                 size, label, item = self.name("size"), self.name("label"), self.name("item")
@@ -143,7 +144,7 @@ class _Source:
                     f"{size} = len({items})",
                     *self.uint(size),
                     f"for {label}, {item} in {items}.items():",
-                    *_indent(self.put(key, label) + self.put(elem, item)),
+                    *indent(self.put(key, label) + self.put(elem, item)),
                 ]
         raise StateError(f"{type_} can't be sent")
 
@@ -159,19 +160,19 @@ class _Source:
             f"    {inner} = bytearray()",
             f"    {known}[1]({x}, {inner}, out, stream)",
             f"    {size} = len({inner})",
-            *_indent(self.uint(size)),
+            *indent(self.uint(size)),
             f"    out += {inner}",
         ]
 
     def compile(self, lines: list[str]) -> Writer:
-        exec("\n".join(["def write(v, out, outer, stream):", *_indent(lines)]), self.names)
+        exec("\n".join(["def write(v, out, outer, stream):", *indent(lines)]), self.names)
         writer: Writer = self.names["write"]
         return writer
 
 
 @functools.cache
 def struct_writer(cls: type) -> Writer:
-    """The encoder of a declared struct: its fields that aren't zero, and the end mark."""
+    """Generate a declared struct's encoder, which writes non-zero fields and the end mark."""
     fields = struct_info(cls).fields
     source = _Source()
     lines = ["last = 0"]
@@ -186,15 +187,15 @@ def struct_writer(cls: type) -> Writer:
         if isinstance(field.type, StructOf):
             lines += send
         elif field.type == INTERFACE or isinstance(field.type, BigInt | MapOf | PointerTo):
-            lines += ["if x is not None:", *_indent(send)]
+            lines += ["if x is not None:", *indent(send)]
         else:
-            lines += ["if x:", *_indent(send)]
+            lines += ["if x:", *indent(send)]
     return source.compile([*lines, "out.append(0)"])
 
 
 @functools.cache
 def value_writer(type_: GobType) -> Writer:
-    """The encoder of a top-level value of any type: one that is no struct has a zero in front."""
+    """Generate a top-level value's encoder; one that is no struct has a zero in front."""
     if isinstance(type_, PointerTo | StructOf):
         return struct_writer(type_.struct)
     source = _Source()

@@ -1,7 +1,7 @@
 """TCP connections: dialling and accepting.
 
-Shell; counterpart of Go's proto/stream/stream.go. Sockets are blocking, IPv4, and send small packets at
-once.
+Shell; counterpart of Go's proto/stream/stream.go. Sockets are blocking, IPv4, and send small
+packets at once.
 """
 
 import contextlib
@@ -24,9 +24,8 @@ def connect(address: Address, timeout: float) -> socket.socket:
     try:
         sock = socket.create_connection(address, timeout)
     except OSError as exc:
-        raise LinkClosed(
-            f"can't connect to {format_address(address)}: {exc.strerror or exc}"
-        ) from exc
+        where = format_address(address)
+        raise LinkClosed(f"can't connect to {where}: {exc.strerror or exc}") from exc
     _prepare(sock)
     return sock
 
@@ -56,11 +55,14 @@ class Listener:
         bind: Callable[[Address], socket.socket] = _bind,
         recovery: float = 0.25,
     ) -> None:
-        """Listen, but accept nothing before `start`. Port 0 takes a free one.
+        """Listen, but accept nothing before `start`; port 0 takes a free one.
 
-        Arguments: on_connection owns the socket it is given, and must not wait; bind makes the
-        listening socket; recovery in seconds between two attempts while accepting fails. Raises:
-        OSError when the address can't be had.
+        Args:
+            on_connection: owns the socket it is given, and must not wait.
+            bind: makes the listening socket.
+            recovery: seconds between two attempts while accepting fails.
+
+        Raises: OSError when the address is taken or not this host's.
         """
         self._sock, self._recovery = bind(address), recovery
         self._on_connection = on_connection
@@ -80,8 +82,8 @@ class Listener:
             try:
                 sock, remote = self._sock.accept()
             except ConnectionAbortedError:
-                continue  # it left before its turn
-            except OSError as exc:  # mostly: no descriptors left. It passes, so this thread stays.
+                continue  # it was closed before its turn
+            except OSError as exc:  # mostly out of descriptors: it passes, so this thread stays
                 if self._closed.is_set():
                     return
                 if not failing:
@@ -100,7 +102,7 @@ class Listener:
                 _prepare(sock)
                 self._on_connection(sock, remote)
             except OSError:
-                sock.close()  # it left already
+                sock.close()  # closed already
             except Exception:
                 # our bug; the next one still counts
                 _log.exception("a connection couldn't be handled")

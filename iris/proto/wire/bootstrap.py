@@ -1,4 +1,4 @@
-"""The bootstrap datagram. Answers to the message of Go's proto/bootstrap/bootstrap.go."""
+"""The bootstrap datagram. Counterpart of the message of Go's proto/bootstrap/bootstrap.go."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,7 @@ from iris.gobber.types import BIG_INT, BOOL, BYTES, INT, STRING, gob, struct
 @struct("Message")
 @dataclass(slots=True)
 class Message:
-    """A node says that it is there.
-
-    Magic is the network's name, overlay the TCP port of its peer listener.
-    """
+    """A node's announcement; magic is the network's name, overlay its peer listener's TCP port."""
 
     version: str = gob("Version", STRING)
     magic: bytes = gob("Magic", BYTES)

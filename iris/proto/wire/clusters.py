@@ -75,7 +75,7 @@ declare(
 @struct("initPacket", registered="*iris.initPacket")
 @dataclass(slots=True)
 class InitPacket:
-    """Whose tunnel a fresh stream is, in plain gob."""
+    """The tunnel that a new connection is for, in plain gob."""
 
     conn_id: int = gob("ConnId", UINT)
     tun_id: int = gob("TunId", UINT)
@@ -84,13 +84,13 @@ class InitPacket:
 @struct("authPacket", registered="*iris.authPacket")
 @dataclass(slots=True)
 class AuthPacket:
-    """Proves that a tunnel's end holds its key."""
+    """The first message of a tunnel's link, which proves its key."""
 
     id: int = gob("Id", UINT)
 
 
 class DataHeader(Record):
-    """A tunnel chunk: the size of the whole message in its first chunk, 0 in the following ones."""
+    """A tunnel's chunk: the whole message's size in its first chunk, 0 in the following ones."""
 
     __slots__ = ("size_or_cont",)
 

@@ -1,4 +1,4 @@
-"""What a link carries of its own: the head of every packet, and the last packet.
+"""Packets of links: the header of each, and the close packet.
 
 Counterpart of Go's proto/proto.go and proto/link/link.go.
 """
@@ -11,7 +11,7 @@ from iris.gobber.types import BYTES, INTERFACE, gob, struct
 @struct("Header")
 @dataclass(slots=True)
 class Header:
-    """What a link packet's head holds: key and iv are the payload's, empty without one."""
+    """A link packet's header: key and iv are the payload's, empty without one."""
 
     meta: object = gob("Meta", INTERFACE)
     key: bytes = gob("Key", BYTES)
@@ -21,4 +21,4 @@ class Header:
 @struct("closePacket", registered="*link.closePacket")
 @dataclass(slots=True)
 class ClosePacket:
-    """The last packet of a direction."""
+    """The last packet of a direction, after a graceful close."""

@@ -1,7 +1,7 @@
 """The ring of ids: distances, digits and names.
 
-Counterpart of Go's proto/pastry/space.go. Ids are plain ints below 2**40; digits have 4 bits, the most
-significant comes first.
+Counterpart of Go's proto/pastry/space.go. Ids are plain ints below 2**40; digits have 4 bits, the
+most significant first.
 """
 
 import hashlib
@@ -20,10 +20,7 @@ HALF = MODULO >> 1
 
 
 def delta(a: NodeId, b: NodeId) -> int:
-    """The signed shortest way from `a` to `b`.
-
-    Of two equally long ones that which doesn't pass zero.
-    """
+    """Return the signed shortest way from `a` to `b`; of two, the one that doesn't pass zero."""
     way = b - a
     if way > HALF:
         return way - MODULO
@@ -33,14 +30,15 @@ def delta(a: NodeId, b: NodeId) -> int:
 
 
 def distance(a: NodeId, b: NodeId) -> int:
-    """The length of the shortest way between two ids."""
+    """Return the length of the shortest way between two ids."""
     return abs(delta(a, b))
 
 
 def prefix(a: NodeId, b: NodeId) -> tuple[int, int]:
-    """(row, column): how many digits two ids share, and the first digit of `b` that differs.
+    """Compare two ids digit by digit.
 
-    (ROWS, 0) for the same id.
+    Returns: row and column: the number of digits they share, and the first digit of `b` that
+        differs; (ROWS, 0) for the same id.
     """
     row = (BITS - (a ^ b).bit_length()) // DIGIT_BITS
     if row == ROWS:
@@ -49,7 +47,7 @@ def prefix(a: NodeId, b: NodeId) -> tuple[int, int]:
 
 
 def resolve(name: str | bytes) -> NodeId:
-    """The id of a name: the first 40 bits of its MD5 digest."""
+    """Hash a name to an id: the first 40 bits of its MD5 digest."""
     data = name.encode() if isinstance(name, str) else name
     return NodeId(
         int.from_bytes(hashlib.md5(data, usedforsecurity=False).digest()[: BITS // 8], "big")
@@ -57,17 +55,17 @@ def resolve(name: str | bytes) -> NodeId:
 
 
 def random_id(entropy: Callable[[int], bytes]) -> NodeId:
-    """Draw an id."""
+    """Draw an id at random."""
     return NodeId(int.from_bytes(entropy(BITS // 8), "big"))
 
 
 def valid_id(value: object) -> TypeGuard[NodeId]:
-    """Whether something that came from outside is an id."""
+    """Whether a received value is an id."""
     return isinstance(value, int) and 0 <= value < MODULO
 
 
 def parse_id(text: str) -> NodeId | None:
-    """Read a decimal id, None when it isn't one."""
+    """Parse a decimal id; None when it isn't one."""
     if len(text) > 13 or not (text.isascii() and text.isdigit()):
         return None
     value = int(text)

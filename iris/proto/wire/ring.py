@@ -1,4 +1,4 @@
-"""The ring's packets. Counterpart of Go's proto/pastry/proto.go and the init packet of handshake.go."""
+"""Packets of the ring. Counterpart of Go's proto/pastry/proto.go and handshake.go's init packet."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -19,7 +19,7 @@ from iris.gobber.types import (
 
 
 class Op(IntEnum):
-    """What a `Header` asks for; NOP carries the layer above."""
+    """The kind of a packet; NOP carries the layer above."""
 
     NOP = 0
     JOIN = 1
@@ -33,7 +33,7 @@ class Op(IntEnum):
 @struct("initPacket", registered="*pastry.initPacket")
 @dataclass(slots=True)
 class InitPacket:
-    """Who a peer is, and where it listens: "ip:port" strings."""
+    """A peer's id, and where it listens: "ip:port" strings."""
 
     id: int | None = gob("Id", BIG_INT)
     addrs: list[str] = gob("Addrs", SliceOf(STRING))
@@ -42,10 +42,7 @@ class InitPacket:
 @struct("state")
 @dataclass(slots=True)
 class State:
-    """Known nodes: decimal ids to "ip:port" listener addresses.
-
-    Version counts the sender's table changes.
-    """
+    """Known nodes: "ip:port" listener addresses by decimal id; version counts table changes."""
 
     addrs: dict[str, list[str]] | None = gob("Addrs", MapOf(STRING, SliceOf(STRING)))
     version: int = gob("Version", UINT)

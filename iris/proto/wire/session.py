@@ -1,7 +1,4 @@
-"""What a session's two ends say before its links are up.
-
-Counterpart of Go's proto/session/handshake.go.
-"""
+"""Packets of the classic session handshake. Counterpart of Go's proto/session/handshake.go."""
 
 from dataclasses import dataclass
 
@@ -36,7 +33,7 @@ class AuthResponse:
 @struct("linkRequest", registered="*session.linkRequest")
 @dataclass(slots=True)
 class LinkRequest:
-    """The number that ties a data connection to its control link."""
+    """The number that assigns a data connection to its control link."""
 
     id: int = gob("Id", INT)
 
@@ -44,10 +41,7 @@ class LinkRequest:
 @struct("initRequest")
 @dataclass(slots=True)
 class InitRequest:
-    """The first packet of a connection.
-
-    A session's control connection has `auth`, its data connection `link`.
-    """
+    """A connection's first packet: `auth` on the control connection, `link` on the data one."""
 
     auth: AuthRequest | None = gob("Auth", PointerTo(AuthRequest))
     link: LinkRequest | None = gob("Link", PointerTo(LinkRequest))

@@ -1,4 +1,4 @@
-"""The topic trees' packets. Counterpart of Go's proto/scribe/proto.go and heart.go."""
+"""Packets of the topic trees. Counterpart of Go's proto/scribe/proto.go and heart.go."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -18,7 +18,7 @@ from iris.gobber.types import (
 
 
 class Op(IntEnum):
-    """What a `Header` asks for; BALANCE is the papers' anycast, PUBLISH their multicast."""
+    """The kind of a packet; BALANCE is the papers' anycast, PUBLISH their multicast."""
 
     SUBSCRIBE = 0
     UNSUBSCRIBE = 1
@@ -31,20 +31,14 @@ class Op(IntEnum):
 @struct("report")
 @dataclass(slots=True)
 class Report:
-    """Capacity reachable through the sender, for all topics shared with the receiver.
-
-    Parallel lists.
-    """
+    """Capacity reachable through the sender, by topic shared with the receiver: parallel lists."""
 
     tops: list[int] = gob("Tops", SliceOf(BIG_INT))
     caps: list[int] = gob("Caps", SliceOf(INT))
 
 
 class Header(Record):
-    """A tree packet's envelope.
-
-    Sender is the origin node, prev the hop before inside the tree (None: not in it yet).
-    """
+    """A tree packet's envelope; prev is the previous hop in the tree, None outside of it."""
 
     __slots__ = ("meta", "op", "prev", "report", "sender", "topic")
 
@@ -57,14 +51,8 @@ class Header(Record):
         prev: int | None = None,
         report: Report | None = None,
     ) -> None:
-        self.meta, self.op, self.sender, self.topic, self.prev, self.report = (
-            meta,
-            op,
-            sender,
-            topic,
-            prev,
-            report,
-        )
+        self.meta, self.op, self.sender = meta, op, sender
+        self.topic, self.prev, self.report = topic, prev, report
 
 
 declare(

@@ -124,4 +124,4 @@ def test_no_error_text_tells_a_secret(key: RSAPrivateKey) -> None:
     exponential, token = Exchange(key, GROUP).accept(initiator.initiate())
     with pytest.raises(AuthenticationError) as refusal:
         initiator.verify(exponential, token[::-1])
-    assert str(refusal.value) == "token does not verify: not made with our key"
+    assert str(refusal.value) == "token doesn't verify: different key"
