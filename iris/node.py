@@ -121,7 +121,13 @@ class Node:
         )
         self._scribe.attach(self._pastry)
         self._iris.attach(self._scribe)
-        self._relay = RelayServer(self._iris, config=self._config, timer=self._timer, clock=clock)
+        self._relay = RelayServer(
+            self._iris,
+            config=self._config,
+            timer=self._timer,
+            clock=clock,
+            metrics=self.metrics,
+        )
 
     @property
     def relay_port(self) -> int:

@@ -1,7 +1,7 @@
 """Which nodes are dialled, and when.
 
 A node dials those that others name, those that discovery finds, and, for a while, those that it
-couldn't reach. No counterpart in Go, which dials each time that somebody names a node. Core.
+couldn't reach. No counterpart in Go, which dials a node each time that another one names it. Core.
 
 Discovery may know an address without the node's id: it is dialled, and the node that answers is
 remembered, so that the same address leads to no further session with a node that is connected, of

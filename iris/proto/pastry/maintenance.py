@@ -12,7 +12,7 @@ when the whole batch of dials is done; the answer to a `repair` counts whatever 
 ours has a new one, since Go would ignore one that it knows; a state is sent only to those for which
 something in it has changed; each beat one of the direct neighbours is asked for its state, so that
 nothing that was missed stays missed; a node that lost all peers joins anew; `candidates` chooses
-whom to dial.
+which nodes are dialled.
 """
 
 from enum import Enum

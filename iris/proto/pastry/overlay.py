@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from iris.config import Config
 from iris.errors import ConfigError, IrisError, LimitReached, LinkClosed, ProtocolError, StateError
@@ -39,7 +38,9 @@ from iris.proto.pastry.event_loop import Budget, EventLoop
 from iris.proto.pastry.maintenance import Maintenance
 from iris.proto.pastry.peer import Peer
 from iris.proto.pastry.routing import Application, Router
-from iris.proto.pastry.sessions import Connect, Session, Sessions
+from iris.proto.pastry.sessions import Connect, Sessions
+from iris.proto.session.handshakes import SessionListener
+from iris.proto.session.session import Session
 from iris.proto.wire.message import Entropy, Message
 from iris.proto.wire.node_id import NodeId, random_id
 from iris.proto.wire.ring import Header
@@ -48,28 +49,13 @@ from iris.runtime.interfaces import Interface
 from iris.runtime.tcp import Address, format_address
 from iris.runtime.timer import Timer, TimerEntry
 
-__all__ = ["Application", "Listener", "Overlay"]
-
 _MAX_PACKETS = 1_024  # system packets of one peer that wait for the maintenance thread
 _MAX_FOUND = 64  # nodes found by discovery that wait for it; datagrams may come from anywhere
 
 _log = logging.getLogger(__name__)
 
-
-class Listener(Protocol):
-    """Accepts sessions at one address."""
-
-    address: Address
-
-    def start(self) -> None:
-        """Accept from now on."""
-
-    def close(self) -> None:
-        """Accept no more; idempotent."""
-
-
 # Listen on an interface, at any port. Raises: OSError.
-Listen = Callable[[Interface, Callable[[Session], None]], Listener]
+Listen = Callable[[Interface, Callable[[Session], None]], SessionListener]
 # Make a source for one interface, whose listener has this port. Raises: ConfigError, OSError.
 OpenSearch = Callable[[Interface, NodeId, int], Source]
 
@@ -122,7 +108,7 @@ class Overlay:
             on_failed=lambda dial: self._post(self._core.failed, dial),
             clock=clock,
         )
-        self._listeners: list[Listener] = []
+        self._listeners: list[SessionListener] = []
         self._sources = list(sources)
         # bounded by the number of sessions, dials and timers, or else by budgets
         self._loop = EventLoop("pastry-maintenance", self._notify_if_alone)
@@ -238,7 +224,7 @@ class Overlay:
         self._closed = True
         self._loop.stop()
         self._sessions.close_all(share)
-        self.converged.set()  # nobody waits any longer
+        self.converged.set()  # to end every wait for it
 
     def _stop_listening(self) -> None:
         """Close the sources and the listeners."""

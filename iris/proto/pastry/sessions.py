@@ -13,13 +13,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from iris.config import Config
 from iris.errors import IrisError, LinkClosed, ProtocolError
 from iris.proto.addresses import MAX_ADDRESSES, parse_address
 from iris.proto.pastry.actions import Dial
 from iris.proto.pastry.peer import Peer
+from iris.proto.session.session import Session
 from iris.proto.wire.message import Message
 from iris.proto.wire.node_id import NodeId, valid_id
 from iris.proto.wire.ring import InitPacket
@@ -32,31 +32,6 @@ from iris.runtime.worker_pool import WorkerPool
 _MAX_DIALS = 65_536  # that wait; the core asks for far fewer
 
 _log = logging.getLogger(__name__)
-
-
-class Session(Protocol):
-    """What is needed of `iris.proto.session.session.Session`."""
-
-    local: str
-    remote: str
-
-    def exchange(self, message: Message, deadline: float) -> Message:
-        """Send a message and wait for the peer's, before `start`."""
-
-    def start(
-        self, on_message: Callable[[Message], None], on_end: Callable[[Exception | None], None]
-    ) -> None:
-        """Receive from now on."""
-
-    def send(self, message: Message) -> None:
-        """Queue a message."""
-
-    def close(self, grace: float | None = None) -> None:
-        """Close gracefully."""
-
-    def abort(self) -> None:
-        """End now."""
-
 
 Connect = Callable[[Address], Session]
 

@@ -50,22 +50,9 @@ class RoutingTable:
     """
 
     __slots__ = (
-        "_deltas",
-        "_half",
-        "_high",
-        "_highest",
-        "_hops",
-        "_low",
-        "_lowest",
-        "_near",
-        "_sparse_high",
-        "_sparse_low",
-        "active",
-        "cells",
-        "far",
-        "leaves",
-        "origin",
-    )
+        "_deltas", "_half", "_high", "_highest", "_hops", "_low", "_lowest", "_near",
+        "_sparse_high", "_sparse_low", "active", "cells", "far", "leaves", "origin",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ counted in ticks. Bounded by messages and by bytes. `Deferral` is the shell with
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil
 
 from iris.config import Limits, ScribeConfig
@@ -17,13 +18,13 @@ from iris.proto.wire.trees import Header
 from iris.runtime.timer import Timer, TimerEntry
 
 
+@dataclass(slots=True, eq=False)
 class Deferred:
     """One message, and for how many more ticks it is worth sending."""
 
-    __slots__ = ("header", "left", "payload")
-
-    def __init__(self, header: Header, payload: Payload | None, left: int) -> None:
-        self.header, self.payload, self.left = header, payload, left
+    header: Header
+    payload: Payload | None
+    left: int
 
 
 class DeferredMessages:

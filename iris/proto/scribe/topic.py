@@ -29,18 +29,9 @@ class Topic:
     """A tree's part on the node `owner`; `neighbours` are its parent and its children."""
 
     __slots__ = (
-        "_own_remoteness",
-        "balancer",
-        "children",
-        "id",
-        "is_root",
-        "name",
-        "neighbours",
-        "owner",
-        "parent",
-        "taken",
-        "upstream_open",
-    )
+        "_own_remoteness", "balancer", "children", "id", "is_root", "name", "neighbours", "owner",
+        "parent", "taken", "upstream_open",
+    )  # fmt: skip
 
     def __init__(self, topic: NodeId, owner: NodeId, rng: random.Random) -> None:
         self.id, self.owner = topic, owner
