@@ -1,6 +1,8 @@
-# An Iris node in a container. Applications attach to the relay on loopback, so they share the node's network namespace:
-#   docker run --network host --user "$(id -u)" -v ~/network.pem:/key.pem:ro iris -net demo -rsa /key.pem
-# (--user because only its owner may read the key.) The node in it is compiled; the compiler isn't in it.
+# An Iris node in a container. Applications attach to the relay on loopback, so they share the
+# node's network namespace (and --user is the key's owner, since nobody else may read it):
+#   docker run --network host --user "$(id -u)" -v ~/network.pem:/key.pem:ro \
+#     iris -net demo -rsa /key.pem
+# The node is compiled, or the build fails; the image has no compiler.
 FROM python:3.13-slim AS build
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev
 WORKDIR /src

@@ -1,8 +1,6 @@
-"""What the hot modules need so that compiled, as they are in some installations
-(docs/performance.md), they do the same.
+"""Helpers of the hot modules, to behave the same compiled and interpreted (docs/performance.md).
 
-`mypyc_attr(allow_interpreted_subclasses=True)` marks a class that what isn't compiled, tests above
-all, inherits from.
+`mypyc_attr(allow_interpreted_subclasses=True)` marks a class with subclasses that aren't compiled.
 """
 
 from importlib.machinery import SourceFileLoader
@@ -23,10 +21,7 @@ Error = TypeVar("Error", bound=BaseException)
 
 
 def with_cause(error: Error, cause: BaseException | None) -> Error:
-    """Say what an error came of.
-
-    `raise with_cause(error, cause) from cause`, for mypyc drops the `from`.
-    """
+    """Set the cause: `raise with_cause(error, cause) from cause`, since mypyc drops the `from`."""
     error.__cause__ = cause
     return error
 
