@@ -4,18 +4,32 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from iris.client.closing import AsyncClosing
 from iris.client.errors import Closed, TimedOut
 from iris.client.flow import Flow, Outgoing
 from iris.client.limits import CLOSE_GRACE
-from iris.relay_protocol.client_packets import Buffer
-
-if TYPE_CHECKING:
-    from iris.aio.node_connection import NodeConnection
+from iris.client.protocol import ClientProtocol
+from iris.relay_protocol.client_packets import Buffer, ImmutableBytes
 
 _log = logging.getLogger(__name__)
+
+
+class Node(Protocol):
+    """What is used of `iris.aio.node_connection.NodeConnection`."""
+
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def protocol(self) -> ClientProtocol[Any]:
+        """The connection's core."""
+
+    async def drain(self) -> None:
+        """Wait until little is left to be written."""
+
+    def write_soon(self, packet: tuple[ImmutableBytes, ...]) -> None:
+        """Write a packet in this round of the loop."""
 
 
 class Tunnel(AsyncClosing):
@@ -25,7 +39,7 @@ class Tunnel(AsyncClosing):
     other end closes. Timeouts are in seconds, None waits without limit.
     """
 
-    def __init__(self, node: "NodeConnection", number: int, chunk_limit: int) -> None:
+    def __init__(self, node: Node, number: int, chunk_limit: int) -> None:
         self._node, self._number = node, number
         self._flow = Flow(number, chunk_limit, node.protocol.tunnel_buffer)
         self._sending = asyncio.Lock()  # held by the task that is sending a message

@@ -1,16 +1,23 @@
 """A tunnel as a binary file, for code that reads and writes streams of bytes."""
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from iris.client.errors import Closed
-
-if TYPE_CHECKING:
-    from iris.client.tunnel import Tunnel
 
 _MESSAGE_SIZE = 1 << 20  # bytes of one message at most
 
 Stream = io.BufferedReader | io.BufferedWriter | io.BufferedRWPair
+
+
+class Messages(Protocol):
+    """What a file needs of a tunnel."""
+
+    def send(self, message: memoryview, timeout: float | None) -> None:
+        """Send a message."""
+
+    def recv(self, timeout: float | None) -> bytes:
+        """Receive a message."""
 
 
 class TunnelFile(io.RawIOBase):
@@ -20,7 +27,7 @@ class TunnelFile(io.RawIOBase):
     Raises what `send` and `recv` raise.
     """
 
-    def __init__(self, tunnel: "Tunnel", timeout: float | None = None) -> None:
+    def __init__(self, tunnel: Messages, timeout: float | None = None) -> None:
         """Wrap a tunnel. `timeout` in seconds, for each read and write."""
         super().__init__()
         self._tunnel, self._timeout = tunnel, timeout
@@ -57,7 +64,7 @@ class TunnelFile(io.RawIOBase):
         return len(message)
 
 
-def open_tunnel(tunnel: "Tunnel", mode: str, buffering: int, timeout: float | None) -> Stream:
+def open_tunnel(tunnel: Messages, mode: str, buffering: int, timeout: float | None) -> Stream:
     """Make a buffered file, as described in `Tunnel.makefile`."""
     if mode == "rb":
         return io.BufferedReader(TunnelFile(tunnel, timeout), buffering)

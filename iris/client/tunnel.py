@@ -10,20 +10,35 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, overload
+from typing import Any, Literal, Protocol, overload
 
 from iris.client.closing import Closing
 from iris.client.errors import Closed, TimedOut
 from iris.client.files import Stream, open_tunnel
 from iris.client.flow import Flow, Outgoing
 from iris.client.limits import CLOSE_GRACE
-from iris.relay_protocol.client_packets import Buffer
+from iris.client.protocol import ClientProtocol
+from iris.relay_protocol.client_packets import Buffer, ImmutableBytes
 from iris.runtime.batch import flush_batch
 
-if TYPE_CHECKING:
-    from iris.client.node_connection import NodeConnection
-
 _log = logging.getLogger(__name__)
+
+
+class Node(Protocol):
+    """What is used of `iris.client.node_connection.NodeConnection`."""
+
+    @property
+    def protocol(self) -> ClientProtocol[Any]:
+        """The connection's core."""
+
+    def check_may_wait(self) -> None:
+        """Raise StateError in the thread that reads from the node."""
+
+    def is_reader(self) -> bool:
+        """Whether the calling thread is the one that reads from the node."""
+
+    def write_soon(self, packet: tuple[ImmutableBytes, ...]) -> None:
+        """Write a packet at the end of the batch."""
 
 
 class Tunnel(Closing):
@@ -34,7 +49,7 @@ class Tunnel(Closing):
     without limit.
     """
 
-    def __init__(self, node: "NodeConnection", number: int, chunk_limit: int) -> None:
+    def __init__(self, node: Node, number: int, chunk_limit: int) -> None:
         self._node, self._number = node, number
         self._flow = Flow(number, chunk_limit, node.protocol.tunnel_buffer)
         self._sending = threading.Lock()  # held by the thread that is sending a message
