@@ -47,7 +47,6 @@ class SessionConfig:
     """Session set-up between two nodes, in seconds."""
 
     dial_timeout: float = 1.0  # Go config.SessionDialTimeout
-    accept_timeout: float = 1.0  # Go config.SessionAcceptTimeout
     auth_timeout: float = 3.0  # whole authentication; Go config.SessionShakeTimeout
     link_timeout: float = 1.0  # until the data link has arrived; Go config.SessionLinkTimeout
     grace_timeout: float = 3.0  # close packet to close packet; Go config.SessionGraceTimeout
@@ -57,16 +56,16 @@ class SessionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BootstrapConfig:
-    """Finding other nodes in a subnet: UDP ports and periods in seconds."""
+    """The search for nodes in a subnet: UDP ports, and periods in seconds."""
 
     ports: tuple[int, ...] = (14142, 27182, 31415, 45654, 22222, 33333)
     fast_probe: float = 0.25
     slow_probe: float = 1.0
-    scan: float = 0.1  # a host, once the burst is over
-    # nearest addresses that are asked in the first burst: a whole /24; more would fill ARP tables
+    scan: float = 0.1  # between two hosts, after the burst
+    # nearest addresses probed in the first burst: a whole /24; more would fill ARP tables
     burst_hosts: int = 254
     burst_rate: float = 1_000.0  # hosts per second in the burst
-    # subnets with public addresses are listened on, and probed only with this
+    # whether to probe subnets with public addresses; they are listened on in any case
     probe_public: bool = False
 
 
@@ -79,9 +78,8 @@ class PastryConfig:
     converged_quiet: float = 3.0  # a joined one after so long
     beat_period: float = 3.0
     max_missed: int = 3  # silent beats before a peer is reported dead
-    init_timeout: float = 5.0  # until the other's init packet has arrived
-    close_timeout: float = 1.0  # until the other side hung up after our leave
-    exchange_threads: int = 128
+    init_timeout: float = 5.0  # until the peer's init packet has arrived
+    close_timeout: float = 1.0  # until the peer has closed the session after our leave
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +101,8 @@ class IrisConfig:
     tunnel_init_timeout: float = 1.0  # the listening side's handshake
     tunnel_handshakes: int = 64  # tunnels being dialled or accepted at a time
     tunnel_window: int = 1 * MIB  # payload bytes of a tunnel that wait in the node, each way
-    # of silence, before the other end's host is asked whether it is still there
-    tunnel_keepalive: float = 3.0
-    tunnel_linger: float = 60.0  # a closed tunnel whose other end takes nothing of what is left
+    tunnel_keepalive: float = 3.0  # of silence, before a keepalive probe to the other host
+    tunnel_linger: float = 60.0  # for a closed tunnel's last bytes to be taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +111,11 @@ class RelayConfig:
 
     port: int = 55555
     chunk_limit: int = 65_536
-    tunnel_buffer: int = 4 * MIB  # allowance that a tunnel's client gets at first
+    tunnel_buffer: int = 4 * MIB  # initial allowance of a tunnel's client
     tunnel_confirm_timeout: float = 3.0
-    init_timeout: float = 3.0  # until a client's init has arrived
-    # a service that has no room for what it is asked for so long is closed
-    stall_timeout: float = 10.0
-    # until a closing client's work in hand is done, and its last bytes are taken
-    drain_timeout: float = 3.0
+    init_timeout: float = 3.0  # until a client's init packet has arrived
+    stall_timeout: float = 10.0  # a service whose send buffer is full for so long is closed
+    drain_timeout: float = 3.0  # for a closing client's in-flight requests and last bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,7 @@
-"""How busy this machine was lately, how many sockets it lets us have, and how often Python looks
-for garbage.
+"""CPU load of this machine, the limit of open sockets, and garbage collection.
 
-Counterpart of Go's system/system.go and cpu_*.go: the counting is psutil's. No thread of its own:
-whoever beats asks once a beat.
+Counterpart of Go's system/system.go and cpu_*.go, by psutil. Without a thread: the load is measured
+once per beat.
 """
 
 import contextlib
@@ -14,28 +13,25 @@ from typing import Any
 
 import psutil
 
-MIN_USAGE = 0.01  # an idle machine is taken for this busy, so that what it can take stays finite
+MIN_USAGE = 0.01  # the load of an idle machine, so that its capacity stays finite
 
 
 class CpuMeter:
-    """Measures from one call to the next. Not thread-safe."""
+    """Measures the load from one call to the next. Not thread-safe."""
 
     def __init__(self, cpu_times: Callable[[], Any] = psutil.cpu_times) -> None:
-        """Arguments: cpu_times tells the seconds since the start, of all CPUs together.
-
-        User, system, idle, and on Unix nice ones.
-        """
+        """Args: cpu_times returns seconds since boot of all CPUs: user, system, idle, maybe nice."""
         self._cpu_times = cpu_times
         self._busy, self._idle = self._read()
-        self._usage = 1.0  # nothing is known yet: promise little
+        self._usage = 1.0  # unknown yet: promise little capacity
 
     def __call__(self) -> float:
-        """The busy share of CPU time since the last call, MIN_USAGE .. 1.
+        """Return the busy share of CPU time since the last call, MIN_USAGE to 1.
 
-        The last one again when no time has passed.
+        When no time has passed, that is the last result.
         """
         busy, idle = self._read()
-        # counters of some platforms step back a little
+        # some platforms' counters decrease a little
         work, wait = max(0.0, busy - self._busy), max(0.0, idle - self._idle)
         if work + wait > 0:
             self._busy, self._idle = busy, idle
@@ -48,10 +44,7 @@ class CpuMeter:
 
 
 def raise_descriptor_limit() -> int:
-    """Let this process have as many files and sockets open as the system permits. Returns.
-
-    How many that is.
-    """
+    """Raise the limit of open files and sockets as far as the system permits. Returns: the limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # "unlimited" may be more than there can be
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -60,9 +53,9 @@ def raise_descriptor_limit() -> int:
 
 
 def tune_gc() -> None:
-    """Look for cyclic garbage less often, and only in what is new.
+    """Collect cyclic garbage less often, and only among new objects.
 
-    Messages leave none behind, and looking took a tenth of the time.
+    Messages leave none, and collecting took a tenth of the time.
     """
     gc.collect()
     gc.freeze()

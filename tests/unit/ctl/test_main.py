@@ -122,3 +122,17 @@ def test_check_is_relaycheck(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["check", "--help"])
     assert "usage: relaycheck" in capsys.readouterr().out
+
+
+def test_irisctl_doesnt_load_the_node() -> None:
+    names = ["bench", "request", "send", "serve", "subscribe", "tunnel", "__main__"]
+    program = f"""
+import importlib, sys
+for name in {names}:
+    importlib.import_module("iris.ctl." + name)
+print([name for name in sys.modules if name.split(".")[:2] in NODE])
+""".replace("NODE", str([["iris", name] for name in ("crypto", "node", "proto", "service")]))
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout == "[]\n"
