@@ -63,11 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
     node = modes.add_parser("node", parents=[output], help="check a running node with fake clients")
     node.add_argument(
-        "--port",
-        metavar="N",
-        type=_port,
-        default=PORT,
-        help=f"the node's relay port ({PORT})",
+        "--port", metavar="N", type=_port, default=PORT, help=f"the node's relay port ({PORT})"
     )
     node.add_argument(
         "--only",
@@ -84,11 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         help="but none whose id matches this one",
     )
     node.add_argument(
-        "--jobs",
-        metavar="N",
-        type=_positive,
-        default=6,
-        help="cases to run at a time (6)",
+        "--jobs", metavar="N", type=_positive, default=6, help="cases to run at a time (6)"
     )
     node.set_defaults(run=_node)
 
@@ -129,9 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     binding.set_defaults(run=_binding)
 
     proxy = modes.add_parser(
-        "proxy",
-        parents=[output],
-        help="check a binding and a node from between them, until SIGINT",
+        "proxy", parents=[output], help="check a binding and a node from between them, until SIGINT"
     )
     proxy.add_argument(
         "--listen", metavar="N", type=_port, required=True, help="port to listen on for bindings"

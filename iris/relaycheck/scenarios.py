@@ -274,10 +274,7 @@ _add(
     pieces=_bytewise,
 )
 _add(
-    "binding.joined",
-    "the same, when many packets arrive in one segment",
-    succeeds=True,
-    delay=0.02,
+    "binding.joined", "the same, when many packets arrive in one segment", succeeds=True, delay=0.02
 )
 _add("binding.reorder", "replies may arrive in any order", _Reordering, succeeds=True)
 _add(

@@ -88,10 +88,7 @@ def said(harness: Harness) -> None:
     client.expect_end()
 
 
-@case(
-    "node.close.asked",
-    "a close doesn't wait for the answers to the client's own requests",
-)
+@case("node.close.asked", "a close doesn't wait for the answers to the client's own requests")
 def asked(harness: Harness) -> None:
     service, client = harness.pair()
     harness.request(client, timeout=30_000)

@@ -187,10 +187,7 @@ def _follow(service: FakeClient, client: FakeClient) -> None:
     client.expect_end()
 
 
-@case(
-    "node.split.tunnel",
-    "a tunnel's confirm, credit, data and close may arrive in one segment",
-)
+@case("node.split.tunnel", "a tunnel's confirm, credit, data and close may arrive in one segment")
 def tunnel(harness: Harness) -> None:
     service, client = harness.pair()
     harness.request_tunnel(client)

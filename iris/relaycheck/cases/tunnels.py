@@ -42,10 +42,7 @@ def zero(harness: Harness) -> None:
         client.expect(Op.TUNNEL_CONFIRM, id=0, timed_out=True)
 
 
-@case(
-    "node.tunnel.unconfirmed",
-    "a tunnel that is never confirmed times out",
-)
+@case("node.tunnel.unconfirmed", "a tunnel that is never confirmed times out")
 def unconfirmed(harness: Harness) -> None:
     service, client = harness.pair()
     harness.request_tunnel(client, 0, 600)

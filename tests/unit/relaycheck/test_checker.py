@@ -377,12 +377,7 @@ def test_a_long_conversation_is_not_remembered_for_ever(monkeypatch: pytest.Monk
         len(checker._deadlines),
         len(checker._delivered),
         len(checker._replied),
-    ) == (
-        0,
-        0,
-        0,
-        10,
-    )
+    ) == (0, 0, 0, 10)
     rules = [
         violation.rule
         for number in (95, 5)
