@@ -1,6 +1,6 @@
 """Writers of the packets that an application sends, and the checks of its arguments. Pure.
 
-Counterpart of the writing half of iris-go's proto.go; tests/property/test_client_codec.py compares
+Counterpart of the writing half of iris-go's proto.go; tests/property/test_relay_writers.py compares
 them with the schemas. Arguments are checked first, so that the node has nothing to object to.
 """
 

@@ -1,6 +1,6 @@
 """Writers of the packets that the node sends. Pure.
 
-Counterpart of the writing half of Go's service/relay/proto.go; tests/property/test_relay_codec.py
+Counterpart of the writing half of Go's service/relay/proto.go; tests/property/test_relay_writers.py
 compares them with the schemas. Not here: init, deny and close, which the schemas write.
 """
 

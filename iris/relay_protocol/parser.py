@@ -1,7 +1,7 @@
 """The incremental parser of the relay protocol, for both directions. Core.
 
-It follows the table of `schema.py`; tests/property/test_relay_codec.py and test_client_codec.py
-compare it with the construct schemas.
+It follows the table of `schema.py`; tests/property/test_relay_parser.py
+compares it with the construct schemas.
 """
 
 from collections.abc import Iterator
