@@ -49,7 +49,7 @@ def test_three_hosts_share_the_requests_of_a_cluster(lab: Lab, key_file: Path) -
             )
         client = stack.enter_context(nodes[0].client())
         wait_for(lambda: answers(client, "work") and len(served) == 3, 10.0, "a share for each")
-        time.sleep(2.0)  # capacities are told every beat
+        time.sleep(2.0)  # capacities are sent every beat
         served.clear()
         pending = []
         for _ in range(3_000):
@@ -65,7 +65,7 @@ def test_three_hosts_share_the_requests_of_a_cluster(lab: Lab, key_file: Path) -
 @pytest.mark.parametrize(
     "die",
     [lambda node: node.process.kill(), lambda node: node.host.unplug()],
-    ids=["killed, which TCP tells", "silent, which nobody tells"],
+    ids=["killed, which TCP reports", "silent"],
 )
 def test_a_dead_host_costs_no_more_than_the_beats_allow(
     lab: Lab, key_file: Path, die: Callable[[Node], None]

@@ -49,7 +49,7 @@ def settle(timer: Timer) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_request_ends_once_whoever_is_first(seed: int) -> None:
+def test_request_ends_once_whatever_comes_first(seed: int) -> None:
     timer = Timer()
     timer.start()
     network = FakeNetwork([1, 2], real_timer=timer)
@@ -158,11 +158,11 @@ def test_scribe_and_the_table_agree_in_the_end(seed: int) -> None:
     subscribed: set[str] = set()
 
     def subscribe(topic: str) -> None:
-        assert topic not in subscribed, "told twice in a row"
+        assert topic not in subscribed, "called twice in a row"
         subscribed.add(topic)
 
     def unsubscribe(topic: str) -> None:
-        assert topic in subscribed, "told twice in a row"
+        assert topic in subscribed, "called twice in a row"
         subscribed.remove(topic)
 
     table: Memberships[int] = Memberships(subscribe, unsubscribe)

@@ -47,7 +47,7 @@ def echo() -> Application:
 
 
 class TunnelEnd:
-    """Who has one end of a tunnel: consumes everything at once, unless told to be slow.
+    """The owner of one end of a tunnel: consumes everything at once, unless slow.
 
     What it waits for has a Condition.
     """

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0  # seconds
+START_TIMEOUT = 30.0  # seconds
 
 
 def program(*args: str, log: Path, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
-    """Start a Python program of the project, which says what it has to say in a file."""
+    """Start a Python program of the project, with its output in a file."""
     with log.open("ab") as output:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(
@@ -41,17 +41,17 @@ def stop(process: "subprocess.Popen[bytes]") -> int:
 
 
 def wait_for_line(process: "subprocess.Popen[bytes]", log: Path, pattern: str) -> re.Match[str]:
-    """Wait until a program has said something."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait until a program has logged a line."""
+    deadline = time.monotonic() + START_TIMEOUT
     while (match := re.search(pattern, log.read_text())) is None:
         assert process.poll() is None, f"it ended:\n{log.read_text()}"
-        assert time.monotonic() < deadline, f"it doesn't say {pattern}:\n{log.read_text()}"
+        assert time.monotonic() < deadline, f"no line with {pattern}:\n{log.read_text()}"
         time.sleep(0.01)
     return match
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
+    """A TCP port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 

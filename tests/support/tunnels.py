@@ -78,7 +78,7 @@ class Site:
         return TunnelEnd(first, slow=slow), TunnelEnd(second, slow=slow)
 
     def offer(self) -> Header:
-        """Ask for a tunnel, and get what the other node is told."""
+        """Ask for a tunnel, and get the header that the other node gets."""
         self.ask()
         _, _, message = self.network.nodes[NodeId(1)].sent[-1]
         assert isinstance(message.meta, Header)

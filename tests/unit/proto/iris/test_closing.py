@@ -56,7 +56,7 @@ def test_close_forgets_pending_requests_and_tunnels() -> None:
     assert outcomes == []
 
 
-def test_leaving_lets_what_is_in_hand_go_on() -> None:
+def test_leaving_keeps_requests_in_flight() -> None:
     network = FakeNetwork([1, 2])
     service = Application()
     connection = network[2].connect("workers", service)
@@ -126,12 +126,12 @@ def test_what_is_brought_to_a_closed_connection_is_answered_or_dropped() -> None
     network = FakeNetwork([1, 2])
     connection = network[1].connect("workers", Application())
     connection.close()
-    nobody = connection.handler
-    nobody.handle_broadcast(Delivery(b""))
-    nobody.handle_event("news", Delivery(b""))
+    closed = connection.handler
+    closed.handle_broadcast(Delivery(b""))
+    closed.handle_event("news", Delivery(b""))
     outcomes: list[Outcome] = []
     tunnels: list[Tunnel | None] = []
-    network[2].connect("workers", Application(nobody.handle_request, nobody.handle_tunnel))
+    network[2].connect("workers", Application(closed.handle_request, closed.handle_tunnel))
     caller = network[2].connect("", Application())
     caller.request("workers", b"", 1.0, outcomes.append)
     caller.tunnels.request("workers", 1.0, tunnels.append)

@@ -202,7 +202,7 @@ def test_request_without_any_time_is_answered_at_once_and_not_sent() -> None:
     assert network.nodes[NodeId(1)].sent == []
 
 
-def test_request_to_nobody_times_out() -> None:
+def test_request_without_a_service_times_out() -> None:
     network = FakeNetwork()
     outcomes: list[Outcome] = []
     network[1].connect("", Application()).request("workers", b"", 1.0, outcomes.append)
@@ -259,7 +259,7 @@ def test_pending_requests_are_bounded() -> None:
     assert outcomes == [TIMED_OUT] * 2
 
 
-def test_service_with_too_much_in_hand_says_so_to_the_caller() -> None:
+def test_requests_beyond_those_in_flight_get_a_fault() -> None:
     network = FakeNetwork([1, 2], config=limited(client_requests=2))
     service = Application()
     network[2].connect("workers", service)
@@ -302,7 +302,7 @@ def test_request_goes_on_to_another_member_when_one_is_just_leaving() -> None:
     assert not network[1].handle_balance(NodeId(1), CLUSTER[1], Message(header, Payload.of(b"")))
 
 
-def test_message_for_a_cluster_that_was_just_left_is_for_nobody() -> None:
+def test_message_for_a_cluster_that_was_just_left_is_dropped() -> None:
     network = FakeNetwork()
     assert not network[1].handle_balance(
         NodeId(2), CLUSTER[0], Message(Header(Op.REQUEST, req_time=1), Payload.of(b""))

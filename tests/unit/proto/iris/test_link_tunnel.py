@@ -189,7 +189,7 @@ def test_a_link_that_is_spoilt_closes_the_tunnel_with_what_broke(site: Site) -> 
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_an_application_that_vanishes_is_told_from_one_that_closes_after_all_data(
+def test_a_disconnect_is_distinguished_from_a_close_after_all_data(
     site: Site, *, started: bool
 ) -> None:
     first, second = site.tunnels()

@@ -154,7 +154,7 @@ def test_close_arrives_after_all_data() -> None:
     assert a.closed == []
 
 
-def test_closing_twice_or_after_the_other_end_says_nothing_more() -> None:
+def test_closing_twice_or_after_the_other_end_has_no_effect() -> None:
     a, b = Pair().ends()
     a.tunnel.close()
     a.tunnel.close()
@@ -195,7 +195,7 @@ def test_closing_a_connection_closes_its_tunnels_after_their_data() -> None:
     assert live(pair.here) == live(pair.there) == 0
 
 
-def test_an_application_that_vanishes_is_told_from_one_that_closes_after_all_data() -> None:
+def test_a_disconnect_is_distinguished_from_a_close_after_all_data() -> None:
     pair = Pair()
     a, b = pair.ends(slow=True)
     for number in range(10):
@@ -208,7 +208,7 @@ def test_an_application_that_vanishes_is_told_from_one_that_closes_after_all_dat
     assert live(pair.here) == live(pair.there) == 0
 
 
-def test_an_application_that_vanishes_while_its_tunnel_is_built_is_told_all_the_same() -> None:
+def test_a_disconnect_while_a_tunnel_is_built_reaches_the_other_end() -> None:
     network, service = FakeNetwork(), Application()
     there = network[1].connect("workers", service)
     ends: list[TunnelEnd] = []
@@ -259,7 +259,7 @@ def test_tunnel_without_any_time_is_not_asked_for() -> None:
     assert network.nodes[next(iter(network.nodes))].sent == []
 
 
-def test_offer_of_somebody_who_closed_leads_nowhere() -> None:
+def test_offer_of_a_closed_connection_cannot_be_accepted() -> None:
     pair = Pair()
     pair.here.tunnels.request("workers", 1.0, pair.tunnels.append)
     pair.here.close()

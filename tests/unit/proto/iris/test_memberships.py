@@ -4,8 +4,8 @@ from iris.proto.iris.memberships import Memberships
 from tests.support.waiting import wait_for
 
 
-class Told:
-    """What scribe was told; `hold` keeps a thread inside of the next call until released."""
+class FakeScribe:
+    """Records its calls; without `release` set, a thread stays inside of the next one."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
@@ -23,29 +23,29 @@ class Told:
         )
 
 
-def test_scribe_is_told_of_the_first_and_the_last_member_only() -> None:
-    told = Told()
-    table = told.memberships()
+def test_only_the_first_join_and_the_last_leave_reach_scribe() -> None:
+    scribe = FakeScribe()
+    table = scribe.memberships()
     for member in "abc":
         table.join("t", member)
     assert table.members["t"] == ("a", "b", "c")
     for member in "bac":
         table.leave("t", member)
     assert table.members == {}
-    assert told.calls == [("+", "t"), ("-", "t")]
+    assert scribe.calls == [("+", "t"), ("-", "t")]
 
 
 def test_leaving_what_one_isnt_in_changes_nothing() -> None:
-    told = Told()
-    table = told.memberships()
+    scribe = FakeScribe()
+    table = scribe.memberships()
     table.leave("t", "a")
     table.join("t", "a")
     table.leave("t", "b")
-    assert told.calls == [("+", "t")]
+    assert scribe.calls == [("+", "t")]
 
 
 def test_readers_keep_the_members_that_they_looked_up() -> None:
-    table = Told().memberships()
+    table = FakeScribe().memberships()
     table.join("t", "a")
     seen = table.members["t"]
     table.join("t", "b")
@@ -53,50 +53,50 @@ def test_readers_keep_the_members_that_they_looked_up() -> None:
 
 
 def test_joining_during_the_last_ones_leaving_is_effective_on_return() -> None:
-    told = Told()
-    table = told.memberships()
+    scribe = FakeScribe()
+    table = scribe.memberships()
     table.join("t", "a")
-    told.inside.clear()
-    told.release.clear()
+    scribe.inside.clear()
+    scribe.release.clear()
     leaving = threading.Thread(target=table.leave, args=("t", "a"))
     leaving.start()
-    assert told.inside.wait(10)
+    assert scribe.inside.wait(10)
     joining = threading.Thread(target=table.join, args=("t", "b"))
     joining.start()
     wait_for(lambda: "t" in table.members, what="a join")
-    assert told.calls == [("+", "t"), ("-", "t")]
-    told.release.set()
+    assert scribe.calls == [("+", "t"), ("-", "t")]
+    scribe.release.set()
     joining.join(10)
     leaving.join(10)
-    assert told.calls == [("+", "t"), ("-", "t"), ("+", "t")]
+    assert scribe.calls == [("+", "t"), ("-", "t"), ("+", "t")]
 
 
-def test_leaving_waits_for_nobody() -> None:
-    told = Told()
-    table = told.memberships()
-    told.release.clear()
+def test_leaving_does_not_wait() -> None:
+    scribe = FakeScribe()
+    table = scribe.memberships()
+    scribe.release.clear()
     joining = threading.Thread(target=table.join, args=("t", "a"))
     joining.start()
-    assert told.inside.wait(10)
+    assert scribe.inside.wait(10)
     table.leave("t", "a")
-    assert told.calls == [("+", "t")]
-    told.release.set()
+    assert scribe.calls == [("+", "t")]
+    scribe.release.set()
     joining.join(10)
-    assert told.calls == [("+", "t"), ("-", "t")]
+    assert scribe.calls == [("+", "t"), ("-", "t")]
 
 
 def test_another_topic_isnt_held_up() -> None:
-    told = Told()
-    table = told.memberships()
-    told.release.clear()
+    scribe = FakeScribe()
+    table = scribe.memberships()
+    scribe.release.clear()
     joining = threading.Thread(target=table.join, args=("t", "a"))
     joining.start()
-    assert told.inside.wait(10)
+    assert scribe.inside.wait(10)
     table.leave("u", "a")
-    told.release.set()
+    scribe.release.set()
     joining.join(10)
     table.join("u", "a")
-    assert told.calls == [("+", "t"), ("+", "u")]
+    assert scribe.calls == [("+", "t"), ("+", "u")]
 
 
 def test_scribes_failure_leaves_the_topic_usable() -> None:

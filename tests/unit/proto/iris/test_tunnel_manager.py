@@ -32,7 +32,7 @@ def _site() -> Iterator[Site]:
         yield site
 
 
-# The wire: what a Go node says at the other end
+# The wire: what a Go node sends at the other end
 
 
 def test_offer_holds_what_the_other_node_needs(site: Site) -> None:
@@ -91,7 +91,7 @@ def test_tunnel_answers_a_close_with_its_own_after_its_data(site: Site) -> None:
             link.recv_direct(deadline)
 
 
-# Who isn't admitted
+# What isn't admitted
 
 
 def test_wrong_key_is_not_admitted_and_doesnt_use_up_the_tunnel(site: Site) -> None:
@@ -219,7 +219,7 @@ def test_nowhere_to_dial_ends_in_nothing(site: Site, caplog: pytest.LogCaptureFi
     assert len(site.member.tunnels._dialling) == 0
 
 
-def test_offer_of_who_has_given_up_on_the_same_node_is_nobodys_news(
+def test_offer_of_a_local_caller_that_has_given_up_is_not_a_warning(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     accepted: SimpleQueue[Tunnel | None] = SimpleQueue()

@@ -55,7 +55,9 @@ def test_a_tunnel_survives_messages_that_are_given_up_halfway(relay: RelayServer
             assert there.recv() == b"%d" % i
 
 
-def test_a_receiver_that_reads_nothing_stops_the_sender_and_nobody_else(relay: RelayServer) -> None:
+def test_a_receiver_that_reads_nothing_throttles_its_sender_and_nothing_else(
+    relay: RelayServer,
+) -> None:
     service, client = attach(relay, "c"), Client(relay.port)
     echo = Client(relay.port, "echo", on_request=lambda data: data)
     pending = threading.Thread(target=lambda: tunnels.append(client.tunnel("c")))
@@ -110,9 +112,7 @@ def test_a_tunnel_between_nodes_carries_large_messages_and_its_tail() -> None:
 
 
 @pytest.mark.parametrize("asks", [True, False])
-def test_a_client_that_vanishes_is_told_from_one_that_closes_after_all_it_sent(
-    *, asks: bool
-) -> None:
+def test_a_disconnect_is_distinguished_from_a_close_after_all_that_was_sent(*, asks: bool) -> None:
     with (
         two_nodes() as (here, there),
         Client(here.port) as client,
@@ -120,17 +120,17 @@ def test_a_client_that_vanishes_is_told_from_one_that_closes_after_all_it_sent(
     ):
         tunnel = client.tunnel("c", 5)
         end = service.tunnels.get(timeout=5)
-        (who, gone), other = ((client, tunnel), end) if asks else ((service, end), tunnel)
+        (leaver, gone), other = ((client, tunnel), end) if asks else ((service, end), tunnel)
         message = bytes(range(256)) * (16 << 10)
         gone.send(message)
         with gone._changed:  # its node has taken it
             assert gone._changed.wait_for(lambda: gone._space == Config().relay.tunnel_buffer, 10)
-        who.vanish()
+        leaver.vanish()
         assert other.recv() == message
         assert other.wait_closed() == PEER_LOST
 
 
-def test_when_a_node_stops_the_other_end_is_told_that_the_tunnel_broke() -> None:
+def test_when_a_node_shuts_down_the_other_end_gets_an_error() -> None:
     with (
         two_nodes() as (here, there),
         Client(there.port, "c") as service,

@@ -44,7 +44,7 @@ def test_it_listens_on_both_loopback_addresses(relay: RelayServer) -> None:
     assert client.close() == ""
 
 
-def test_a_taken_port_is_said_in_one_line(relay: RelayServer) -> None:
+def test_a_port_in_use_is_reported_in_one_line(relay: RelayServer) -> None:
     config = relay_config()
     timer = Timer()
     other = RelayServer(relay._overlay, config=replace_port(config, relay.port), timer=timer)
@@ -88,15 +88,13 @@ def test_another_version_is_denied_and_the_stream_ends(relay: RelayServer) -> No
         b"\xff" * 99,
     ],
 )
-def test_who_speaks_another_protocol_is_hung_up_on_without_a_word(
-    relay: RelayServer, first: bytes
-) -> None:
+def test_another_protocol_is_hung_up_on_without_a_packet(relay: RelayServer, first: bytes) -> None:
     raw = connect(relay)
     raw.send_bytes(first)
     assert raw.at_end()
 
 
-def test_who_says_nothing_is_hung_up_on_and_keeps_nobody_waiting() -> None:
+def test_a_silent_connection_is_hung_up_on_and_delays_no_other() -> None:
     with running(relay_config(init_timeout=0.5)) as relay:
         attached = relay.metrics.clients_attached
         silent = [connect(relay) for _ in range(20)]
@@ -108,7 +106,7 @@ def test_who_says_nothing_is_hung_up_on_and_keeps_nobody_waiting() -> None:
         assert attached["accepted"].value == 1
 
 
-def test_who_is_silent_for_longest_makes_room_when_too_many_are_at_the_door() -> None:
+def test_the_longest_silent_connection_is_denied_when_too_many_are_attaching() -> None:
     with running(relay_config(limits={"client_handshakes": 2})) as relay:
         silent, second = connect(relay), connect(relay)
         third = connect(relay)
@@ -120,7 +118,7 @@ def test_who_is_silent_for_longest_makes_room_when_too_many_are_at_the_door() ->
         assert relay.metrics.clients_attached["denied"].value == 1
 
 
-def test_too_many_applications_are_denied_in_words_until_one_leaves() -> None:
+def test_applications_beyond_the_limit_are_denied_until_one_leaves() -> None:
     with running(relay_config(limits={"clients": 2})) as relay:
         first, _ = Client(relay.port), Client(relay.port)
         with pytest.raises(Denied, match="limit of 2 applications reached"):
@@ -137,19 +135,19 @@ def attaches(relay: RelayServer) -> bool:
 
 
 class Refusing:
-    """An overlay that takes nobody."""
+    """An overlay that rejects every connection."""
 
     def connect(self, cluster: str, handler: Handler) -> Connection:
         handler.handle_broadcast(Delivery(b"never sent"))
         raise LimitReached("the network is full")
 
 
-def test_who_cannot_be_connected_is_denied_in_words() -> None:
+def test_an_error_while_connecting_is_the_reason_of_a_deny() -> None:
     with running(overlay=Refusing()) as relay, pytest.raises(Denied, match="the network is full"):
         Client(relay.port)
 
 
-def test_no_thread_left_is_told_in_words(
+def test_no_thread_left_is_the_reason_of_a_deny(
     relay: RelayServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = connect(relay)  # a connection from before still finds its thread
@@ -211,7 +209,7 @@ def test_the_greatest_message_passes_and_a_greater_one_is_refused_before_it_is_s
         (b"\x0c\x00\x00\x81\x80\x04", "message of 65537 bytes, limit 65536"),
     ],
 )
-def test_who_breaks_the_rules_is_told_which_and_what_came_before_counts(
+def test_a_violation_is_the_reason_of_a_close_and_what_came_before_counts(
     relay: RelayServer, bad: bytes, reason: str
 ) -> None:
     listener, raw = Client(relay.port, "c"), attach(relay)
@@ -337,7 +335,7 @@ def test_a_client_that_half_closes_after_its_close_gets_the_answer(relay: RelayS
     assert raw.at_end()
 
 
-def test_callers_of_a_service_that_vanishes_know_at_once(relay: RelayServer) -> None:
+def test_callers_of_a_service_that_disconnects_get_a_fault_at_once(relay: RelayServer) -> None:
     service, client = attach(relay, "c"), Client(relay.port)
     answer = client.request_later("c", b"", 60)
     service.expect(Op.REQUEST)
@@ -347,7 +345,7 @@ def test_callers_of_a_service_that_vanishes_know_at_once(relay: RelayServer) -> 
     client.close()
 
 
-def test_who_never_hangs_up_is_cut_after_the_drain_timeout() -> None:
+def test_a_connection_that_never_hangs_up_is_cut_after_the_drain_timeout() -> None:
     with running(relay_config(drain_timeout=0.1)) as relay:
         raw = attach(relay)
         raw.send(Op.CLOSE)
@@ -380,7 +378,7 @@ def test_a_service_that_takes_nothing_is_closed_and_its_callers_know() -> None:
         service, client = attach(relay, "c"), Client(relay.port)
         answers = []
         while not relay.metrics.clients_closed["slow consumer"].value:
-            # the last ones may find nobody any more
+            # the last ones may find no service any more
             answers.append(client.request_later("c", bytes(50_000), 2))
         for answer in answers:
             with pytest.raises((Fault, TimedOut)):
@@ -411,7 +409,7 @@ class Keeping(Connection):
     publish = request = subscribe = unsubscribe = tunnel = leave = close = nothing
 
 
-def test_a_client_that_is_idle_holds_on_to_nothing_of_what_it_said() -> None:
+def test_nothing_of_its_packets_is_kept_while_a_client_is_idle() -> None:
     network = Keeping()
     with running(overlay=network) as relay:
         attach(relay).send(Op.BROADCAST, cluster="c", message=bytes(300_000))
@@ -495,7 +493,7 @@ def test_pending_requests_cost_no_thread() -> None:
 # The end of the relay
 
 
-def test_a_closing_relay_waits_for_answers_in_hand_and_takes_no_new_requests() -> None:
+def test_a_closing_relay_waits_for_requests_in_flight_and_takes_no_new_ones() -> None:
     with running() as relay:
         service, client = Client(relay.port, "c"), Client(relay.port)
         answer = client.request_later("c", b"", 10)

@@ -32,7 +32,7 @@ def test_another_version_is_denied_with_the_text_of_the_protocol(network: FakeNe
     assert (client.got(), client.ends) == ([], 1)
 
 
-def test_who_cannot_be_connected_is_denied_in_words(network: FakeNetwork) -> None:
+def test_an_error_while_connecting_is_the_reason_of_a_deny(network: FakeNetwork) -> None:
     def connect(cluster: str, handler: Handler) -> Connection:
         raise LimitReached("no room")
 
@@ -101,7 +101,7 @@ def test_requests_to_a_service_are_numbered_from_0_and_tell_its_time(network: Fa
     ]
 
 
-def test_a_request_that_nobody_serves_times_out_at_its_deadline(network: FakeNetwork) -> None:
+def test_a_request_without_a_service_times_out_at_its_deadline(network: FakeNetwork) -> None:
     client = Attached(network)
     client.do(Op.REQUEST, 0, "nobody", b"?", 200)
     network.run(0.199)
@@ -142,7 +142,7 @@ def test_late_second_and_unknown_replies_are_ignored(network: FakeNetwork) -> No
     assert not service.session._connection._calls
 
 
-def test_too_many_requests_are_refused_in_words_one_by_one() -> None:
+def test_requests_beyond_the_limit_get_a_fault_each() -> None:
     config = with_limits(client_requests=2)
     network = FakeNetwork(config=config)
     client, service = Attached(network), Attached(network, "c")
@@ -155,12 +155,12 @@ def test_too_many_requests_are_refused_in_words_one_by_one() -> None:
     assert len(service.got()) == 2
 
 
-def test_callers_of_a_service_that_vanishes_know_at_once(network: FakeNetwork) -> None:
+def test_callers_of_a_service_that_disconnects_get_a_fault_at_once(network: FakeNetwork) -> None:
     client, service = Attached(network), Attached(network, "c", node=2)
     client.do(Op.REQUEST, 0, "c", b"", 60_000)
     service.session.end(None)
     assert client.got() == [(Op.REPLY, 0, False, False, "service disconnected")]
-    assert service.got()[-1][0] == Op.REQUEST  # the last it was told: no close for one that is gone
+    assert service.got()[-1][0] == Op.REQUEST  # its last packet: no close for one that is gone
 
 
 # Topics
@@ -177,7 +177,7 @@ def test_a_publisher_that_subscribes_gets_its_own_events(network: FakeNetwork) -
     assert (client.got(), other.got()) == ([(Op.PUBLISH, "a:b", b"1")], [])
 
 
-def test_what_goes_to_many_is_encoded_once(network: FakeNetwork) -> None:
+def test_a_fan_out_is_encoded_once(network: FakeNetwork) -> None:
     clients = [Attached(network, "c") for _ in range(3)]
     for client in clients:
         client.do(Op.SUBSCRIBE, "t")
@@ -201,7 +201,7 @@ def test_subscribing_twice_and_unsubscribing_what_is_not_break_the_rules(
         client.do(Op.UNSUBSCRIBE, "other")
 
 
-def test_too_many_topics_are_refused_in_words() -> None:
+def test_topics_beyond_the_limit_are_rejected() -> None:
     client = Attached(FakeNetwork(config=with_limits(client_subscriptions=1)))
     client.do(Op.SUBSCRIBE, "a")
     with pytest.raises(LimitReached, match="limit of 1 subscriptions"):
@@ -211,7 +211,7 @@ def test_too_many_topics_are_refused_in_words() -> None:
 # Slow clients
 
 
-def test_a_slow_client_misses_broadcasts_and_events_which_is_said_once_in_a_while(
+def test_a_slow_client_misses_broadcasts_and_events_which_is_logged_once_in_a_while(
     network: FakeNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = with_limits(client_send_buffer=1_000)
@@ -328,7 +328,7 @@ def test_what_is_asked_of_a_service_is_not_kept_until_its_answer(network: FakeNe
 # The end
 
 
-def test_a_close_is_answered_at_once_with_nothing_in_hand_and_own_requests_pending(
+def test_a_close_is_answered_at_once_with_nothing_in_flight_and_own_requests_pending(
     network: FakeNetwork,
 ) -> None:
     client = Attached(network, "c")
@@ -339,7 +339,7 @@ def test_a_close_is_answered_at_once_with_nothing_in_hand_and_own_requests_pendi
     assert client.got() == []
 
 
-def test_a_closing_service_gets_no_new_requests_but_may_answer_those_in_hand(
+def test_a_closing_service_gets_no_new_requests_but_may_answer_those_in_flight(
     network: FakeNetwork,
 ) -> None:
     client, service, other = Attached(network), Attached(network, "c"), Attached(network, "c")
@@ -406,7 +406,7 @@ def test_an_end_leaves_no_trace_in_the_node(network: FakeNetwork) -> None:
     assert len(network.timer.deadlines) == 0
 
 
-def test_a_stopping_node_hears_when_nothing_is_in_hand_any_more(network: FakeNetwork) -> None:
+def test_a_drain_ends_when_nothing_is_in_flight_any_more(network: FakeNetwork) -> None:
     client, service, idle = Attached(network), Attached(network, "c"), []
     client.session.drain(lambda: idle.append("client"))
     assert idle == ["client"]
@@ -419,7 +419,7 @@ def test_a_stopping_node_hears_when_nothing_is_in_hand_any_more(network: FakeNet
     assert not service.session.ended
 
 
-def test_draining_who_has_not_attached_yet_is_done_at_once(network: FakeNetwork) -> None:
+def test_draining_before_the_init_packet_ends_at_once(network: FakeNetwork) -> None:
     idle: list[bool] = []
     Attached(network, init=False).session.drain(lambda: idle.append(True))
     assert idle == [True]
@@ -450,7 +450,7 @@ def test_a_tunnel_joins_two_clients(network: FakeNetwork) -> None:
         assert not end.session._tunnels._open
 
 
-def test_a_tunnel_that_nobody_takes_times_out(network: FakeNetwork) -> None:
+def test_a_tunnel_that_no_service_accepts_times_out(network: FakeNetwork) -> None:
     client = Attached(network)
     client.do(Op.TUNNEL_INIT, 0, "nobody", 200)
     client.do(Op.TUNNEL_INIT, 1, "nobody", 0)
@@ -523,7 +523,7 @@ def tunnel_to(service: Attached, network: FakeNetwork) -> Attached:
     return client
 
 
-@pytest.mark.parametrize("reason", [None, "protocol violation"], ids=["vanished", "dropped"])
+@pytest.mark.parametrize("reason", [None, "protocol violation"], ids=["disconnected", "dropped"])
 def test_the_other_end_hears_of_a_client_that_is_lost(
     network: FakeNetwork, reason: str | None
 ) -> None:
@@ -540,7 +540,7 @@ def test_the_other_end_hears_of_a_client_that_leaves(network: FakeNetwork) -> No
     assert service.got() == [(Op.TUNNEL_CLOSE, 0, "")]
 
 
-def test_who_has_said_close_leaves_even_if_it_hangs_up_before_its_work_is_done(
+def test_a_client_that_closes_leaves_even_if_it_hangs_up_before_its_calls_are_done(
     network: FakeNetwork,
 ) -> None:
     service, other = Attached(network, "c"), Attached(network, "d")

@@ -106,31 +106,31 @@ def ends() -> Ends:
 # Building
 
 
-def test_who_asked_hears_of_the_tunnel_and_then_of_the_allowance() -> None:
+def test_the_caller_gets_the_tunnel_and_then_the_allowance() -> None:
     ends = Ends(built=False)
     ends.tunnel.built(ends.iris)
     assert ends.client.got() == [(Op.TUNNEL_CONFIRM, 3, False, 60), (Op.TUNNEL_ALLOW, 3, 100)]
 
 
-def test_who_accepted_hears_of_the_allowance_alone() -> None:
+def test_the_service_gets_the_allowance_alone() -> None:
     ends = Ends(accepted=True, built=False)
     ends.tunnel.built(ends.iris)
     assert ends.client.got() == [(Op.TUNNEL_ALLOW, 3, 100)]
 
 
 @pytest.mark.parametrize(
-    ("accepted", "word"),
+    ("accepted", "packet"),
     [
         (False, (Op.TUNNEL_CONFIRM, 3, True, None)),
         (True, (Op.TUNNEL_CLOSE, 3, "tunnel could not be built")),
     ],
 )
-def test_a_tunnel_that_cannot_be_had_is_told_to_who_waits_for_it(
-    accepted: bool, word: tuple[Any, ...]
+def test_a_tunnel_that_cannot_be_built_is_reported_to_the_end_that_waits_for_it(
+    accepted: bool, packet: tuple[Any, ...]
 ) -> None:
     ends = Ends(accepted=accepted, built=False)
     ends.tunnel.built(None)
-    assert (ends.client.got(), ends.client.forgotten) == ([word], [3])
+    assert (ends.client.got(), ends.client.forgotten) == ([packet], [3])
 
 
 def test_what_comes_before_the_client_knows_of_the_tunnel_follows() -> None:
@@ -350,7 +350,7 @@ def test_a_close_by_the_other_end_comes_after_all_data(ends: Ends) -> None:
     assert ends.client.forgotten == [3]
 
 
-def test_a_broken_tunnel_is_told_after_what_came(ends: Ends) -> None:
+def test_a_broken_tunnel_is_closed_after_what_came(ends: Ends) -> None:
     ends.tunnel.handle_chunk(3, b"one")
     ends.tunnel.handle_close("its host is gone")
     ends.tunnel.allow(3)
