@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.interop, pytest.mark.timeout(120)]
 SUITE = [f"tests/loopback/test_{face}.py" for face in ("patterns", "aio")]
 # One ends a node of its own; in the next one, a Go node's tunnel close overtakes data; and it has
 # no reason for tunnels that broke.
-CHOSEN = "not lost_node and not given_up_halfway and not cut_off"
+CHOSEN = "not lost_node and not abandoned_halfway and not broken_stream"
 
 
 def test_our_bindings_suite_passes_against_a_go_node(lab: Lab, key_file: Path) -> None:
