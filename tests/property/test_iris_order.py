@@ -1,10 +1,8 @@
-"""Broadcasts and events of one connection keep their order, through real trees whose messages move
-in any order that TCP allows.
-"""
+"""Broadcasts and events of one connection keep their order on any way that TCP allows."""
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -15,18 +13,28 @@ from tests.support.ring import Node, Ring
 from tests.support.suites import link_factory, tunnel_suite
 
 
-def on_top_of(node: Node) -> Overlay:
-    """Put the iris layer on top of a node's scribe."""
-    overlay = Overlay(
+def overlay_for(node: Node) -> Overlay:
+    """Make the iris layer for a node."""
+    return Overlay(
         suite=tunnel_suite(link_factory()),
         config=Config(),
         timer=node.ring.timer,
         rng=random.Random(node.node_id),
         clock=lambda: node.ring.timer.now,
     )
-    overlay.attach(node.scribe)
-    node.scribe._app = overlay
-    return overlay
+
+
+def with_iris(ids: Iterable[int], seed: int) -> tuple[Ring, list[Overlay]]:
+    """A ring whose nodes have the iris layer on top."""
+    overlays: dict[Node, Overlay] = {}
+
+    def make(node: Node) -> Overlay:
+        return overlays.setdefault(node, overlay_for(node))
+
+    ring = Ring(ids, seed=seed, application=make)
+    for node, overlay in overlays.items():
+        overlay.attach(node.scribe)
+    return ring, list(overlays.values())
 
 
 def in_order(received: list[bytes]) -> dict[bytes, list[int]]:
@@ -41,8 +49,7 @@ def in_order(received: list[bytes]) -> dict[bytes, list[int]]:
 @pytest.mark.parametrize("seed", range(8))
 def test_messages_of_one_connection_on_one_way_arrive_in_order_and_once(seed: int) -> None:
     rng = random.Random(seed)
-    ring = Ring(rng.sample(range(1 << 40), 12), seed=seed)
-    overlays = [on_top_of(node) for node in ring.nodes.values()]
+    ring, overlays = with_iris(rng.sample(range(1 << 40), 12), seed)
     members = [Application() for _ in range(8)]
     for member in members:
         connection = rng.choice(overlays).connect("workers", member)
@@ -67,8 +74,7 @@ def test_messages_of_one_connection_on_one_way_arrive_in_order_and_once(seed: in
 @pytest.mark.parametrize("seed", range(4))
 def test_requests_over_real_trees_are_answered_once(seed: int) -> None:
     rng = random.Random(seed)
-    ring = Ring(rng.sample(range(1 << 40), 10), seed=seed)
-    overlays = [on_top_of(node) for node in ring.nodes.values()]
+    ring, overlays = with_iris(rng.sample(range(1 << 40), 10), seed)
     for _ in range(5):
         rng.choice(overlays).connect("workers", Application(lambda call: call.reply(call.data)))
     callers = [rng.choice(overlays).connect("", Application()) for _ in range(5)]

@@ -110,7 +110,7 @@ def test_no_anycast_is_lost_or_doubled_while_nodes_join_and_leave_gracefully(see
             rng.choice(["join", "quit", "leave", "add", "balance", "balance", "balance"]),
             rng.choice(list(ring.nodes)),
         )
-        topic = ring[node].scribe._trees.topics.get(resolve("t"))
+        topic = ring[node].scribe.topics.get(resolve("t"))
         subscribed = topic is not None and topic.name is not None
         if kind == "join" and not subscribed:
             ring[node].scribe.subscribe("t")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from iris.config import Limits, ScribeConfig
 from iris.metrics import Metrics
 from iris.proto.pastry.table import RoutingTable
+from iris.proto.scribe.base import Application
 from iris.proto.scribe.overlay import Overlay
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId
@@ -53,15 +54,16 @@ class Node:
         self.published: list[tuple[NodeId, str, bytes]] = []
         self.balanced: list[tuple[NodeId, str, bytes]] = []
         self.directed: list[tuple[NodeId, bytes]] = []
-        self.accepts = True
+        self.diverted: Callable[[NodeId, Message], None] | None = None  # takes what is sent
+        self.accepts, self.cpu_usage = True, 0.5
         self.metrics = Metrics()
         self.scribe = Overlay(
-            self,
+            ring.application(self),
             config=ring.config,
             limits=ring.limits,
             timer=ring.timer,
             rng=random.Random(node_id),
-            cpu_usage=lambda: 0.5,
+            cpu_usage=lambda: self.cpu_usage,
             metrics=self.metrics,
         )
         self.scribe.attach(self)
@@ -73,12 +75,17 @@ class Node:
         samples = self.metrics.undeliverable.samples()
         return {labels["cause"]: int(value) for _, labels, value in samples if value}
 
+    def _check_unlocked(self) -> None:
+        assert not self.scribe._lock.locked(), "scribe calls others with its lock held"
+
     # As its ring.
 
     def send(self, dest: NodeId, message: Message) -> None:
-        assert not self.scribe._lock.locked(), "scribe calls the ring with its lock held"
+        self._check_unlocked()
         hop = self.next_hop(dest)
-        if hop is None:
+        if self.diverted is not None:
+            self.diverted(dest, message)
+        elif hop is None:
             self.scribe.deliver(message, dest)
         elif self.scribe.forward(message, dest, hop):
             self.ring.carry(self.node_id, hop, dest, message)
@@ -89,11 +96,11 @@ class Node:
     # As its application.
 
     def handle_publish(self, sender: NodeId, topic: str, message: Message) -> None:
-        assert not self.scribe._lock.locked(), "scribe calls the application with its lock held"
+        self._check_unlocked()
         self.published.append((sender, topic, message.data()))
 
     def handle_balance(self, sender: NodeId, topic: str, message: Message) -> bool:
-        assert not self.scribe._lock.locked(), "scribe calls the application with its lock held"
+        self._check_unlocked()
         if self.accepts:
             self.balanced.append((sender, topic, message.data()))
         return self.accepts
@@ -120,8 +127,14 @@ class Ring:
     """
 
     def __init__(
-        self, ids: Iterable[int] = (), *, seed: int = 1, limits: Limits | None = None
+        self,
+        ids: Iterable[int] = (),
+        *,
+        seed: int = 1,
+        limits: Limits | None = None,
+        application: Callable[[Node], Application] = lambda node: node,
     ) -> None:
+        self.application = application
         self.config, self.limits, self.timer = ScribeConfig(), limits or Limits(), VirtualTimer()
         self.rng = random.Random(seed)
         self.anycast_timeout = 60.0  # seconds
@@ -212,9 +225,9 @@ class Ring:
         at the closest node.
         """
         parts = {
-            node_id: node.scribe._trees.topics[topic]
+            node_id: node.scribe.topics[topic]
             for node_id, node in self.nodes.items()
-            if topic in node.scribe._trees.topics
+            if topic in node.scribe.topics
         }
         assert {node_id for node_id, part in parts.items() if part.name is not None} == set(
             subscribers
@@ -233,11 +246,7 @@ class Ring:
 
     def state(self) -> int:
         """How many things all nodes remember."""
-        return sum(
-            len(node.scribe._trees.topics)
-            + len(node.scribe._trees.actions)
-            + len(node.scribe._trees._heart)
-            + len(node.scribe._deferral.topics())
-            + len(node.scribe._deferral._publishes.topics())
-            for node in self.nodes.values()
+        trees = [node.scribe._trees for node in self.nodes.values()]
+        return sum(len(each.topics) + len(each.actions) + len(each._heart) for each in trees) + sum(
+            node.scribe.deferred for node in self.nodes.values()
         )

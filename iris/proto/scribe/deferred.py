@@ -32,10 +32,11 @@ class DeferredMessages:
 
     def __init__(self, *, messages: int, size: int) -> None:
         self._by_topic: dict[NodeId, deque[Deferred]] = {}
+        self._limit = messages
         self._messages, self._size = messages, size  # still free; size in bytes of payload
 
-    def __bool__(self) -> bool:
-        return bool(self._by_topic)
+    def __len__(self) -> int:
+        return self._limit - self._messages
 
     def topics(self) -> list[NodeId]:
         """List the topics that have a message."""
@@ -117,6 +118,10 @@ class Deferral:
         self._closed = False
         # `left`: ticks that the anycast had left which this thread is sending again
         self._retried = threading.local()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._anycasts) + len(self._publishes)
 
     def topics(self) -> list[NodeId]:
         """List the topics of deferred anycasts."""

@@ -112,6 +112,17 @@ class Overlay:
                 self._timer.cancel(self._beat_timer)
         self._deferral.close()
 
+    @property
+    def topics(self) -> dict[NodeId, Topic]:
+        """A snapshot of the topics in whose trees this node is."""
+        with self._lock:
+            return dict(self._trees.topics)
+
+    @property
+    def deferred(self) -> int:
+        """The number of messages that wait for a tree or for a parent."""
+        return len(self._deferral)
+
     # From the layer above
 
     def subscribe(self, topic: str) -> None:

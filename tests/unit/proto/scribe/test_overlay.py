@@ -24,7 +24,7 @@ def near(*steps: int) -> list[int]:
 
 def tree(ring: Ring) -> dict[int, int | None]:
     """Who has which parent, as steps from the topic."""
-    parts = {node_id: node.scribe._trees.topics.get(T) for node_id, node in ring.nodes.items()}
+    parts = {node_id: node.scribe.topics.get(T) for node_id, node in ring.nodes.items()}
     return {
         node_id - T: part.parent - T if part.parent is not None else None
         for node_id, part in parts.items()
@@ -90,7 +90,7 @@ def test_a_child_in_two_subtrees_leaves_the_second_at_its_first_report() -> None
     ring, _root, other, child = three(1, 2)
     other.scribe.deliver(Message(Header(op=Op.SUBSCRIBE, sender=child.node_id)), T)
     ring.beat()
-    assert child.node_id not in other.scribe._trees.topics[T].children
+    assert child.node_id not in other.scribe.topics[T].children
     ring.check_tree(T, near(100, -200))
 
 
@@ -204,7 +204,7 @@ def test_a_publish_right_after_the_subscription_waits_for_the_parent() -> None:
     first.publish("t", b"3")
     ring.settle()
     assert [data for *_, data in second.published] == [b"1", b"2", b"3"]
-    assert not first.scribe._deferral._publishes
+    assert first.scribe.deferred == 0
 
 
 def test_a_publish_waiting_for_a_parent_is_given_up_in_the_end() -> None:
@@ -212,9 +212,9 @@ def test_a_publish_waiting_for_a_parent_is_given_up_in_the_end() -> None:
     node.detours[T] = T + 7  # into the void
     node.scribe.subscribe("t")
     node.publish("t", b"1")
-    assert node.scribe._deferral._publishes
+    assert node.scribe.deferred == 1
     ring.run(ring.config.defer_time + 1)
-    assert not node.scribe._deferral._publishes
+    assert node.scribe.deferred == 0
     assert node.discarded == {"expired": 1}
 
 
@@ -247,8 +247,7 @@ def test_a_payload_is_sealed_once_for_all_neighbours() -> None:
     _ring, root, *_ = three(1, 2)
     payload = Payload.of(b"data")
     carried: list[Payload | None] = []
-    root.send = lambda dest, message: carried.append(message.payload)  # type: ignore[method-assign]
-    root.scribe._ring_send = root.send
+    root.diverted = lambda dest, message: carried.append(message.payload)
     root.scribe.publish("t", Message(None, payload))
     assert carried == [payload, payload]
 
@@ -256,7 +255,7 @@ def test_a_payload_is_sealed_once_for_all_neighbours() -> None:
 def test_what_the_layer_above_sends_always_has_a_payload() -> None:
     _ring, root, *_ = three()
     carried: list[Message] = []
-    root.scribe._ring_send = lambda dest, message: carried.append(message)
+    root.diverted = lambda dest, message: carried.append(message)
     root.scribe.publish("t", Message(None))
     root.scribe.balance("t", Message(None))
     root.scribe.direct(NodeId(5), Message(None))
@@ -284,7 +283,7 @@ def test_an_anycast_reaches_one_subscriber() -> None:
 
 def test_capacity_follows_what_a_subscriber_takes() -> None:
     ring, root, one, two = three(1, 2)
-    two.scribe._cpu_usage = lambda: 0.01  # has all the time in the world
+    two.cpu_usage = 0.01  # has all the time in the world
     for _ in range(10):
         for _ in range(100):
             root.balance("t")
@@ -327,7 +326,7 @@ def test_an_anycast_without_a_tree_waits_for_the_first_subscriber() -> None:
     ring.settle()
     assert ring.timer.now == 0
     assert server.balanced == [(asker.node_id, "t", b"early")]
-    assert not root.scribe._deferral._anycasts
+    assert root.scribe.deferred == 0
 
 
 def test_waiting_anycasts_keep_their_order() -> None:
@@ -359,9 +358,9 @@ def test_an_anycast_waits_no_longer_than_it_is_worth_and_than_the_limit(
     asker.balance("t", b"early")
     ring.settle()
     ring.run(lasts - 0.15)
-    assert root.scribe._deferral._anycasts
+    assert root.scribe.deferred == 1
     ring.run(0.3)
-    assert not root.scribe._deferral._anycasts
+    assert root.scribe.deferred == 0
     assert root.discarded == {"expired": 1}
     server.scribe.subscribe("t")
     ring.settle()
@@ -373,7 +372,7 @@ def test_an_anycast_out_of_time_is_not_deferred() -> None:
     ring.anycast_timeout = 0.0
     asker.balance("t")
     ring.settle()
-    assert not root.scribe._deferral._anycasts
+    assert root.scribe.deferred == 0
     assert root.discarded == {"expired": 1}
 
 
@@ -385,7 +384,7 @@ def test_waiting_anycasts_are_bounded() -> None:
     asker.balance("t")
     asker.balance("t")
     ring.settle()
-    assert len(root.scribe._deferral._anycasts.take(T)) == 5
+    assert root.scribe.deferred == 5
     assert root.discarded == {"not deferred": 2}
 
 
@@ -408,8 +407,8 @@ def test_what_is_sent_on_at_once_is_bounded_and_the_rest_waits() -> None:
     for _ in range(10):
         one.scribe.deliver(Message(header, Payload.of(b"")), one.node_id)
     ring.settle()
-    assert len(one.scribe._deferral._anycasts.take(T)) == 7
-    assert len(root.scribe._deferral._anycasts.take(T)) == 3
+    assert one.scribe.deferred == 7
+    assert root.scribe.deferred == 3
     ring.beat()
     assert one.scribe._reroutes > 3
 
@@ -544,13 +543,12 @@ def test_after_leaving_nothing_is_left_and_unsubscribing_is_no_error() -> None:
 
 def test_a_failing_ring_stops_nothing_else() -> None:
     ring, _root, one, _ = three()
-    sends = one.scribe._ring_send
 
     def fail(dest: NodeId, message: Message) -> None:
-        one.scribe._ring_send = sends
+        one.diverted = None
         raise OSError("gone")
 
-    one.scribe._ring_send = fail
+    one.diverted = fail
     one.scribe.subscribe("t")
     ring.beat()
     ring.check_tree(T, [one.node_id])
@@ -619,6 +617,5 @@ def test_many_threads_at_once_get_everything_in_their_order() -> None:
     for number in range(4):
         got = [data for topic, data in app.got if topic == f"topic {number}"]
         assert got == [b"%d" % (each // 2) for each in range(400)]
-    assert not scribe._trees.topics
-    assert not scribe._trees.actions
-    assert not scribe._deferral._anycasts
+    assert not scribe.topics
+    assert scribe.deferred == 0
