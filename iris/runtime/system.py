@@ -20,7 +20,7 @@ class CpuMeter:
     """Measures the load from one call to the next. Not thread-safe."""
 
     def __init__(self, cpu_times: Callable[[], Any] = psutil.cpu_times) -> None:
-        """Args: cpu_times returns seconds since boot of all CPUs: user, system, idle, maybe nice."""
+        """Args: cpu_times returns all CPUs' seconds since boot: user, system, idle, maybe nice."""
         self._cpu_times = cpu_times
         self._busy, self._idle = self._read()
         self._usage = 1.0  # unknown yet: promise little capacity
@@ -44,7 +44,7 @@ class CpuMeter:
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the limit of open files and sockets as far as the system permits. Returns: the limit."""
+    """Raise the limit of open files and sockets as far as permitted. Returns: the limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # "unlimited" may be more than there can be
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

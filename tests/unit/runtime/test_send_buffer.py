@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from iris.errors import LinkClosed
+from iris.errors import LinkClosed, StateError
 from iris.runtime.batch import BATCH, LONG_BATCH, Batch, flush_batch
 from iris.runtime.send_buffer import SendBuffer
 
@@ -423,6 +423,14 @@ def test_uncorking_a_closed_buffer_sends_nothing(pair: Pair) -> None:
     buffer.uncork(b"a")
     assert pair.ended()
     assert buffer.size == 0
+
+
+def test_a_buffer_that_isnt_corked_cant_be_uncorked(pair: Pair) -> None:
+    buffer = pair.buffer(corked=True)
+    buffer.uncork(b"a")
+    with pytest.raises(StateError):
+        buffer.uncork(b"b")
+    assert pair.waiting() == b"a"
 
 
 def test_last_write_is_sent_and_refuses_later_ones(pair: Pair) -> None:

@@ -134,3 +134,20 @@ def test_without_a_thread_it_says_so(cache: ThreadCache, monkeypatch: pytest.Mon
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError):
         cache.run("job", lambda: None)
+
+
+def test_a_close_while_a_thread_starts_joins_none_that_hasnt_started(
+    cache: ThreadCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, closed = threading.Thread.start, list[bool]()
+
+    def close_first(thread: threading.Thread) -> None:
+        closed.append(cache.close(0.0))
+        start(thread)
+
+    done = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", close_first)
+        cache.run("job", done.set)
+    assert closed == [True]
+    assert done.wait(PATIENCE)
