@@ -5,17 +5,28 @@ list or tree is: open values are kept on an explicit stack, so depth costs memor
 the bytes that are there, and no recursion.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from iris.gobber.definitions import WireType
 from iris.gobber.framing import GobError, read_uint
 from iris.gobber.types import BOOL, BYTES, FLOAT, INT, INTERFACE, STRING, UINT
-
-if TYPE_CHECKING:
-    from iris.gobber.decoder import Decoder
 
 _NUMBERS = (BOOL.id, INT.id, UINT.id, FLOAT.id)
 _COMPLEX = 7
 _STRINGS = (BYTES.id, STRING.id)
+
+
+class Stream(Protocol):
+    """What is used of `iris.gobber.decoder.Decoder`: the types that its sender has defined."""
+
+    types: dict[int, WireType]
+    field_types: dict[int, tuple[int, ...]]
+
+    def concrete_type(self, data: bytes, offset: int) -> tuple[int, int, int]:
+        """Read an interface value's type id. Returns: it, where the value starts, where it ends."""
+
+    def check_end(self, end: int, offset: int) -> None:
+        """Raise GobError unless an interface value ended at `end`."""
 
 
 class _Open:
@@ -32,7 +43,7 @@ class _Open:
         self.end = end  # of the content of an interface: where it should end
 
 
-def skip_value(stream: "Decoder", data: bytes, offset: int, number: int) -> int:
+def skip_value(stream: Stream, data: bytes, offset: int, number: int) -> int:
     """Find the end of the value of type `number` at `offset`.
 
     Raises: GobError; IndexError beyond the end of `data`.
@@ -52,7 +63,7 @@ def skip_value(stream: "Decoder", data: bytes, offset: int, number: int) -> int:
             return offset
 
 
-def _skip_one(stream: "Decoder", data: bytes, offset: int, number: int) -> tuple[int, _Open | None]:
+def _skip_one(stream: Stream, data: bytes, offset: int, number: int) -> tuple[int, _Open | None]:
     """Skip a simple value, or the beginning of a composite one."""
     if number in _NUMBERS:
         return read_uint(data, offset)[1], None
@@ -87,7 +98,7 @@ def _skip_bytes(data: bytes, offset: int) -> int:
     return offset + size
 
 
-def _skip_interface_type(stream: "Decoder", data: bytes, offset: int) -> tuple[int, _Open | None]:
+def _skip_interface_type(stream: Stream, data: bytes, offset: int) -> tuple[int, _Open | None]:
     size, offset = read_uint(data, offset)
     if size == 0:
         return offset, None
@@ -103,7 +114,7 @@ def _skip_interface_type(stream: "Decoder", data: bytes, offset: int) -> tuple[i
     return offset, _Open((number,), left=1, end=end)
 
 
-def _next(stream: "Decoder", value: _Open, data: bytes, offset: int) -> tuple[int | None, int]:
+def _next(stream: Stream, value: _Open, data: bytes, offset: int) -> tuple[int | None, int]:
     """Return the type of an open value's next part, None at its end; and the offset."""
     if value.is_struct:
         delta, offset = read_uint(data, offset)
