@@ -121,7 +121,15 @@ class Metrics:
     def __init__(self) -> None:
         self.families: list[Family[Any]] = []
 
-        # service/relay
+        self._declare_relay()
+        self._declare_clusters()
+        self._declare_trees()
+        self._declare_ring()
+        self._declare_sessions()
+        self._declare_links()
+        self._declare_discovery()
+
+    def _declare_relay(self) -> None:  # service/relay
         self.clients = self._single(Gauge, "iris_clients", "Attached applications.")
         self.clients_attached = self._declare(
             Counter,
@@ -157,7 +165,7 @@ class Metrics:
             pattern=("broadcast", "event"),
         )
 
-        # proto/iris
+    def _declare_clusters(self) -> None:  # proto/iris
         self.requests_timed_out = self._single(
             Counter, "iris_requests_timed_out", "Requests of applications here without a reply."
         )
@@ -173,7 +181,7 @@ class Metrics:
             outcome=("established", "failed", "rejected"),
         )
 
-        # proto/scribe
+    def _declare_trees(self) -> None:  # proto/scribe
         self.undeliverable = self._declare(
             Counter,
             "iris_undeliverable",
@@ -188,7 +196,7 @@ class Metrics:
             ),
         )
 
-        # proto/pastry
+    def _declare_ring(self) -> None:  # proto/pastry
         self.unsent = self._single(
             Counter, "iris_unsent", "Messages dropped because a peer's send buffer was full."
         )
@@ -200,7 +208,7 @@ class Metrics:
             cause=("left", "connection lost", "silent", "protocol violation", "not needed"),
         )
 
-        # proto/session
+    def _declare_sessions(self) -> None:  # proto/session
         self.handshakes = self._declare(
             Counter,
             "iris_handshakes",
@@ -215,7 +223,7 @@ class Metrics:
             side=("dialled", "accepted"),
         )
 
-        # proto/link
+    def _declare_links(self) -> None:  # proto/link
         self.links_opened = self._declare(
             Counter,
             "iris_links_opened",
@@ -230,7 +238,7 @@ class Metrics:
             cause=("closed", "connection lost", "protocol violation", "internal error"),
         )
 
-        # proto/bootstrap
+    def _declare_discovery(self) -> None:  # proto/bootstrap
         self.discovery_sent = self._declare(
             Counter,
             "iris_discovery_sent",
