@@ -1,7 +1,4 @@
-"""Everything that three Go nodes said to each other, from joining to leaving.
-
-Our types hold it, and carry it unchanged.
-"""
+"""All messages of three Go nodes, from joining to leaving, survive our types unchanged."""
 
 import base64
 import json

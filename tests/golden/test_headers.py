@@ -1,7 +1,4 @@
-"""Headers of every kind, as one Go encoder wrote them in a row.
-
-Read to the same values, and written to the same bytes.
-"""
+"""Headers of every kind by one Go encoder: read to the same values, written to the same bytes."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""What our trees say to each other has the same shape as what Go nodes say.
-
-Which fields are there for which op, and no others.
-"""
+"""Packets of our topic trees have the fields that Go's have, for each op, and no others."""
 
 import json
 from collections.abc import Iterator

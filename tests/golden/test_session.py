@@ -1,5 +1,4 @@
-"""A recorded session between two Go nodes, taken in the client's and in the server's place with the
-exponents that were used.
+"""A recorded session between two Go nodes, replayed in the place of each with its exponent.
 
 Both ends ran in one process and shared the numbering of gob types; one test does the same, and
 every byte must be the recorded one. In the others, what we send has other type numbers, and is
@@ -150,7 +149,7 @@ def received(data: bytes, codec: ClassicCodec) -> list[Any]:
     return [message.meta for message in iter(codec.open, None)]
 
 
-def test_client_says_what_the_recorded_client_said() -> None:
+def test_client_sends_what_the_recorded_client_sent() -> None:
     (ours, theirs), (ours_data, theirs_data) = tcp_pair(), tcp_pair()
     with ours, theirs, ours_data, theirs_data:
         theirs.sendall(b"".join(handshake("ctrl", "server")))
@@ -176,7 +175,7 @@ def test_client_says_what_the_recorded_client_said() -> None:
         )
 
 
-def test_server_says_what_the_recorded_server_said() -> None:
+def test_server_sends_what_the_recorded_server_sent() -> None:
     (ours, theirs), (ours_data, theirs_data) = tcp_pair(), tcp_pair()
     with ours, theirs, ours_data, theirs_data:
         theirs.sendall(b"".join(handshake("ctrl", "client")))
@@ -225,7 +224,7 @@ def check_message(message: Message, record: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("sender", ["client", "server"])
 @pytest.mark.parametrize("conn", ["ctrl", "data"])
-def test_recorded_heads_are_sealed_to_the_recorded_bytes(conn: str, sender: str) -> None:
+def test_recorded_headers_are_sealed_to_the_recorded_bytes(conn: str, sender: str) -> None:
     """Given the same gob, every packet is the same: key stream, running MAC and framing."""
     keys = dict(
         zip(("ctrl", "data"), derive_links(secret(), server=sender == "server"), strict=True)

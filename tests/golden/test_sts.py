@@ -1,7 +1,4 @@
-"""Exchanges run by the Go reference, recorded with their exponents.
-
-We must say exactly the same, from either side.
-"""
+"""Recorded exchanges of the Go node, with their exponents: ours sends exactly the same."""
 
 import json
 from pathlib import Path
@@ -36,7 +33,7 @@ def test_group_is_the_references() -> None:
 
 
 @pytest.mark.parametrize(("case", "tokens"), list(zip(CASES, TOKENS, strict=True)))
-def test_initiator_says_what_was_recorded(
+def test_initiator_sends_what_was_recorded(
     key: RSAPrivateKey, case: dict[str, int], tokens: dict[str, bytes]
 ) -> None:
     initiator = Exchange(key, exponent=case["initiator_exponent"])
@@ -49,7 +46,7 @@ def test_initiator_says_what_was_recorded(
 
 
 @pytest.mark.parametrize(("case", "tokens"), list(zip(CASES, TOKENS, strict=True)))
-def test_acceptor_says_what_was_recorded(
+def test_acceptor_sends_what_was_recorded(
     key: RSAPrivateKey, case: dict[str, int], tokens: dict[str, bytes]
 ) -> None:
     acceptor = Exchange(key, exponent=case["acceptor_exponent"])

@@ -1,7 +1,4 @@
-"""Gob integers and messages: the fast code against the schemas, with good, random and cut bytes.
-
-The same values, the same rejections.
-"""
+"""Gob integers and messages: the fast code and the schemas accept and reject the same."""
 
 import io
 from typing import Any
@@ -34,10 +31,7 @@ ints = st.one_of(st.integers(-200, 200), st.integers(-(1 << 63), (1 << 63) - 1))
 
 @st.composite
 def scrambled(draw: st.DrawFn) -> bytes:
-    """Bytes that are nearly messages.
-
-    Pieces of such, in odd places, with sizes that are right, nearly right or wrong.
-    """
+    """Parts of messages in odd places, with sizes that are right, nearly right or wrong."""
     body = draw(
         st.one_of(
             st.binary(max_size=6),

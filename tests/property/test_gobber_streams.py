@@ -1,7 +1,5 @@
-"""Whole streams.
-
-Values of all packets and of random types come back as they went, in pieces of any size; spoilt ones
-end in GobError.
+"""Streams of all packets and of random types, in pieces of any size: good ones round-trip,
+corrupted ones end in GobError.
 """
 
 import json
@@ -80,7 +78,7 @@ def cut(rng: random.Random, data: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_values_of_any_type_come_back_as_they_went(seed: int) -> None:
+def test_values_of_any_type_round_trip(seed: int) -> None:
     rng = random.Random(seed)
     values = Values(rng, FAMILY)
     encoder, decoder, whole = (
@@ -99,7 +97,7 @@ def test_values_of_any_type_come_back_as_they_went(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_spoilt_streams_raise_nothing_but_gob_errors(seed: int) -> None:
+def test_corrupted_streams_raise_nothing_but_gob_errors(seed: int) -> None:
     rng = random.Random(seed)
     values = Values(rng, FAMILY)
     started, broken = time.process_time(), 0
@@ -121,7 +119,7 @@ def test_spoilt_streams_raise_nothing_but_gob_errors(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_spoilt_headers_raise_nothing_but_gob_errors(seed: int) -> None:
+def test_corrupted_headers_raise_nothing_but_gob_errors(seed: int) -> None:
     rng = random.Random(seed)
     packets = [
         bytes.fromhex(case["gob"])
@@ -137,7 +135,7 @@ def test_spoilt_headers_raise_nothing_but_gob_errors(seed: int) -> None:
     assert 20 < refused < 150
 
 
-def test_spoilt_datagrams_raise_nothing_but_gob_errors() -> None:
+def test_corrupted_datagrams_raise_nothing_but_gob_errors() -> None:
     rng, spoilt, noise = random.Random(1), 0, 0
     datagrams = Datagrams(Message)
     cases = [

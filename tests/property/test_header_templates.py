@@ -1,7 +1,4 @@
-"""The template for the heads of clusters' messages against the gob codec.
-
-The same bytes, the same values, the same rejections.
-"""
+"""The header templates and the gob codec: the same bytes, values and rejections."""
 
 import random
 from collections.abc import Callable
@@ -139,7 +136,9 @@ examples = st.sampled_from([USUAL, TUNNEL])
 
 
 @given(examples, st.lists(st.one_of(heads, tunnel_heads), max_size=12))
-def test_a_stream_of_heads_is_the_gob_stream_to_the_byte(example: Head, stream: list[Head]) -> None:
+def test_a_stream_of_headers_is_the_gob_stream_to_the_byte(
+    example: Head, stream: list[Head]
+) -> None:
     encoder = HeaderEncoder()
     assert [encoder.encode(*head) for head in [example, *stream, example]] == gob_heads(
         [example, *stream, example]
@@ -147,7 +146,7 @@ def test_a_stream_of_heads_is_the_gob_stream_to_the_byte(example: Head, stream: 
 
 
 @given(examples, st.lists(st.one_of(heads, tunnel_heads), max_size=12), st.integers(0, 40))
-def test_heads_come_back_as_they_went_whatever_numbers_the_sender_gives_types(
+def test_headers_round_trip_with_any_type_numbers_of_the_sender(
     example: Head, stream: list[Head], before: int
 ) -> None:
     encoder = Encoder()
@@ -163,7 +162,7 @@ def test_heads_come_back_as_they_went_whatever_numbers_the_sender_gives_types(
 
 @settings(max_examples=300)
 @given(examples, st.one_of(heads, tunnel_heads), st.integers(0, 1 << 32).map(random.Random))
-def test_spoilt_heads_are_what_gob_says_they_are(
+def test_corrupted_headers_have_the_outcome_of_gob(
     example: Head, head: Head, rng: random.Random
 ) -> None:
     *good, data = gob_heads([example, example, head])
@@ -175,7 +174,7 @@ def test_spoilt_heads_are_what_gob_says_they_are(
 
 
 @pytest.mark.parametrize("example", [USUAL, TUNNEL], ids=["cluster", "tunnel"])
-def test_every_change_of_a_single_byte_is_what_gob_says_it_is(example: Head) -> None:
+def test_every_change_of_a_byte_has_the_outcome_of_gob(example: Head) -> None:
     good = gob_heads([example, example])
     for at in range(len(good[1])):
         for value in {
@@ -205,7 +204,7 @@ def test_every_change_of_a_single_byte_is_what_gob_says_it_is(example: Head) -> 
     [(USUAL, st.tuples(usual, keys, keys)), (TUNNEL, tunnel_heads)],
     ids=["cluster", "tunnel"],
 )
-def test_what_is_said_most_takes_a_template_both_ways(
+def test_common_headers_take_a_template_both_ways(
     example: Head, some: st.SearchStrategy[Head]
 ) -> None:
     encoder, decoder = HeaderEncoder(), taught(example)
@@ -262,7 +261,7 @@ def test_sizes_beyond_the_end_are_malformed_wherever_they_stand(size: int) -> No
             assert outcome(taught().decode, spoilt) is GobError
 
 
-def test_long_numbers_that_pass_through_arent_remembered() -> None:
+def test_long_numbers_of_peers_are_not_cached() -> None:
     encoder = HeaderEncoder()
     encoder.encode(*USUAL)
     before = _write_tree.cache_info().currsize

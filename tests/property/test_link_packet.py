@@ -1,7 +1,4 @@
-"""The fast splitter of link packets against their schema.
-
-The same values, the same rejections, however the bytes are cut.
-"""
+"""The fast splitter of link packets and their schema: the same values and rejections."""
 
 import random
 from collections.abc import Iterator

@@ -1,6 +1,5 @@
-"""Calls in any order.
-
-The order of the paper works, everything else is refused and changes nothing, a failure is for good.
+"""Calls in any order: the paper's works, any other is refused and changes nothing, and failures
+are final.
 """
 
 import random

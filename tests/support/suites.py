@@ -1,4 +1,4 @@
-"""What suites need, and a second one: nothing is proven or encrypted, and sessions have one link."""
+"""A second suite, without proof or encryption, and with one link per session; what suites need."""
 
 import socket
 import struct

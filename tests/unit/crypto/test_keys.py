@@ -108,7 +108,7 @@ def test_public_key_is_refused_as_one(
         b"x" * 100_000,
     ],
 )
-def test_what_is_no_key_is_refused_as_none(keep: Callable[[bytes], Path], data: bytes) -> None:
+def test_a_file_without_a_key_is_refused(keep: Callable[[bytes], Path], data: bytes) -> None:
     refuse(keep(data), "holds no private key")
 
 
@@ -211,8 +211,11 @@ def test_threads_that_start_together_agree_on_one_key(tmp_path: Path) -> None:
 
 def test_processes_that_start_together_agree_on_one_key(tmp_path: Path) -> None:
     """All wait for the same pipe to close, so they begin at the same moment."""
-    script = "import sys; sys.stdin.read(); from pathlib import Path; from iris.crypto.keys import network_key as n\n"
-    script += "key, path, made = n('demo', Path(sys.argv[1])); print(key.private_numbers().d, made)"
+    script = (
+        "import sys; sys.stdin.read(); "
+        "from pathlib import Path; from iris.crypto.keys import network_key as n\n"
+        "key, path, made = n('demo', Path(sys.argv[1])); print(key.private_numbers().d, made)"
+    )
     gate_read, gate_write = os.pipe()
     nodes = [
         subprocess.Popen(

@@ -42,7 +42,7 @@ def test_exponent_comes_from_the_given_entropy(key: RSAPrivateKey) -> None:
     assert exchanges[0].initiate() == exchanges[1].initiate()
 
 
-def test_initiator_turns_down_an_acceptor_with_another_key(
+def test_initiator_rejects_an_acceptor_with_another_key(
     key: RSAPrivateKey, other_key: RSAPrivateKey
 ) -> None:
     initiator, acceptor = Exchange(key, GROUP), Exchange(other_key, GROUP)
@@ -53,7 +53,7 @@ def test_initiator_turns_down_an_acceptor_with_another_key(
         initiator.secret()
 
 
-def test_acceptor_turns_down_an_initiator_with_another_key(
+def test_acceptor_rejects_an_initiator_with_another_key(
     key: RSAPrivateKey, other_key: RSAPrivateKey
 ) -> None:
     initiator, acceptor = Exchange(key, GROUP, exponent=12345), Exchange(key, GROUP)
@@ -87,7 +87,7 @@ def test_exponential_changed_on_the_way_does_not_verify(key: RSAPrivateKey) -> N
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 257, 100_000])
-def test_token_of_another_size_is_turned_down_unread(key: RSAPrivateKey, size: int) -> None:
+def test_token_of_another_size_is_rejected_unread(key: RSAPrivateKey, size: int) -> None:
     initiator = Exchange(key, GROUP)
     exponential, _ = Exchange(key, GROUP).accept(initiator.initiate())
     with pytest.raises(AuthenticationError, match=f"{size} bytes"):
@@ -119,7 +119,7 @@ def test_exponential_out_of_range_ends_the_exchange(key: RSAPrivateKey, exponent
     assert initiator.state is State.FAILED
 
 
-def test_no_error_text_tells_a_secret(key: RSAPrivateKey) -> None:
+def test_no_error_text_holds_a_secret(key: RSAPrivateKey) -> None:
     initiator = Exchange(key, GROUP)
     exponential, token = Exchange(key, GROUP).accept(initiator.initiate())
     with pytest.raises(AuthenticationError) as refusal:

@@ -374,7 +374,7 @@ MISMATCHES: list[tuple[list[bytes], Any]] = [
 
 
 @pytest.mark.parametrize(("definitions", "kind"), MISMATCHES)
-def test_types_that_do_not_go_together_are_refused(definitions: list[bytes], kind: Any) -> None:
+def test_incompatible_types_are_refused(definitions: list[bytes], kind: Any) -> None:
     refused(b"".join(definitions) + value(65, b"\x00\x00"), kind)
     refused(b"".join(definitions) + value(65, b"\x00"), kind)
 

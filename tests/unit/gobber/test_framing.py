@@ -54,7 +54,7 @@ def test_bad_integers_are_refused(data: str) -> None:
 
 
 @pytest.mark.parametrize("data", ["", "ff", "fe01", "f8" + "01" * 7])
-def test_an_integer_may_still_be_on_its_way(data: str) -> None:
+def test_an_incomplete_integer_may_still_arrive(data: str) -> None:
     assert peek_uint(bytes.fromhex(data)) is None
     assert peek_uint(b"xyz" + bytes.fromhex(data), 3) is None
 

@@ -34,7 +34,7 @@ def test_a_connection_is_accepted_and_sends_small_packets_at_once() -> None:
     listener.close()
 
 
-def test_nobody_listens() -> None:
+def test_connecting_to_a_closed_port_fails() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
     with pytest.raises(LinkClosed, match="can't connect") as caught:
@@ -97,7 +97,7 @@ def test_a_listener_survives_a_lack_of_descriptors_and_says_so_once(
     ]
 
 
-def test_a_listener_survives_whatever_becomes_of_a_connection(
+def test_a_listener_survives_errors_of_connections(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     seen = threading.Semaphore(0)

@@ -67,7 +67,7 @@ def test_a_long_payload_is_sent_from_where_it_is(ends: Ends) -> None:
     assert data is payload.seal()[0]
 
 
-def test_what_passes_through_is_not_encrypted_again(ends: Ends) -> None:
+def test_a_forwarded_payload_is_not_encrypted_again(ends: Ends) -> None:
     payload = ends.pass_on(Message(None, Payload.of(b"through"))).payload
     assert payload is not None
     again = ends.pass_on(Message(None, payload)).payload
@@ -143,13 +143,13 @@ def sealed_by_hand(keys: LinkKeys, head: bytes, data: bytes) -> bytes:
     [(b"", b""), (b"\x05noise", b""), (b"\x03\x0a\x00\x00", b"")],
     ids=["no head", "no gob", "another type"],
 )
-def test_a_head_that_is_no_header_breaks_the_rules(ends: Ends, head: bytes, data: bytes) -> None:
+def test_a_malformed_header_is_a_protocol_violation(ends: Ends, head: bytes, data: bytes) -> None:
     ends.server.feed(sealed_by_hand(next(derive_links(SECRET, server=False)), head, data))
     with pytest.raises(ProtocolError):
         ends.server.open()
 
 
-def test_data_without_a_key_breaks_the_rules(ends: Ends) -> None:
+def test_data_without_a_key_is_a_protocol_violation(ends: Ends) -> None:
     payload = Payload(None, (b"data", b"", b""))
     with pytest.raises(ProtocolError, match="without a key"):
         ends.pass_on(Message(None, payload))
@@ -158,7 +158,7 @@ def test_data_without_a_key_breaks_the_rules(ends: Ends) -> None:
 @pytest.mark.parametrize(
     ("key", "iv"), [(b"", bytes(16)), (bytes(16), b""), (bytes(15), bytes(16))]
 )
-def test_a_key_of_the_wrong_size_breaks_the_rules(ends: Ends, key: bytes, iv: bytes) -> None:
+def test_a_key_of_the_wrong_size_is_a_protocol_violation(ends: Ends, key: bytes, iv: bytes) -> None:
     payload = Payload(None, (b"data", key, iv))
     with pytest.raises(ProtocolError):
         ends.pass_on(Message(None, payload))
@@ -175,7 +175,7 @@ def test_a_length_beyond_the_bounds_is_refused_before_its_bytes_come() -> None:
             splitter.next()
 
 
-def test_what_comes_in_crumbs_costs_no_more_than_in_one_piece() -> None:
+def test_many_small_reads_cost_no_more_memory_than_one() -> None:
     splitter = PacketSplitter(Bounds(header=100, payload=100_000))
     splitter.feed(bytes_prefix(1) + b"h" + bytes_prefix(100_000))
     tracemalloc.start()
@@ -188,7 +188,7 @@ def test_what_comes_in_crumbs_costs_no_more_than_in_one_piece() -> None:
         tracemalloc.stop()
 
 
-def test_raised_bounds_apply_to_what_waits_already() -> None:
+def test_raised_bounds_apply_to_bytes_fed_before() -> None:
     bounds = Bounds(header=10, payload=10)
     splitter = PacketSplitter(bounds)
     packet = b"".join(

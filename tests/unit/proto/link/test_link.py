@@ -1,4 +1,4 @@
-"""Links over loopback connections: order, ends, and what a slow or broken other side does to them."""
+"""Links over loopback connections: order, ends, slow and broken peers."""
 
 import contextlib
 import itertools
@@ -76,7 +76,7 @@ def number(count: int, payload: bytes | None = None) -> Message:
 
 
 class Pair:
-    """A link, and the other side of its connection: another link, or a bare socket with a codec."""
+    """A link, and its peer: another link, or a bare socket with a codec."""
 
     def __init__(self) -> None:
         self.sock, self.other_sock = tcp_pair()
@@ -104,7 +104,7 @@ class Pair:
         return self.made[-1]
 
     def codec(self) -> ClassicCodec:
-        """For the other side, played by hand."""
+        """For a peer played by hand."""
         codec = ClassicCodec(next(derive_links(b"secret", server=True)), LIMITS)
         codec.raise_bounds()
         return codec
@@ -242,7 +242,7 @@ def test_both_sides_may_close_at_once_and_nothing_is_lost(pair: Pair) -> None:
     assert at_one.wait(300) == at_other.wait(300) == list(range(300))
 
 
-def test_what_is_queued_and_the_close_packet_leave_before_a_close_is_over(pair: Pair) -> None:
+def test_a_close_sends_what_is_queued_and_the_close_packet(pair: Pair) -> None:
     link, codec = pair.link(), pair.codec()
     Receiver(link)
     for count in range(40):
@@ -306,7 +306,7 @@ def test_a_close_within_a_batch_sends_what_the_batch_holds(pair: Pair) -> None:
     assert [type(message.meta) for message in got] == [Header, ClosePacket]
 
 
-def test_a_side_that_never_answers_costs_the_grace_time_only(pair: Pair) -> None:
+def test_closing_against_a_silent_peer_takes_the_grace_time(pair: Pair) -> None:
     link = pair.link()
     received = Receiver(link)
     link.close(0.05)
@@ -351,13 +351,13 @@ def test_a_close_packet_that_is_queued_is_sent_even_if_the_link_is_broken_off_th
     assert [type(message.meta) for message in pair.read(codec, 1)] == [ClosePacket]
 
 
-def test_a_side_that_hangs_up_without_a_close_packet_broke_the_link(pair: Pair) -> None:
+def test_a_hang_up_without_a_close_packet_breaks_the_link(pair: Pair) -> None:
     received = Receiver(pair.link())
     pair.other_sock.close()
     assert isinstance(received.end(), LinkClosed)
 
 
-def test_what_came_before_a_bad_packet_is_delivered_and_the_link_ends(pair: Pair) -> None:
+def test_messages_before_a_bad_packet_are_delivered_and_the_link_ends(pair: Pair) -> None:
     codec = pair.codec()
     received = Receiver(pair.link())
     pair.other_sock.sendall(
@@ -373,7 +373,7 @@ def test_what_came_before_a_bad_packet_is_delivered_and_the_link_ends(pair: Pair
     assert len(received.ends) == 1
 
 
-def test_a_message_that_breaks_an_upper_layers_rules_ends_the_link(pair: Pair) -> None:
+def test_a_protocol_error_of_an_upper_layer_ends_the_link(pair: Pair) -> None:
     def refuse(message: Message) -> None:
         raise ProtocolError("nonsense")
 
@@ -438,7 +438,7 @@ def test_a_full_send_buffer_refuses_and_the_link_goes_on(pair: Pair) -> None:
     assert pair.read(codec, 1)[0].meta == Header(dest=taken)
 
 
-def test_a_side_that_takes_nothing_for_the_send_timeout_is_dropped(pair: Pair) -> None:
+def test_a_peer_that_reads_nothing_for_the_send_timeout_is_dropped(pair: Pair) -> None:
     link = pair.link(config=replace(CONFIG, send_timeout=0.05))
     received = Receiver(link)
     with contextlib.suppress(LinkClosed), Batch():

@@ -66,7 +66,7 @@ def test_a_silent_side_runs_into_the_deadline(pair: tuple[socket.socket, socket.
         stream(pair[1], seconds=0.01).recv(InitRequest)
 
 
-def test_a_side_that_hangs_up_is_told_apart_from_a_silent_one(
+def test_a_hang_up_is_not_a_timeout(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     pair[0].close()
@@ -82,7 +82,7 @@ def test_an_announced_size_beyond_the_bound_is_refused_before_it_comes(
         stream(pair[1]).recv(InitRequest)
 
 
-def test_noise_breaks_the_rules(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_noise_is_a_protocol_violation(pair: tuple[socket.socket, socket.socket]) -> None:
     pair[0].sendall(b"GET / HTTP/1.1\r\nHost: iris\r\n\r\n" * 10)
     with pytest.raises(ProtocolError):
         stream(pair[1]).recv(InitRequest)

@@ -159,7 +159,7 @@ def test_both_sides_of_a_session_send_and_receive(node: Node) -> None:
     assert server_end.empty()
 
 
-def test_whatever_an_application_sends_travels_the_data_link_and_stays_in_order(node: Node) -> None:
+def test_application_messages_take_the_data_link_in_order(node: Node) -> None:
     client = node.dial()
     server = node.session()
     control, data = Queue[Message](), Queue[Message]()
@@ -174,7 +174,7 @@ def test_whatever_an_application_sends_travels_the_data_link_and_stays_in_order(
     server.abort()
 
 
-def test_a_close_reaches_the_other_side_and_loses_nothing(node: Node) -> None:
+def test_a_close_reaches_the_peer_and_loses_nothing(node: Node) -> None:
     client = node.dial()
     server = node.session()
     receive(client)
@@ -202,7 +202,7 @@ def test_a_session_ends_when_one_of_its_links_breaks(node: Node) -> None:
     server.abort()
 
 
-def test_both_sides_say_once_that_the_other_holds_a_different_key(
+def test_both_sides_warn_once_of_a_different_key(
     node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
     dialling = HandshakeReporter("other", node.metrics)
@@ -220,9 +220,7 @@ def test_both_sides_say_once_that_the_other_holds_a_different_key(
     assert node.sessions.empty()
 
 
-def test_an_acceptor_gives_up_on_a_token_that_proves_nothing(
-    node: Node, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_acceptor_rejects_an_invalid_token(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     stream = node.stream()
     exchange = Exchange(KEY)
     stream.send(InitRequest(auth=AuthRequest(exchange.initiate())))
@@ -234,7 +232,7 @@ def test_an_acceptor_gives_up_on_a_token_that_proves_nothing(
     assert caplog.messages == ["127.0.0.1 holds a different key for network 'demo'"]
 
 
-def test_a_dialler_that_we_cut_off_ourselves_is_no_stranger(
+def test_a_dialler_dropped_by_the_listener_is_no_key_mismatch(
     node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream = node.stream()
@@ -258,14 +256,14 @@ def test_a_listener_may_be_closed_while_a_session_is_being_handled() -> None:
     assert handled.wait(PATIENCE)
 
 
-def test_nobody_answers_the_handshake() -> None:
+def test_an_unanswered_handshake_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(HandshakeTimeout):
         ClassicSuite(KEY, link_factory(replace(CONFIG, auth_timeout=0.05))).dial(
             silent.getsockname()
         )
 
 
-def test_an_address_that_speaks_something_else_breaks_the_rules() -> None:
+def test_another_protocol_at_the_address_is_a_protocol_violation() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -294,20 +292,20 @@ def test_worthless_exponentials_are_refused(node: Node, exponential: int | None)
     [b"GET / HTTP/1.1\r\n\r\n" * 20, b"\xfc\x7f\xff\xff\xff", b"\x00"],
     ids=["noise", "too big", "empty"],
 )
-def test_a_connection_that_breaks_the_rules_is_closed(node: Node, data: bytes) -> None:
+def test_a_connection_with_a_protocol_violation_is_closed(node: Node, data: bytes) -> None:
     with node.connect() as sock:
         sock.sendall(data)
         assert closed_by_the_other_side(sock)
 
 
-def test_a_connection_that_asks_for_nothing_is_closed(node: Node) -> None:
+def test_an_init_request_without_auth_or_link_is_rejected(node: Node) -> None:
     stream = node.stream()
     stream.send(InitRequest())
     with pytest.raises(LinkClosed):
         stream.recv(AuthChallenge)
 
 
-def test_silent_connections_keep_nobody_out(node: Node) -> None:
+def test_silent_connections_do_not_keep_others_out(node: Node) -> None:
     silent = [node.connect() for _ in range(20)]
     node.dial().abort()
     node.session().abort()
@@ -317,7 +315,7 @@ def test_silent_connections_keep_nobody_out(node: Node) -> None:
         sock.close()
 
 
-def test_a_host_with_many_silent_connections_pushes_out_its_own(node: Node) -> None:
+def test_a_host_with_many_silent_connections_evicts_its_own(node: Node) -> None:
     patient = node.connect("127.0.0.2")
     flood = [node.connect("127.0.0.3") for _ in range(20)]
     assert all(closed_by_the_other_side(sock) for sock in flood[:12])

@@ -57,7 +57,7 @@ def test_payload_that_stays_here_is_never_encrypted() -> None:
     assert payload._sealed is None
 
 
-def test_payload_that_passes_through_is_neither_decrypted_nor_encrypted_again() -> None:
+def test_a_forwarded_payload_is_neither_decrypted_nor_encrypted_again() -> None:
     sealed = b"\x00" * 5, b"k" * KEY_SIZE, b"i" * IV_SIZE
     payload = Payload.sealed(*sealed)
     assert payload.seal(never) == sealed
@@ -85,7 +85,7 @@ def test_no_iv_occurs_twice_and_a_key_serves_a_few() -> None:
     assert max(Counter(keys).values()) <= 128
 
 
-def test_opened_payload_is_passed_on_as_it_came() -> None:
+def test_an_opened_payload_is_forwarded_as_received() -> None:
     origin = Payload.of(b"abc")
     payload = Payload.sealed(*origin.seal())
     assert payload.open() == b"abc"
@@ -101,7 +101,7 @@ def test_empty_payload_has_a_key_too() -> None:
 
 
 @pytest.mark.parametrize(("key", "iv"), [(0, 16), (16, 0), (0, 0), (15, 16), (16, 17), (32, 16)])
-def test_key_or_iv_of_another_size_is_the_other_sides_fault(key: int, iv: int) -> None:
+def test_key_or_iv_of_another_size_is_a_protocol_violation(key: int, iv: int) -> None:
     with pytest.raises(ProtocolError, match=f"{key} and an iv of {iv}"):
         Payload.sealed(b"abc", bytes(key), bytes(iv))
 
