@@ -9,12 +9,13 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from iris.relay_protocol.schema import VERSION
 from iris.relaycheck.binding import check_binding
-from iris.relaycheck.node import check_node
+from iris.relaycheck.node import JOBS, check_node
 from iris.relaycheck.proxy import Proxy
 from iris.relaycheck.report import Report
 
@@ -61,74 +62,37 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--junit", metavar="FILE", type=Path, help="write JUnit XML to a file")
     modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
 
-    node = modes.add_parser("node", parents=[output], help="check a running node with fake clients")
-    node.add_argument(
-        "--port", metavar="N", type=_port, default=PORT, help=f"the node's relay port ({PORT})"
-    )
-    node.add_argument(
-        "--only",
-        metavar="PATTERN",
-        type=_pattern,
-        default="",
-        help="run the cases whose ids match this regular expression",
-    )
-    node.add_argument(
-        "--skip",
-        metavar="PATTERN",
-        type=_pattern,
-        default="^$",
-        help="but none whose id matches this one",
-    )
-    node.add_argument(
-        "--jobs", metavar="N", type=_positive, default=6, help="cases to run at a time (6)"
-    )
-    node.set_defaults(run=_node)
+    def add(flag: str, metavar: str, type: Callable[[str], object], help: str, **how: Any) -> None:
+        mode.add_argument(flag, metavar=metavar, type=type, help=help, **how)
 
-    binding = modes.add_parser(
+    mode = modes.add_parser("node", parents=[output], help="check a running node with fake clients")
+    add("--port", "N", _port, f"the node's relay port ({PORT})", default=PORT)
+    add("--only", "REGEX", _pattern, "run the cases whose ids match", default="")
+    add("--skip", "REGEX", _pattern, "but none whose id matches this", default="^$")
+    add("--jobs", "N", _positive, f"cases to run at a time ({JOBS})", default=JOBS)
+    mode.set_defaults(run=_node)
+
+    mode = modes.add_parser(
         "binding",
         parents=[output],
         help="check a binding's program with a fake node",
         description="Run COMMAND once for each scenario, with the port as {port} in its "
         "arguments and as IRIS_PORT in its environment.",
     )
-    binding.add_argument(
-        "--port",
-        metavar="N",
-        type=_port,
-        default=0,
-        help="port to listen on; by default a free one for each scenario",
-    )
-    binding.add_argument(
-        "--only",
-        metavar="PATTERN",
-        type=_pattern,
-        default="",
-        help="run the scenarios whose ids match this regular expression",
-    )
-    binding.add_argument(
-        "--timeout",
-        metavar="S",
-        type=_seconds,
-        default=30.0,
-        help="timeout of a run in seconds (30)",
-    )
-    binding.add_argument(
-        "command",
-        metavar="COMMAND",
-        nargs="+",
-        help="a program that uses every feature of the binding, and exits with 0",
-    )
-    binding.set_defaults(run=_binding)
+    add("--port", "N", _port, "port to listen on (a free one for each scenario)", default=0)
+    add("--only", "REGEX", _pattern, "run the scenarios whose ids match", default="")
+    add("--timeout", "S", _seconds, "timeout of a run in seconds (30)", default=30.0)
+    text = "a program that uses every feature of the binding, and exits with 0"
+    add("command", "COMMAND", str, text, nargs="+")
+    mode.set_defaults(run=_binding)
 
-    proxy = modes.add_parser(
+    mode = modes.add_parser(
         "proxy", parents=[output], help="check a binding and a node from between them, until SIGINT"
     )
-    proxy.add_argument(
-        "--listen", metavar="N", type=_port, required=True, help="port to listen on for bindings"
-    )
-    proxy.add_argument("--node", metavar="M", type=_port, required=True, help="port of the node")
-    proxy.add_argument("--once", action="store_true", help="exit when all connections have ended")
-    proxy.set_defaults(run=_proxy)
+    add("--listen", "N", _port, "port to listen on for bindings", required=True)
+    add("--node", "M", _port, "port of the node", required=True)
+    mode.add_argument("--once", action="store_true", help="exit when all connections have ended")
+    mode.set_defaults(run=_proxy)
     return parser
 
 

@@ -69,28 +69,6 @@ class ConformanceChecker:
         self._tunnels: dict[int, Tunnel] = {}
         self._offers: dict[int, float] = {}
         self._now = 0.0
-        self._handlers: dict[tuple[Side, Op], Callable[[Packet], Iterator[Finding]]] = {
-            (Side.CLIENT, Op.INIT): self._client_init,
-            (Side.CLIENT, Op.CLOSE): self._client_close,
-            (Side.CLIENT, Op.REQUEST): self._client_request,
-            (Side.CLIENT, Op.REPLY): self._client_reply,
-            (Side.CLIENT, Op.SUBSCRIBE): self._client_subscribe,
-            (Side.CLIENT, Op.UNSUBSCRIBE): self._client_unsubscribe,
-            (Side.CLIENT, Op.TUNNEL_INIT): self._client_tunnel,
-            (Side.CLIENT, Op.TUNNEL_CONFIRM): self._client_confirm,
-            (Side.NODE, Op.INIT): self._node_init,
-            (Side.NODE, Op.DENY): self._node_deny,
-            (Side.NODE, Op.CLOSE): self._node_close,
-            (Side.NODE, Op.REQUEST): self._node_request,
-            (Side.NODE, Op.REPLY): self._node_reply,
-            (Side.NODE, Op.PUBLISH): self._node_event,
-            (Side.NODE, Op.TUNNEL_INIT): self._node_offer,
-            (Side.NODE, Op.TUNNEL_CONFIRM): self._node_confirm,
-        }
-        for side in Side:
-            self._handlers[side, Op.TUNNEL_ALLOW] = self._tunnel_packet
-            self._handlers[side, Op.TUNNEL_TRANSFER] = self._tunnel_packet
-            self._handlers[side, Op.TUNNEL_CLOSE] = self._tunnel_packet
 
     def feed(self, side: Side, data: bytes, now: float = 0.0) -> list[Violation]:
         """Check bytes of one side. Returns: the violations."""
@@ -214,9 +192,10 @@ class ConformanceChecker:
             return  # answers to a violation aren't checked
         if side is Side.NODE and op in _SERVICE_OPS and not self._cluster:
             yield "service.only", f"{op.name} for a client without a cluster"
-        step = self._handlers.get((side, op))
-        if step is not None:
-            yield from step(packet)
+        if op in (Op.TUNNEL_ALLOW, Op.TUNNEL_TRANSFER, Op.TUNNEL_CLOSE):
+            yield from self._tunnel_packet(packet)
+        elif check := getattr(self, f"_{side.value}_{op.name.lower()}", None):
+            yield from check(packet)
         self.state = following or self.state
 
     # The client's packets
@@ -266,11 +245,11 @@ class ConformanceChecker:
             yield "tunnel.id", f"there is a tunnel {number}"
         self._tunnels[number] = Tunnel(state, CHUNK_LIMIT, deadline)
 
-    def _client_tunnel(self, packet: Packet) -> Iterator[Finding]:
+    def _client_tunnel_init(self, packet: Packet) -> Iterator[Finding]:
         body = packet.body
         yield from self._new_tunnel(body.id, TunnelState.BUILDING, self._now + body.timeout / 1_000)
 
-    def _client_confirm(self, packet: Packet) -> Iterator[Finding]:
+    def _client_tunnel_confirm(self, packet: Packet) -> Iterator[Finding]:
         number = packet.body.build_id
         deadline = self._offers.pop(number, None)
         if deadline is None:
@@ -317,18 +296,18 @@ class ConformanceChecker:
             del self._unanswered[number]
             self._deadlines.pop(number, None)
 
-    def _node_event(self, packet: Packet) -> Iterator[Finding]:
+    def _node_publish(self, packet: Packet) -> Iterator[Finding]:
         if packet.body.topic not in self._known_topics:
             yield "topic.event", f"'{packet.body.topic}' was never subscribed to"
 
-    def _node_offer(self, packet: Packet) -> Iterator[Finding]:
+    def _node_tunnel_init(self, packet: Packet) -> Iterator[Finding]:
         number = packet.body.build_id
         if self._offers.get(number, 0.0) > self._now:
             yield "offer.number", f"build id {number} again"
         self._offers[number] = self._now + CONFIRM_TIMEOUT
         yield from self._limit(packet.body.chunk_limit)
 
-    def _node_confirm(self, packet: Packet) -> Iterator[Finding]:
+    def _node_tunnel_confirm(self, packet: Packet) -> Iterator[Finding]:
         number = packet.body.id
         tunnel = self._tunnels.get(number)
         if tunnel is None or tunnel.state is not TunnelState.BUILDING:

@@ -6,6 +6,7 @@ keep to the protocol; in some scenarios it has to disconnect.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from iris.relay_protocol.schema import VERSION, Op, Side
@@ -89,23 +90,9 @@ class Scenario:
     id: str
     description: str
     session: type[CheckedSession]
-    succeeds: bool  # the program has to exit with 0; else it only has to end
+    succeeds: bool = False  # the program has to exit with 0; else it only has to end
     pieces: Callable[[bytes], Sequence[bytes]] = lambda data: (data,)
     delay: float = 0.0
-
-
-SCENARIOS: dict[str, Scenario] = {}
-
-
-def _add(
-    id: str,
-    description: str,
-    session: type[CheckedSession] = CheckedSession,
-    *,
-    succeeds: bool = False,
-    **how: Any,
-) -> None:
-    SCENARIOS[id] = Scenario(id, description, session, succeeds, **how)
 
 
 def _bytewise(data: bytes) -> Sequence[bytes]:
@@ -266,88 +253,75 @@ class _TunnelDropping(CheckedSession):
             end.drop("relaycheck closes it")
 
 
-_add("binding.plain", "with a node that is right the program succeeds", succeeds=True)
-_add(
-    "binding.bytewise",
-    "the same, when the node's packets arrive byte by byte",
-    succeeds=True,
-    pieces=_bytewise,
-)
-_add(
-    "binding.joined", "the same, when many packets arrive in one segment", succeeds=True, delay=0.02
-)
-_add("binding.reorder", "replies may arrive in any order", _Reordering, succeeds=True)
-_add(
-    "binding.late-events",
-    "events of a topic that was just unsubscribed are ignored",
-    _LateEvents,
-    succeeds=True,
-)
-_add(
-    "binding.offers",
-    "a service confirms offered tunnels, and handles their end",
-    _Offering,
-    succeeds=True,
-)
-_add(
-    "binding.requests",
-    "a service handles broadcasts, and answers requests by their deadline",
-    _Asking,
-    succeeds=True,
-)
-_add(
-    "binding.starved",
-    "a program waits for credit that arrives late and little by little",
-    _Starving,
-    succeeds=True,
-)
-_add("binding.ungranted", "without credit no data is sent", _Ungranted)
-_add(
-    "binding.deny",
-    "a denied client disconnects",
-    _answers(packet(Op.DENY, reason="relaycheck denies every client")),
-)
-_add(
-    "binding.version",
-    "a client disconnects from a node of another version",
-    _answers(packet(Op.INIT, version="v2.0")),
-)
-_add(
-    "binding.magic",
-    "a client disconnects from a node with another magic",
-    _answers(packet(Op.INIT, version=VERSION).replace(b"magic", b"MAGIC")),
-)
-_add(
-    "binding.silent",
-    "no call hangs when the node disconnects instead of answering the init",
-    _answers(b"", hangs_up=True),
-)
-_add(
-    "binding.drop-packet",
-    "no call hangs when the node vanishes in the middle of a packet",
-    _sends(packet(Op.PUBLISH, topic="relaycheck", event=bytes(100))[:50], hangs_up=True),
-)
-_add(
-    "binding.drop",
-    "no call hangs when the node vanishes without a close",
-    _sends(b"", hangs_up=True),
-)
-_add(
-    "binding.close",
-    "a client disconnects after the node's close",
-    _sends(packet(Op.CLOSE, reason="relaycheck closes")),
-)
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def _add(id: str, description: str, session: type[CheckedSession], **how: Any) -> None:
+    SCENARIOS[f"binding.{id}"] = Scenario(f"binding.{id}", description, session, **how)
+
+
+_right = partial(_add, session=CheckedSession, succeeds=True)
+_right("plain", "with a node that is right the program succeeds")
+_right("bytewise", "the same, when the node's packets arrive byte by byte", pieces=_bytewise)
+_right("joined", "the same, when many packets arrive in one segment", delay=0.02)
+
+_session: type[CheckedSession]
+for _id, _description, _session in (
+    ("reorder", "replies may arrive in any order", _Reordering),
+    ("late-events", "events of a topic that was just unsubscribed are ignored", _LateEvents),
+    ("offers", "a service confirms offered tunnels, and handles their end", _Offering),
+    ("requests", "a service handles broadcasts, and answers requests in time", _Asking),
+    ("starved", "a program waits for credit that arrives late and little by little", _Starving),
+):
+    _add(_id, _description, _session, succeeds=True)
+
+for _id, _description, _session in (
+    ("ungranted", "without credit no data is sent", _Ungranted),
+    (
+        "deny",
+        "a denied client disconnects",
+        _answers(packet(Op.DENY, reason="relaycheck denies every client")),
+    ),
+    (
+        "version",
+        "a client disconnects from a node of another version",
+        _answers(packet(Op.INIT, version="v2.0")),
+    ),
+    (
+        "magic",
+        "a client disconnects from a node with another magic",
+        _answers(packet(Op.INIT, version=VERSION).replace(b"magic", b"MAGIC")),
+    ),
+    (
+        "silent",
+        "no call hangs when the node disconnects instead of answering the init",
+        _answers(b"", hangs_up=True),
+    ),
+    (
+        "drop-packet",
+        "no call hangs when the node vanishes in the middle of a packet",
+        _sends(packet(Op.PUBLISH, topic="relaycheck", event=bytes(100))[:50], hangs_up=True),
+    ),
+    ("drop", "no call hangs when the node vanishes without a close", _sends(b"", hangs_up=True)),
+    (
+        "close",
+        "a client disconnects after the node's close",
+        _sends(packet(Op.CLOSE, reason="relaycheck closes")),
+    ),
+    ("timeouts", "a program copes with requests and tunnels that time out", _TimingOut),
+    ("faults", "a program copes with requests that fail", _Failing),
+    (
+        "tunnel-drop",
+        "a program copes with tunnels that the node closes with a reason",
+        _TunnelDropping,
+    ),
+):
+    _add(_id, _description, _session)
+
 for _id, _what, _data in (
     ("opcode", "an unknown opcode", b"\x0e"),
     ("bool", "a bool of 2", b"\x05\x00\x02"),
     ("varint", "a varint of eleven bytes", b"\x05" + b"\x80" * 10),
     ("length", "a length of 2^63 bytes", b"\x02" + b"\x80" * 9 + b"\x01"),
 ):
-    _add(f"binding.{_id}", f"a client disconnects from a node that sends {_what}", _sends(_data))
-_add("binding.timeouts", "a program copes with requests and tunnels that time out", _TimingOut)
-_add("binding.faults", "a program copes with requests that fail", _Failing)
-_add(
-    "binding.tunnel-drop",
-    "a program copes with tunnels that the node closes with a reason",
-    _TunnelDropping,
-)
+    _add(_id, f"a client disconnects from a node that sends {_what}", _sends(_data))

@@ -2,9 +2,10 @@
 
 import time
 
+from iris.relay_protocol.varint import varint
 from tools.bench.raw_connection import RawConnection, Window
 from tools.bench.stats import latencies
-from tools.bench.wire import FIRST_ID, Asker, Echo, Failure, payload, request, varint
+from tools.bench.wire import FIRST_ID, Asker, Echo, Failure, payload, request
 
 # ms for a request; below a RawConnection's own timeout, so that the node's answer comes first
 TIMEOUT = 8_000

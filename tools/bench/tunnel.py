@@ -1,6 +1,7 @@
 """One end of a tunnel: what comes, and what may be sent. Core."""
 
-from tools.bench.wire import Buffer, Failure, binary, varint
+from iris.relay_protocol.varint import varint
+from tools.bench.wire import Buffer, Failure, binary
 
 GRANT = 64 << 20  # bytes that an end grants at first, like the bindings
 _GRANT_STEP = 1 << 20  # bytes received after which as much is granted again

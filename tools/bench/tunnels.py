@@ -4,11 +4,12 @@ import re
 import select
 import time
 
+from iris.relay_protocol.varint import varint
 from tools.bench.raw_connection import STALL, RawConnection, Window
 from tools.bench.shared_counters import SharedCounters
 from tools.bench.stats import latencies
 from tools.bench.tunnel import GRANT, Tunnel
-from tools.bench.wire import VARINT, Failure, binary, payload, varint
+from tools.bench.wire import VARINT, Failure, binary, payload
 
 _TIMEOUT = 2_000  # ms for a tunnel to be built
 _ATTEMPTS = 5

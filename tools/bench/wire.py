@@ -5,12 +5,14 @@ Whole batches at a time, so that little time is theirs. Core.
 All messages of one figure have one payload, which makes most packets of a kind equally long;
 regular expressions, `struct` and joins then handle a batch in C. What comes is checked to the last
 byte all the same, and `Failure` raised for anything else. Written by hand rather than with the
-schemas of iris/service/relay, since a driver loads nothing but the standard library;
-tests/unit/bench holds it to them.
+schemas of iris/relay_protocol, which take too long for a driver; tests/unit/tools_bench compares
+them.
 """
 
 import re
 import struct
+
+from iris.relay_protocol.varint import varint
 
 VERSION = "v1.0-draft2"
 VARINT = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
@@ -24,16 +26,6 @@ Buffer = bytes | bytearray | memoryview
 
 class Failure(Exception):
     """The node did what it must not, or stopped doing what it must; the figure is worth nothing."""
-
-
-def varint(value: int) -> bytes:
-    """Write an unsigned number."""
-    data = bytearray()
-    while value > 0x7F:
-        data.append(value & 0x7F | 0x80)
-        value >>= 7
-    data.append(value)
-    return bytes(data)
 
 
 def binary(data: bytes) -> bytes:
