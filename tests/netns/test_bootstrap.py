@@ -1,4 +1,4 @@
-"""Bootstrap between hosts, in real time."""
+"""The subnet search between hosts, in real time."""
 
 import logging
 import queue

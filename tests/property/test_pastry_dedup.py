@@ -26,7 +26,7 @@ PORTS = st.integers(1, 65_535)
 
 @dataclass(frozen=True)
 class Connection:
-    """Its ends at the node with the lower id and at the other, and who dialled."""
+    """Its ends at the node with the lower id and at the other, and which one dialled."""
 
     low: str
     high: str

@@ -218,10 +218,10 @@ def test_a_publish_waiting_for_a_parent_is_given_up_in_the_end() -> None:
     assert node.discarded == {"expired": 1}
 
 
-def test_a_publish_of_a_stranger_in_the_tree_is_not_taken() -> None:
-    ring, _root, member, stranger = three(1)
-    header = Header(op=Op.PUBLISH, sender=stranger.node_id, topic=T, prev=stranger.node_id)
-    stranger.send(member.node_id, Message(header, Payload.of(b"")))
+def test_a_publish_of_a_outsider_in_the_tree_is_not_taken() -> None:
+    ring, _root, member, outsider = three(1)
+    header = Header(op=Op.PUBLISH, sender=outsider.node_id, topic=T, prev=outsider.node_id)
+    outsider.send(member.node_id, Message(header, Payload.of(b"")))
     ring.settle()
     assert not member.published
     assert member.discarded == {"not a neighbour": 1}

@@ -112,7 +112,7 @@ def test_a_topic_is_empty_without_children_and_local_subscriber() -> None:
     assert made.parent == PARENT
 
 
-def test_doubles_and_strangers_are_a_bug_of_the_caller() -> None:
+def test_doubles_and_outsiders_are_a_bug_of_the_caller() -> None:
     made = topic()
     with pytest.raises(StateError):
         made.subscribe(CHILD)

@@ -181,12 +181,12 @@ def test_the_first_closer_node_that_reports_becomes_the_parent() -> None:
     assert list(core.actions) == [FlushUpstream(TOPIC)]
 
 
-@pytest.mark.parametrize("stranger", [OTHER, CHILD])
-def test_a_farther_stranger_never_becomes_the_parent_and_is_told_so(stranger: NodeId) -> None:
+@pytest.mark.parametrize("outsider", [OTHER, CHILD])
+def test_a_farther_outsider_never_becomes_the_parent_and_is_rejected(outsider: NodeId) -> None:
     core = member(trees(), parent=False)
-    core.report(stranger, Report([TOPIC], [7]))
+    core.report(outsider, Report([TOPIC], [7]))
     assert core.topics[TOPIC].parent is None
-    assert sent(core) == [(stranger, Op.UNSUBSCRIBE)]
+    assert sent(core) == [(outsider, Op.UNSUBSCRIBE)]
 
 
 def test_a_second_parent_is_refused_and_told_so() -> None:
@@ -299,7 +299,7 @@ def test_a_parent_that_says_it_is_none_is_replaced_at_once() -> None:
     assert sent(core) == [(TOPIC, Op.SUBSCRIBE)]
 
 
-def test_an_unsubscription_of_a_stranger_changes_nothing() -> None:
+def test_an_unsubscription_of_a_outsider_changes_nothing() -> None:
     core = member(trees(), child=True)
     core.unsubscribe(TOPIC, OTHER)
     core.unsubscribe(NodeId(5), CHILD)
