@@ -17,6 +17,7 @@ from iris.gobber.types import (
     SliceOf,
     StructOf,
     gob,
+    parts_of,
     struct,
     struct_info,
 )
@@ -134,17 +135,6 @@ def _spelled(type_: GobType) -> str:
     return "*big.Int"
 
 
-def _inner(type_: GobType) -> list[GobType]:
-    match type_:
-        case SliceOf(elem):
-            return [elem]
-        case MapOf(key, elem):
-            return [key, elem]
-        case PointerTo(cls) | StructOf(cls):
-            return [field.type for field in struct_info(cls).fields]
-    return []
-
-
 def _key(type_: GobType) -> object:
     return type_.struct if isinstance(type_, PointerTo | StructOf) else type_
 
@@ -175,7 +165,7 @@ class Numbering:
         self._assign(type_, _named(type_))
         self._sent.add(key)
         yield self.id(type_), self._define(type_)
-        for inner in _inner(type_):
+        for inner in parts_of(type_):
             yield from self.introduce(inner)
 
     def _next(self) -> int:

@@ -47,6 +47,7 @@ from iris.gobber.types import (
     PointerTo,
     SliceOf,
     StructOf,
+    parts_of,
     struct_info,
 )
 from iris.gobber.writers import indent
@@ -98,16 +99,7 @@ def too_many(count: int) -> GobError:
 
 def may_span(type_: GobType) -> bool:
     """Whether a value may continue in another message, since it holds an interface."""
-    match type_:
-        case Basic():
-            return type_ == INTERFACE
-        case SliceOf(elem):
-            return may_span(elem)
-        case MapOf(key, elem):
-            return may_span(key) or may_span(elem)
-        case PointerTo(cls) | StructOf(cls):
-            return any(may_span(field.type) for field in struct_info(cls).fields)
-    return False
+    return type_ == INTERFACE or any(map(may_span, parts_of(type_)))
 
 
 class _Source:
@@ -317,11 +309,6 @@ def own_reader(cls: type) -> Reader:
 
 def structs_in(type_: GobType) -> list[type]:
     """List the declared structs in a type, in the order in which their decoders are used."""
-    match type_:
-        case PointerTo(cls) | StructOf(cls):
-            return [cls]
-        case SliceOf(elem):
-            return structs_in(elem)
-        case MapOf(key, elem):
-            return structs_in(key) + structs_in(elem)
-    return []
+    if isinstance(type_, PointerTo | StructOf):
+        return [type_.struct]
+    return [cls for part in parts_of(type_) for cls in structs_in(part)]

@@ -149,3 +149,15 @@ def struct_info(cls: type) -> StructInfo:
 def registered_struct(name: str) -> type | None:
     """Find the struct that an interface value of this registered name holds; None for no such."""
     return _REGISTERED.get(name)
+
+
+def parts_of(type_: GobType) -> list[GobType]:
+    """List the types that a type directly consists of."""
+    match type_:
+        case SliceOf(elem):
+            return [elem]
+        case MapOf(key, elem):
+            return [key, elem]
+        case PointerTo(cls) | StructOf(cls):
+            return [field.type for field in struct_info(cls).fields]
+    return []

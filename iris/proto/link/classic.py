@@ -43,9 +43,7 @@ _JOIN_SIZE: Final = 16 * KIB  # bytes; a smaller payload is copied together with
 _MIN_CHUNK: Final = 1 * KIB
 
 HALF_KEYS = construct.Struct(
-    "key" / construct.Bytes(16),
-    "iv" / construct.Bytes(16),
-    "mac_key" / construct.Bytes(16),
+    "key" / construct.Bytes(16), "iv" / construct.Bytes(16), "mac_key" / construct.Bytes(16)
 )
 _HALVES = construct.Struct("server" / HALF_KEYS, "client" / HALF_KEYS)  # by who sends
 

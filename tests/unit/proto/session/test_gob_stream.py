@@ -66,9 +66,7 @@ def test_a_silent_side_runs_into_the_deadline(pair: tuple[socket.socket, socket.
         stream(pair[1], seconds=0.01).recv(InitRequest)
 
 
-def test_a_hang_up_is_not_a_timeout(
-    pair: tuple[socket.socket, socket.socket],
-) -> None:
+def test_a_hang_up_is_not_a_timeout(pair: tuple[socket.socket, socket.socket]) -> None:
     pair[0].close()
     with pytest.raises(LinkClosed, match="closed"):
         stream(pair[1]).recv(InitRequest)
