@@ -67,7 +67,8 @@ class Sessions:
         self._stop = threading.Event()
         self._sessions: set[Session] = set()
         self._unidentified: set[Session] = set()  # those whose peer hasn't introduced itself
-        self._closing: set[Session] = set()  # those that a thread is closing
+        self._closing: set[Session] = set()  # those that a thread is closing, or about to
+        self._closed = threading.Condition(self._lock)  # one of them is closed
         self._dials = WorkerPool(
             self._dial,
             threads=config.limits.peer_handshakes,
@@ -162,15 +163,20 @@ class Sessions:
         except RuntimeError as exc:  # the system has no thread left
             _log.warning("no thread to close the session with %s: %s", session.remote, exc)
             self.abort(session)
+            self._forget(session)
 
     def _close(self, session: Session, delay: float) -> None:
         self._stop.wait(delay)
         try:
             session.close()
         finally:
-            with self._lock:
-                self._sessions.discard(session)
-                self._closing.discard(session)
+            self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        with self._closed:
+            self._sessions.discard(session)
+            self._closing.discard(session)
+            self._closed.notify_all()
 
     def stop(self) -> None:
         """Dial and accept no more, and abort sessions that aren't identified. Idempotent."""
@@ -191,12 +197,14 @@ class Sessions:
             sessions = list(self._sessions)
         for session in sessions:
             self.close(session)
-        self._closers.close(timeout)
-        with self._lock:
+        with self._closed:
+            self._closed.wait_for(lambda: not self._closing, timeout)
             sessions = list(self._sessions)
         for session in sessions:
             self.abort(session)
-        # a dial may be in the middle of a handshake: it ends by itself, and aborts its session
         deadline = time.monotonic() + timeout
-        self._dials.join(timeout)
+        with self._closed:
+            self._closed.wait_for(lambda: not self._closing, timeout)
+        # a dial may be in the middle of a handshake: it ends by itself, and aborts its session
+        self._dials.join(time_left(deadline))
         self._closers.close(time_left(deadline))
