@@ -31,7 +31,7 @@ def payload(data: Buffer) -> ImmutableBytes:
         constant = isinstance(view.obj, bytes) and view.contiguous
         checked = view.cast("B") if constant else bytes(view)
     if len(checked) > MESSAGE_SIZE:
-        raise ValueError(f"a message of {len(checked)} bytes, {MESSAGE_SIZE} are possible")
+        raise ValueError(f"message of {len(checked)} bytes, limit {MESSAGE_SIZE}")
     return checked
 
 
@@ -40,7 +40,7 @@ def name(text: str) -> bytes:
     """Encode a cluster's or topic's name behind its length. Raises: ValueError, TypeError."""
     data = str.encode(text)
     if not 0 < len(data) <= NAME_SIZE:
-        raise ValueError(f"a name of {len(data)} bytes, 1 to {NAME_SIZE} are possible")
+        raise ValueError(f"name of {len(data)} bytes, 1 to {NAME_SIZE} allowed")
     return varint(len(data)) + data
 
 
@@ -48,7 +48,7 @@ def name(text: str) -> bytes:
 def milliseconds(timeout: float) -> bytes:
     """Encode a timeout in seconds. Raises: ValueError below 1 ms and from 1e9 s on."""
     if not 0.001 <= timeout < 1e9:
-        raise ValueError(f"a timeout of {timeout} s")
+        raise ValueError(f"timeout of {timeout} s out of range")
     return varint(round(timeout * 1_000))
 
 

@@ -66,7 +66,7 @@ def decode_utf8(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         # the original would show what was sent
-        raise with_cause(ProtocolError("a string isn't UTF-8"), None) from None
+        raise with_cause(ProtocolError("string is not valid UTF-8"), None) from None
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -79,7 +79,7 @@ class Parser:
 
     def __init__(self, sender: Side, limits: Limits, relay: RelayConfig) -> None:
         self._magic = MAGIC[sender].encode()
-        self._stranger = f"not a {sender.value} of Iris"
+        self._stranger = f"not an Iris {sender.value}"
         self._table, self._later = _OPENING[sender], _LATER[sender]
         message = limits.message_size
         by_kind = {NAME: limits.name_size, BINARY: message, TEXT: message, RESULT: message}
@@ -153,7 +153,7 @@ class Parser:
             at += 1
             if kind >= BOOL:
                 if value > 1:
-                    raise ProtocolError(f"{value} is no boolean")
+                    raise ProtocolError(f"invalid boolean {value}")
                 success = value == 1
                 fields.append(success)
                 if success and kind == TIMED_OUT:

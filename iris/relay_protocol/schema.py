@@ -143,7 +143,7 @@ class _Varint(Construct):  # type: ignore[misc]  # construct has no types
 
     def _build(self, value: int, stream: BytesIO, context: object, path: str) -> int:
         if not 0 <= value <= MAX_VARINT:
-            raise ValidationError(f"{value} is not an unsigned number of 64 bits", path=path)
+            raise ValidationError(f"{value} is not an unsigned 64-bit integer", path=path)
         data = varint(value)
         stream_write(stream, data, len(data), path)
         return value

@@ -35,7 +35,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
             if value > MAX_VARINT:
                 break
             return value, at + i + 1
-    raise ProtocolError("a number is beyond 64 bits")
+    raise ProtocolError("varint exceeds 64 bits")
 
 
 def varint(value: int) -> bytes:

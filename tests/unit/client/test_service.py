@@ -71,7 +71,7 @@ def test_a_failing_handler_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
         ask(node, 1, b"other")
         assert answer(node) == (1, False, "ValueError: wrong")
         assert "request handler failed" in caplog.text
-        for request, text in ((b"none", "TypeError: "), (b"long", "ValueError: a message of")):
+        for request, text in ((b"none", "TypeError: "), (b"long", "ValueError: message of")):
             ask(node, 1, request)
             assert answer(node)[2].startswith(text)
 
