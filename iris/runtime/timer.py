@@ -95,6 +95,13 @@ class Timer:
         self._closed = False
         self._runner = threading.Thread(target=self._run, name="timer", daemon=True)
 
+    @property
+    def pending(self) -> int:
+        """The number of entries that have neither run nor been cancelled."""
+        with self._wake:
+            self._sort_in()
+            return len(self._queue)
+
     def start(self) -> None:
         """Start the thread; what was added before is served too."""
         self._runner.start()

@@ -269,14 +269,20 @@ class SharedNumbering(Numbering):
         # the definition of *big.Int, which takes a number when it is first made
         self.pointer: WireType | None = None
         if process is not None:
-            self._ids = process._ids
+            self._ids = process.known()
+
+    def known(self) -> dict[object, tuple[int, str]]:
+        return self._ids
+
+    def next_number(self) -> int:
+        self._last += 1
+        return self._last
 
     def copy(self) -> "SharedNumbering":
         return self  # nothing fails here
 
     def _next(self) -> int:
-        self.process._last += 1
-        return self.process._last
+        return self.process.next_number()
 
     def _define(self, type_: GobType) -> WireType:
         if type_ != BIG_INT:

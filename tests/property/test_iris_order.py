@@ -91,4 +91,4 @@ def test_requests_over_real_trees_are_answered_once(seed: int) -> None:
     ring.run(1.0)
     assert sorted(data for data, _ in answers) == sorted(b"%d" % number for number in range(100))
     assert all(getattr(outcome, "data", None) == data for data, outcome in answers)
-    assert all(not caller._pending for caller in callers)
+    assert all(not caller.asking for caller in callers)

@@ -85,13 +85,13 @@ def test_request_ends_once_whatever_comes_first(seed: int) -> None:
     together(ask(range(0, REQUESTS, 2)), ask(range(1, REQUESTS, 2)))
     waited = threading.Event()
     for _ in range(200):
-        if len(ended) == REQUESTS and not caller._pending:
+        if len(ended) == REQUESTS and not caller.asking:
             break
         waited.wait(0.05)
     settle(timer)
     assert set(ended.values()) == {1}
     assert len(ended) == REQUESTS
-    assert not caller._pending
+    assert not caller.asking
     timer.close()
 
 
@@ -119,11 +119,9 @@ def test_closing_in_the_middle_leaves_nothing(seed: int) -> None:
         member.close()
 
     together(ask, close)
-    assert not caller._pending
+    assert not caller.asking
     assert not caller.tunnels._requested
-    with timer._wake:
-        timer._sort_in()
-        assert len(timer._queue) == 0
+    assert timer.pending == 0
     assert all(node.subscribed == set() for node in network.nodes.values())
     assert len(outcomes) == 0
     timer.close()

@@ -226,7 +226,7 @@ def test_a_thousand_nodes_lose_a_tenth_at_once_and_the_trees_are_whole_again() -
     world.ring.run((SCRIBE.max_missed + 2) * SCRIBE.beat_period)
     for member in world.live():
         assert not member.scribe.topics
-        assert not member.scribe._trees._heart
+        assert not member.scribe._trees.heart
 
 
 @pytest.mark.parametrize("seed", range(6))

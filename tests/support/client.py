@@ -272,7 +272,7 @@ class Client:
             while table:
                 table.popitem()[1].set_exception(Closed(self.reason))
         for tunnel in list(self._live.values()):
-            tunnel._closed_by_node("connection ended")
+            tunnel.handle_close("connection ended")
         self._requests.put(None)
 
     def _take_broadcast(self, body: Container) -> None:
@@ -317,15 +317,15 @@ class Client:
 
     def _take_allowance(self, body: Container) -> None:
         if (tunnel := self._live.get(body.id)) is not None:
-            tunnel._allow(body.space)
+            tunnel.handle_allow(body.space)
 
     def _take_chunk(self, body: Container) -> None:
         if (tunnel := self._live.get(body.id)) is not None:
-            tunnel._take(body.size, body.chunk)
+            tunnel.handle_chunk(body.size, body.chunk)
 
     def _take_tunnel_close(self, body: Container) -> None:
         if (tunnel := self._live.pop(body.id, None)) is not None:
-            tunnel._closed_by_node(body.reason)
+            tunnel.handle_close(body.reason)
 
 
 class Tunnel:
@@ -350,6 +350,11 @@ class Tunnel:
             self._client.send(
                 Op.TUNNEL_TRANSFER, id=self.number, size=0 if start else len(message), chunk=chunk
             )
+
+    def wait_for_space(self, space: int, timeout: float = PATIENCE) -> None:
+        """Wait until the node has taken so much that `space` bytes may be sent."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._space >= space, timeout)
 
     def _spend(self, count: int, timeout: float) -> None:
         with self._changed:
@@ -393,12 +398,12 @@ class Tunnel:
             with contextlib.suppress(Closed):  # what has come can be read all the same
                 self._client.send(Op.TUNNEL_ALLOW, id=self.number, space=count)
 
-    def _allow(self, space: int) -> None:
+    def handle_allow(self, space: int) -> None:
         with self._changed:
             self._space += space
             self._changed.notify_all()
 
-    def _take(self, size: int, chunk: bytes) -> None:
+    def handle_chunk(self, size: int, chunk: bytes) -> None:
         if size:
             self._grant(len(self._message))  # of a message that was given up halfway
             self._message, self._size = bytearray(), size
@@ -408,7 +413,7 @@ class Tunnel:
             self._messages.put(bytes(self._message))
             self._message, self._size = bytearray(), 0
 
-    def _closed_by_node(self, reason: str) -> None:
+    def handle_close(self, reason: str) -> None:
         with self._changed:
             self.reason = reason
             self._changed.notify_all()

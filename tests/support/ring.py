@@ -247,6 +247,6 @@ class Ring:
     def state(self) -> int:
         """How many things all nodes remember."""
         trees = [node.scribe._trees for node in self.nodes.values()]
-        return sum(len(each.topics) + len(each.actions) + len(each._heart) for each in trees) + sum(
+        return sum(len(each.topics) + len(each.actions) + len(each.heart) for each in trees) + sum(
             node.scribe.deferred for node in self.nodes.values()
         )

@@ -57,7 +57,7 @@ class Site:
 
     @property
     def address(self) -> tuple[str, int]:
-        host, _, port = self.here._tunnel_manager.addresses[0].rpartition(":")
+        host, _, port = self.here.tunnel_addresses[0].rpartition(":")
         return host, int(port)
 
     def ask(self, timeout: float = 10.0) -> "SimpleQueue[Tunnel | None]":

@@ -78,7 +78,7 @@ class Trees:
         self.topics: dict[NodeId, Topic] = {}
         self.actions: deque[Action] = deque()
         self.leaving = False
-        self._heart: FailureDetector[NodeId] = FailureDetector(max_missed)
+        self.heart: FailureDetector[NodeId] = FailureDetector(max_missed)
         self._rng = rng
         self._beats = 0
 
@@ -143,10 +143,10 @@ class Trees:
             topic = self._create(topic_id)
             self.actions.append(RetryAnycasts(topic_id))
         if child in topic.children:
-            self._heart.ping(_neighbour_key(topic_id, child))
+            self.heart.ping(_neighbour_key(topic_id, child))
         else:
             topic.subscribe(child)
-            self._heart.monitor(_neighbour_key(topic_id, child))
+            self.heart.monitor(_neighbour_key(topic_id, child))
         self._send_report(child, Report([topic_id], [topic.balancer.capacity(child)]))
         if topic.parent is None and not root:
             self._resign_root(topic)
@@ -166,7 +166,7 @@ class Trees:
         for topic_id, capacity in zip(map(NodeId, report.tops), report.caps, strict=True):
             topic = self.topics.get(topic_id)
             if topic is not None and (sender == topic.parent or sender in topic.children):
-                self._heart.ping(_neighbour_key(topic_id, sender))
+                self.heart.ping(_neighbour_key(topic_id, sender))
                 topic.balancer.update(sender, capacity)
             elif (
                 topic is not None
@@ -175,7 +175,7 @@ class Trees:
                 and not self.leaving
             ):
                 topic.set_parent(sender)
-                self._heart.monitor(_neighbour_key(topic_id, sender))
+                self.heart.monitor(_neighbour_key(topic_id, sender))
                 topic.balancer.update(sender, capacity)
                 self.actions.append(FlushUpstream(topic_id))
             else:
@@ -201,7 +201,7 @@ class Trees:
     def beat(self, cpu_usage: float) -> None:
         """Remove silent neighbours, report capacities to the others, look for missing parents."""
         self._beats += 1
-        for key in self._heart.tick():
+        for key in self.heart.tick():
             self.unsubscribe(NodeId(key >> BITS), NodeId(key & _ID_MASK))
         reports: dict[NodeId, Report] = {}
         for topic_id, topic in self.topics.items():
@@ -239,7 +239,7 @@ class Trees:
 
     def _lose(self, topic: Topic, node: NodeId) -> None:
         if node == topic.parent:
-            self._heart.unmonitor(_neighbour_key(topic.id, node))
+            self.heart.unmonitor(_neighbour_key(topic.id, node))
             topic.set_parent(None)
             self._seek_parent(topic)
         elif node in topic.children:
@@ -247,7 +247,7 @@ class Trees:
             self._prune(topic)
 
     def _drop(self, topic: Topic, child: NodeId) -> None:
-        self._heart.unmonitor(_neighbour_key(topic.id, child))
+        self.heart.unmonitor(_neighbour_key(topic.id, child))
         topic.unsubscribe(child)
 
     def _prune(self, topic: Topic) -> None:
@@ -255,7 +255,7 @@ class Trees:
         if not topic.empty:
             return
         if topic.parent is not None:
-            self._heart.unmonitor(_neighbour_key(topic.id, topic.parent))
+            self.heart.unmonitor(_neighbour_key(topic.id, topic.parent))
             self._send(topic.parent, Op.UNSUBSCRIBE, topic.id)
         del self.topics[topic.id]
 

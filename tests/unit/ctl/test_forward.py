@@ -6,12 +6,14 @@ The rest is in tests/loopback/test_ctl_tunnel.py.
 import errno
 import queue
 import socket
+import threading
 from typing import Any
 
 import pytest
 
 from iris.client import TimedOut
 from iris.ctl import forward
+from tests.support.waiting import wait_for
 
 
 class Scarce:
@@ -55,9 +57,9 @@ def test_a_moment_without_descriptors_doesnt_end_the_listening(
         sock, _ = server.accept()
         lack = [OSError(errno.EMFILE, "Too many open files")] * 5
         listener, nobody = Scarce(*lack, sock, OSError(errno.EINVAL, "Invalid argument")), Nobody()
+        before = threading.active_count()
         made = forward._Listener(listener, nobody, "c", forward._Sockets(), 1.0, 1.0)  # type: ignore[arg-type]
         made.start()
         assert nobody.asked.get(timeout=10.0) == "c"
-        made._thread.join(10.0)
-        assert not made._thread.is_alive()
+        wait_for(lambda: threading.active_count() == before)
     assert caplog.text.count("can't accept a connection: [Errno 24]") == 5

@@ -158,23 +158,31 @@ def test_delay_beyond_what_a_thread_can_wait_is_harmless(timer: Timer, delay: fl
     assert timer.cancel(deadline)
 
 
-def test_long_sleep_is_cut_into_pieces_and_fires_nothing_early() -> None:
+def test_long_sleep_is_cut_into_pieces_and_fires_nothing_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A fake condition takes the place of the waiting, a fake clock that of the time."""
-    timer, waits = Timer(clock=lambda: now[0]), list[float | None]()
-    now, fired = [0.0], list[float]()
+    now, fired, waits = [0.0], list[float](), list[float]()
+    asleep = threading.Event()
 
     class Condition(threading.Condition):
         def wait(self, timeout: float | None = None) -> bool:
+            if timeout is None:  # of the thread's start
+                return super().wait()
             waits.append(timeout)
             if fired:
-                timer._closed = True
-            now[0] += timeout or 0
+                asleep.set()
+                return super().wait(timeout)
+            now[0] += timeout
             return False
 
-    timer._wake = Condition()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Condition", Condition)
+        timer = Timer(clock=lambda: now[0])
     timer.after(9_000, lambda: fired.append(now[0]))
     timer.start()
-    timer._runner.join(PATIENCE)
+    assert asleep.wait(PATIENCE)
+    timer.close()
     assert waits == [3_600, 3_600, 1_800, 3_600]
     assert fired == [9_000]
 

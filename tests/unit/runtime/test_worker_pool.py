@@ -1,3 +1,4 @@
+import re
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -20,6 +21,12 @@ def pool_of(
     return WorkerPool(
         work, threads=threads, limit=limit, name="test", running=running, linger=linger
     )
+
+
+def threads() -> list[str]:
+    """The names of the pool's threads."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if re.fullmatch(r"test-\d+", name)]
 
 
 def test_a_queue_keeps_order_and_counts_what_waits() -> None:
@@ -73,13 +80,13 @@ def test_slow_work_gets_all_threads_and_no_more() -> None:
         assert pool.submit(item, 1)
     assert sorted(begun.get(timeout=PATIENCE) for _ in range(3)) == [0, 1, 2]
     assert begun.empty()
-    assert len(pool._threads) == 3
+    assert len(threads()) == 3
     go_on.release(2)
     assert sorted(begun.get(timeout=PATIENCE) for _ in range(2)) == [3, 4]
     go_on.release(3)
     pool.close()
     assert pool.join(PATIENCE)
-    assert not pool._threads
+    assert threads() == []
 
 
 def test_one_thread_keeps_the_order() -> None:
@@ -169,7 +176,7 @@ def test_threads_without_work_end_and_come_back() -> None:
         assert done.get(timeout=PATIENCE) == item
     pool.close()
     assert pool.join(PATIENCE)
-    assert not pool._threads
+    assert threads() == []
 
 
 def test_work_that_wants_to_exit_takes_no_thread_along(caplog: pytest.LogCaptureFixture) -> None:

@@ -157,7 +157,7 @@ def test_what_is_asked_while_another_thread_closes_leaves_nothing(
     connections[1].tunnels.request("workers", 1.0, outcomes.append)
     assert pending(network) == 0
     assert network.nodes[NodeId(1)].sent == []
-    assert not connections[0]._pending
+    assert not connections[0].asking
     assert not connections[1].tunnels._requested
 
 

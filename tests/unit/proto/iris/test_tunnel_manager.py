@@ -293,7 +293,7 @@ def test_interface_that_is_gone_is_left_out(site: Site, caplog: pytest.LogCaptur
     overlay.start_tunnels(
         [Interface("gone", IPv4Address("192.0.2.1"), IPv4Network("192.0.2.0/24")), LOOPBACK]
     )
-    assert len(overlay._tunnel_manager.addresses) == 1
+    assert len(overlay.tunnel_addresses) == 1
     assert "cannot listen for tunnels on gone (192.0.2.1)" in caplog.text
     overlay.close()
 

@@ -85,6 +85,7 @@ class Lab:
         key: RSAPrivateKey | None = None,
         config: Config | None = None,
         sources: Sequence[Source] = (),
+        interface: Interface = LOOPBACK,
     ) -> tuple[Overlay, App]:
         """Make a node that finds others through `sources`, or by default by the subnet search."""
         app, rng = App(), random.Random(len(self.nodes))
@@ -100,7 +101,7 @@ class Lab:
             )
 
         overlay = Overlay(
-            [LOOPBACK],
+            [interface],
             app,
             listen=listen,
             connect=lambda address: dial(address, suite, handshakes),
@@ -481,8 +482,7 @@ def test_a_node_with_another_key_stays_outside(lab: Lab) -> None:
 
 
 def test_where_no_interface_can_be_used_boot_says_so(lab: Lab) -> None:
-    overlay, _ = lab.node()
-    overlay._interfaces = [replace(LOOPBACK, address=IPv4Address("192.0.2.1"))]
+    overlay, _ = lab.node(interface=replace(LOOPBACK, address=IPv4Address("192.0.2.1")))
     with pytest.raises(ConfigError):
         overlay.boot()
 

@@ -314,7 +314,7 @@ def test_a_topic_that_nobody_needs_here_leaves_its_parent_and_is_forgotten() -> 
     core.unsubscribe(TOPIC, CHILD)
     assert sent(core) == [(PARENT, Op.UNSUBSCRIBE)]
     assert not core.topics
-    assert not core._heart
+    assert not core.heart
 
 
 def test_a_lost_node_is_out_of_all_trees_at_once() -> None:
@@ -377,4 +377,4 @@ def test_nothing_is_left_of_a_thousand_subscriptions() -> None:
         core.unsubscribe(topic, NodeId(2_000_000))
         core.actions.clear()
     assert not core.topics
-    assert not core._heart
+    assert not core.heart

@@ -123,8 +123,7 @@ def test_a_disconnect_is_distinguished_from_a_close_after_all_that_was_sent(*, a
         (leaver, gone), other = ((client, tunnel), end) if asks else ((service, end), tunnel)
         message = bytes(range(256)) * (16 << 10)
         gone.send(message)
-        with gone._changed:  # its node has taken it
-            assert gone._changed.wait_for(lambda: gone._space == Config().relay.tunnel_buffer, 10)
+        gone.wait_for_space(Config().relay.tunnel_buffer)  # its node has taken it
         leaver.vanish()
         assert other.recv() == message
         assert other.wait_closed() == PEER_LOST

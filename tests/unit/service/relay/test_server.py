@@ -429,7 +429,7 @@ def test_clients_that_are_gone_leave_no_work_to_the_garbage_collector(relay: Rel
                     raw.sendall(b"".join(packets))
                     while raw.recv(1_000):
                         pass
-            wait_for(lambda: not relay._attached)
+            wait_for(lambda: relay.metrics.clients.value == 0)
             found = gc.collect()
         finally:
             gc.enable()
