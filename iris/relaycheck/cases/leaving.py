@@ -20,22 +20,22 @@ def graceful(harness: Harness) -> None:
 @case("node.close.at-once", "an init and a close in one piece are both answered")
 def at_once(harness: Harness) -> None:
     for _ in range(20):
-        peer = harness.connect()
-        peer.send_bytes(
+        client = harness.connect()
+        client.send_bytes(
             GENEROUS.client(Op.INIT, version=VERSION, cluster="") + GENEROUS.client(Op.CLOSE)
         )
-        peer.expect(Op.INIT)
-        peer.expect(Op.CLOSE, reason="")
-        peer.expect_end()
+        client.expect(Op.INIT)
+        client.expect(Op.CLOSE, reason="")
+        client.expect_end()
 
 
 @case("node.close.half", "a close is answered even if the client has ended its sending direction")
 def half(harness: Harness) -> None:
-    peer = harness.plain()
-    peer.send(Op.CLOSE)
-    peer.half_close()
-    peer.expect(Op.CLOSE, reason="")
-    peer.expect_end()
+    client = harness.plain()
+    client.send(Op.CLOSE)
+    client.half_close()
+    client.expect(Op.CLOSE, reason="")
+    client.expect_end()
 
 
 @case("node.close.left", "a service that has left gets no requests")
@@ -103,20 +103,20 @@ def asked(harness: Harness) -> None:
 
 @case("node.close.subscribed", "a client may leave with subscriptions")
 def subscribed(harness: Harness) -> None:
-    peer = harness.plain()
+    client = harness.plain()
     for i in range(20):
-        peer.send(Op.SUBSCRIBE, topic=f"{harness.name}-{i}")
-    peer.leave()
+        client.send(Op.SUBSCRIBE, topic=f"{harness.name}-{i}")
+    client.leave()
 
 
 @case("node.close.many", "thirty clients that leave at the same time each get an answer")
 def many(harness: Harness) -> None:
-    peers = [harness.plain() for _ in range(30)]
-    for peer in peers:
-        peer.send(Op.CLOSE)
-    for peer in peers:
-        peer.expect(Op.CLOSE, reason="")
-        peer.expect_end()
+    clients = [harness.plain() for _ in range(30)]
+    for client in clients:
+        client.send(Op.CLOSE)
+    for client in clients:
+        client.expect(Op.CLOSE, reason="")
+        client.expect_end()
 
 
 @case("node.vanish.member", "a service that vanishes isn't a member any more")

@@ -46,16 +46,16 @@ def silent(harness: Harness) -> None:
 @case("node.open.version", "another version is denied with the text that names both versions")
 def version(harness: Harness) -> None:
     for wanted in ("v1.0-draft1", "v1.0-draft22", ""):
-        peer = harness.connect()
-        peer.send(Op.INIT, version=wanted, cluster=harness.name)
-        peer.expect(Op.DENY, reason=f"Unsupported protocol. Client: {wanted}. Iris: {VERSION}.")
-        peer.expect_end()
+        client = harness.connect()
+        client.send(Op.INIT, version=wanted, cluster=harness.name)
+        client.expect(Op.DENY, reason=f"Unsupported protocol. Client: {wanted}. Iris: {VERSION}.")
+        client.expect_end()
 
 
 @case("node.open.denied", "a denied client isn't a member of the cluster")
 def denied(harness: Harness) -> None:
-    peer, client = harness.connect(), harness.plain()
-    peer.send(Op.INIT, version="v0", cluster=harness.name)
+    refused, client = harness.connect(), harness.plain()
+    refused.send(Op.INIT, version="v0", cluster=harness.name)
     harness.request(client, timeout=100)
     client.expect(Op.REPLY, timed_out=True)
 
@@ -106,18 +106,18 @@ def slow(harness: Harness) -> None:
 
 @case("node.open.vanish", "a client that vanishes in the middle of its init does no harm")
 def vanish(harness: Harness) -> None:
-    peer = harness.connect()
-    peer.send_bytes(b"\x00\x11iris-")
-    peer.disconnect()
+    client = harness.connect()
+    client.send_bytes(b"\x00\x11iris-")
+    client.disconnect()
     harness.plain().sync()
 
 
 @case("node.open.many", "fifty clients attach at the same time")
 def many(harness: Harness) -> None:
-    peers = [harness.connect() for _ in range(50)]
-    for peer in peers:
-        peer.send(Op.INIT, version=VERSION, cluster="")
+    clients = [harness.connect() for _ in range(50)]
+    for client in clients:
+        client.send(Op.INIT, version=VERSION, cluster="")
     with harness.within(0.0, RESPONSE_TIMEOUT):
-        for peer in peers:
-            if peer.expect(Op.INIT).version != VERSION:
+        for client in clients:
+            if client.expect(Op.INIT).version != VERSION:
                 raise Failure("the node answers with another version")

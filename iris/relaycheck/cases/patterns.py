@@ -220,54 +220,54 @@ def broadcast_order(harness: Harness) -> None:
     "node.topic.all", "an event reaches every subscriber, its sender included, and no other client"
 )
 def topic(harness: Harness) -> None:
-    peers = [harness.plain() for _ in range(3)]
-    for peer in peers[:2]:
-        harness.subscribed(peer, harness.name)
-    peers[0].send(Op.PUBLISH, topic=harness.name, event=b"news")
-    for peer in peers[:2]:
-        peer.expect_event(harness.name, b"news")
-    peers[2].expect_silence()
+    subscribers = [harness.plain() for _ in range(3)]
+    for subscriber in subscribers[:2]:
+        harness.subscribed(subscriber, harness.name)
+    subscribers[0].send(Op.PUBLISH, topic=harness.name, event=b"news")
+    for subscriber in subscribers[:2]:
+        subscriber.expect_event(harness.name, b"news")
+    subscribers[2].expect_silence()
 
 
 @case("node.topic.empty", "an empty event is delivered; a topic may be empty, or have colons")
 def empty_event(harness: Harness) -> None:
     for name in (harness.name, harness.name + ":a:", ""):
-        peer = harness.plain()
-        harness.subscribed(peer, name)
-        peer.send(Op.PUBLISH, topic=name, event=b"")
-        while peer.expect(Op.PUBLISH, topic=name).event:
+        subscriber = harness.plain()
+        harness.subscribed(subscriber, name)
+        subscriber.send(Op.PUBLISH, topic=name, event=b"")
+        while subscriber.expect(Op.PUBLISH, topic=name).event:
             pass
 
 
 @case("node.topic.order", "a thousand events of one client keep their order")
 def event_order(harness: Harness) -> None:
-    peer, client = harness.plain(), harness.plain()
-    harness.subscribed(peer, harness.name)
+    subscriber, client = harness.plain(), harness.plain()
+    harness.subscribed(subscriber, harness.name)
     for i in range(1_000):
         client.send(Op.PUBLISH, topic=harness.name, event=b"%d" % i)
     for i in range(1_000):
-        peer.expect_event(harness.name, b"%d" % i)
+        subscriber.expect_event(harness.name, b"%d" % i)
 
 
 @case("node.topic.unsubscribe", "no events arrive after an unsubscribe has taken effect")
 def unsubscribe(harness: Harness) -> None:
-    peer, client = harness.plain(), harness.plain()
-    harness.subscribed(peer, harness.name)
-    peer.send(Op.UNSUBSCRIBE, topic=harness.name)
-    peer.expect_silence()
+    subscriber, client = harness.plain(), harness.plain()
+    harness.subscribed(subscriber, harness.name)
+    subscriber.send(Op.UNSUBSCRIBE, topic=harness.name)
+    subscriber.expect_silence()
     client.send(Op.PUBLISH, topic=harness.name, event=b"news")
-    peer.expect_silence()
+    subscriber.expect_silence()
 
 
 @case(
     "node.topic.again", "a client may subscribe again; subscribes and unsubscribes keep their order"
 )
 def again(harness: Harness) -> None:
-    peer = harness.plain()
+    subscriber = harness.plain()
     for _ in range(20):
-        peer.send(Op.SUBSCRIBE, topic=harness.name)
-        peer.send(Op.UNSUBSCRIBE, topic=harness.name)
-    harness.subscribed(peer, harness.name)
+        subscriber.send(Op.SUBSCRIBE, topic=harness.name)
+        subscriber.send(Op.UNSUBSCRIBE, topic=harness.name)
+    harness.subscribed(subscriber, harness.name)
 
 
 add_rejected(

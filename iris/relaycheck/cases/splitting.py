@@ -15,18 +15,17 @@ Send = Callable[[FakeClient, bytes], None]
 packet = GENEROUS.client
 
 
-def _init(harness: Harness, send: Send, number: int) -> None:
-    peer = harness.connect()
-    send(peer, packet(Op.INIT, version=VERSION, cluster="c"))
-    peer.expect(Op.INIT)
-
-
 class _Exchange:
     """Clients that are used again and again."""
 
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
         self.service, self.client = harness.pair()
+
+    def init(self, send: Send, number: int) -> None:
+        client = self.harness.connect()
+        send(client, packet(Op.INIT, version=VERSION, cluster="c"))
+        client.expect(Op.INIT)
 
     def broadcast(self, send: Send, number: int) -> None:
         send(self.client, packet(Op.BROADCAST, cluster=self.harness.name, message=b"to all"))
@@ -116,19 +115,16 @@ def _make(op: Op) -> None:
     name = op.name.lower()
 
     def run(harness: Harness) -> None:
-        exchange = getattr(_Exchange(harness), name, None)
+        exchange = getattr(_Exchange(harness), name)
         cut, size = itertools.count(1), [2]
 
-        def send(peer: FakeClient, data: bytes) -> None:
+        def send(client: FakeClient, data: bytes) -> None:
             size[0] = len(data)
-            peer.send_bytes(data, next(cut))
+            client.send_bytes(data, next(cut))
 
         number = 0
         while number + 1 < size[0]:
-            if exchange is None:
-                _init(harness, send, number)
-            else:
-                exchange(send, number)
+            exchange(send, number)
             number += 1
 
     add(
@@ -138,8 +134,9 @@ def _make(op: Op) -> None:
     )
 
 
-for _op in sorted(set(Op) - {Op.DENY, Op.CLOSE}):
-    _make(_op)
+for _op in Op:
+    if hasattr(_Exchange, _op.name.lower()):
+        _make(_op)
 
 
 @case("node.split.bytes", "a session may arrive byte by byte")

@@ -74,10 +74,10 @@ def slow_confirm(harness: Harness) -> None:
     "node.tunnel.unknown-confirm", "a confirm of an unknown offer doesn't prevent further tunnels"
 )
 def unknown_confirm(harness: Harness) -> None:
-    peer = harness.plain()
-    peer.send(Op.TUNNEL_CONFIRM, build_id=99, id=99)
-    peer.send(Op.TUNNEL_INIT, id=1, cluster=harness.name + "nobody", timeout=100)
-    while (packet := peer.receive_packet(2.0)) is not None:
+    client = harness.plain()
+    client.send(Op.TUNNEL_CONFIRM, build_id=99, id=99)
+    client.send(Op.TUNNEL_INIT, id=1, cluster=harness.name + "nobody", timeout=100)
+    while (packet := client.receive_packet(2.0)) is not None:
         if packet.op in (Op.TUNNEL_CONFIRM, Op.CLOSE):
             return
     raise Failure("no tunnel request is answered any more")
