@@ -45,7 +45,7 @@ _MIN_CHUNK: Final = 1 * KIB
 HALF_KEYS = construct.Struct(
     "key" / construct.Bytes(16), "iv" / construct.Bytes(16), "mac_key" / construct.Bytes(16)
 )
-_HALVES = construct.Struct("server" / HALF_KEYS, "client" / HALF_KEYS)  # by who sends
+_HALVES = construct.Struct("server" / HALF_KEYS, "client" / HALF_KEYS)  # by sender
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,1 +1,1 @@
-"""session"""
+"""Sessions between nodes: how they are dialled, accepted and authenticated."""

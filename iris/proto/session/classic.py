@@ -198,8 +198,8 @@ def authenticate_client(stream: GobStream, exchange: Exchange) -> bytes:
 def authenticate_server(stream: GobStream, request: AuthRequest, exchange: Exchange) -> bytes:
     """Prove the key as the side that was dialled. Returns: the secret agreed on.
 
-    Raises: AuthenticationError when the peer holds a different key, HandshakeRefused when it says
-        that this side does; ProtocolError, HandshakeTimeout, LinkClosed.
+    Raises: AuthenticationError when the peer holds a different key, HandshakeRefused when it
+        finds that this side does; ProtocolError, HandshakeTimeout, LinkClosed.
     """
     if request.exp is None:
         raise ProtocolError("authentication without an exponential")

@@ -60,7 +60,7 @@ class HandshakeReporter:
             )
         else:
             outcome = _outcome(error)
-            if side == "accepted":  # who dials logs it
+            if side == "accepted":  # callers of `dial` log it
                 _log.info("no session with %s: %s", host, error)
         self._metrics.handshakes[side, outcome].inc()
 
