@@ -261,7 +261,7 @@ class VirtualNode:
         self.do(self.core.ended(connection.peer, why))
 
     def kill(self, *, silent: bool = True) -> None:
-        """Die. Silently: nobody hears of it; else the host resets what it gets and refuses dials."""
+        """Die: silently, or else the host resets connections and refuses dials."""
         self.up = False
         self.refuses = not silent
         if not silent:

@@ -58,7 +58,7 @@ class SubnetSearch:
         """Bind the first free boot port of `interface`.
 
         Args:
-            node_id, overlay_port: what the datagrams say: this node's id, and its TCP port for peers.
+            node_id, overlay_port: sent in datagrams: this node's id, and its TCP port for peers.
         Raises: ConfigError when no boot port is free.
         """
         self._greeting = Greeting(network, node_id, overlay_port)
