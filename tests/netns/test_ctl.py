@@ -98,7 +98,8 @@ def test_a_file_goes_from_host_to_host(lab: Lab, key_file: Path, tmp_path: Path)
     most = {name: max(sample.get(name, 0) for sample in seen) for name in processes}
     middle, after = seen[len(seen) // 2], resident(processes)
     print(
-        f"\n{MIB} MiB in {took:.1f} s, {MIB / took:.1f} MiB/s\nRSS in MiB: before {before}\nmiddle {middle}\nat most {most}\nafter {after}"
+        f"\n{MIB} MiB in {took:.1f} s, {MIB / took:.1f} MiB/s\nRSS in MiB: before {before}\n"
+        f"middle {middle}\nat most {most}\nafter {after}"
     )
     first = {**before, "sender": before["receiver"]}
     assert all(most[name] - first[name] < ROOM for name in most), (before, most)

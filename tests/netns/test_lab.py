@@ -118,8 +118,10 @@ def test_programs_run_on_their_host_and_end_with_the_lab(lab: Lab) -> None:
 
 def test_what_a_killed_run_left_is_removed_by_the_next(lab: Lab) -> None:
     crash = (
-        "import os; from tests.support.lab import Lab; lab = Lab().__enter__(); host = lab.host('alice', '10.77.0.1/24')\n"
-        "process = host.popen('sleep', '60'); print(host.namespace, lab.switch, process.pid, flush=True); os.kill(os.getpid(), 9)"
+        "import os; from tests.support.lab import Lab\n"
+        "lab = Lab().__enter__(); host = lab.host('alice', '10.77.0.1/24')\n"
+        "process = host.popen('sleep', '60')\n"
+        "print(host.namespace, lab.switch, process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     child = subprocess.run(
         [sys.executable, "-c", crash], cwd=ROOT, capture_output=True, text=True, check=False

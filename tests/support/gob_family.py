@@ -152,7 +152,8 @@ class Family:
         return "\n\n".join(
             [
                 *self._source,
-                "func init() {\n\tfor _, value := range Registered() {\n\t\tgob.Register(value)\n\t}\n}",
+                "func init() {\n\tfor _, value := range Registered() {\n"
+                "\t\tgob.Register(value)\n\t}\n}",
                 f"func Registered() []interface{{}} {{ return []interface{{}}{{{registered}}} }}",
                 f"func Types() []interface{{}} {{ return []interface{{}}{{{listed}}} }}\n",
             ]
@@ -317,6 +318,9 @@ def spell(type_: GobType, value: Any) -> str:
                 + "}"
             )
         case PointerTo(cls) | StructOf(cls):
-            fields = struct_info(cls).fields
-            return f"({' '.join(spell(field.type, getattr(value, field.attribute)) for field in fields)})"
+            spelled = (
+                spell(field.type, getattr(value, field.attribute))
+                for field in struct_info(cls).fields
+            )
+            return f"({' '.join(spelled)})"
     raise AssertionError(type_)

@@ -31,7 +31,9 @@ from tests.support.fake_scribe import FakeNetwork
 network, count, told = FakeNetwork(), 2_000, []
 connections = [network[1].connect(str(number), Application()) for number in range(count)]
 for number, connection in enumerate(connections[1:]):
-    connections[number].request(str(number + 1), b"", 60.0, lambda outcome, number=number: connections[number].close())
+    connections[number].request(
+        str(number + 1), b"", 60.0, lambda outcome, number=number: connections[number].close()
+    )
 
 
 def close():

@@ -1,4 +1,4 @@
-"""Imports between packages, held to a table: they run down only, and no modules import in circles."""
+"""Imports between packages are held to a table: they run down only, and never in circles."""
 
 import ast
 from collections.abc import Iterator
@@ -8,14 +8,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Of each package: what it may import besides itself, iris.config and iris.errors. docs/architecture.md
-# draws it. Those that aren't here are the floor: they import nothing of ours but these two.
+# Of each package: what it may import besides itself, iris.config and iris.errors, as drawn in
+# docs/architecture.md. Those that aren't here are the floor: they import nothing but these two.
 TABLE = {
     "__main__": "node crypto relay_protocol runtime",
     "node": "service proto.iris proto.scribe proto.pastry proto.bootstrap proto.session"
     " proto.wire crypto metrics runtime",
     "service": "proto.iris proto.wire relay_protocol metrics runtime",
-    "proto.iris": "proto.scribe proto.session proto.link proto.addresses proto.wire metrics runtime",
+    "proto.iris": "proto.scribe proto.session proto.link proto.addresses proto.wire metrics"
+    " runtime",
     "proto.scribe": "proto.pastry proto.wire balancer heart metrics runtime",
     "proto.pastry": "proto.session proto.bootstrap proto.link proto.addresses proto.wire heart"
     " metrics runtime",

@@ -27,7 +27,10 @@ def test_the_kept_files_are_those_of_the_parser() -> None:
     ],
 )
 def test_bash_completes(words: str, completed: list[str]) -> None:
-    script = f'. deploy/completion/irisctl.bash; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _irisctl; echo "${{COMPREPLY[@]}}"'
+    script = (
+        f". deploy/completion/irisctl.bash; COMP_WORDS=({words}); "
+        'COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _irisctl; echo "${COMPREPLY[@]}"'
+    )
     done = subprocess.run(
         ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
     )

@@ -38,7 +38,10 @@ def test_a_program_that_fails_hangs_or_never_attaches_is_named() -> None:
 
 
 def test_a_program_is_told_the_port_in_its_environment() -> None:
-    code = "import os, socket; socket.create_connection(('localhost', int(os.environ['IRIS_PORT']))).sendall(b'?')"
+    code = (
+        "import os, socket; "
+        "socket.create_connection(('localhost', int(os.environ['IRIS_PORT']))).sendall(b'?')"
+    )
     (line,) = failing(code, "plain")
     assert "open.first" in line
 

@@ -1,27 +1,6 @@
-"""When messages are due, and the line that shows how far a transfer has got."""
+"""The line that shows the progress of a transfer."""
 
 from iris.ctl.meter import Meter, amount
-from iris.ctl.outcome import Exit, worse
-from iris.ctl.pace import Pace
-
-
-def test_without_a_rate_nothing_waits() -> None:
-    pace = Pace(None)
-    assert [pace.wait(now) for now in (0.0, 0.0, 5.0)] == [0.0, 0.0, 0.0]
-
-
-def test_a_rate_counts_from_the_first_message() -> None:
-    pace = Pace(10)
-    assert pace.wait(1.0) == 0.0
-    assert round(pace.wait(1.02), 6) == 0.08
-    assert round(pace.wait(1.11), 6) == 0.09
-
-
-def test_a_long_pause_is_not_made_up_for_in_a_burst() -> None:
-    pace = Pace(10)
-    pace.wait(0.0)
-    waits = [round(pace.wait(9.0), 6) for _ in range(4)]
-    assert waits == [0.0, 0.0, 0.1, 0.2]
 
 
 def test_a_known_total_gives_a_bar_and_a_forecast() -> None:
@@ -68,9 +47,3 @@ def test_amounts_are_readable() -> None:
     assert [amount(value) for value in (0, 1_023, 1_024, 1 << 20, 1.5 * 2**30, 2**45)] == [
         "0 B", "1023 B", "1.0 KiB", "1.0 MiB", "1.5 GiB", "32.0 TiB",
     ]  # fmt: skip
-
-
-def test_a_fault_outweighs_a_timeout() -> None:
-    assert worse(Exit.OK, Exit.TIMEOUT) is Exit.TIMEOUT
-    assert worse(Exit.FAULT, Exit.TIMEOUT) is Exit.FAULT
-    assert worse(Exit.OK, Exit.OK) is Exit.OK
