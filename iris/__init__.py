@@ -7,7 +7,7 @@ doesn't load the binding. For asyncio: `iris.aio`.
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.4.0.dev0"
+__version__ = "0.4.0"
 
 if TYPE_CHECKING:
     from iris.client import *  # noqa: F403
