@@ -60,10 +60,7 @@ class ClientConnection:
         self._sock, self._shared, self._threads = sock, shared, threads
         self._connect, self._on_gone = connect, on_gone
         config, self._timer, self._clock = shared.config, shared.timer, shared.clock
-        self._drain_timeout, self._init_timeout = (
-            config.relay.drain_timeout,
-            config.relay.init_timeout,
-        )
+        self._config = config.relay
         # Tunnels throttle themselves: a stalled one may fill its window without keeping other
         # messages of its application waiting.
         self._high_water = max(
@@ -78,7 +75,7 @@ class ClientConnection:
         self.session = ClientSession(
             number, self._send_buffer, shared, connect=self._attach, on_end=self._ended
         )
-        self._deadline = self._timer.after(self._init_timeout, self._expire)
+        self._deadline = self._timer.after(self._config.init_timeout, self._expire)
         self._done = threading.Event()
 
     def start(self) -> None:
@@ -108,7 +105,7 @@ class ClientConnection:
             self._sock.shutdown(socket.SHUT_RDWR)  # wakes a blocked recv()
 
     def _expire(self) -> None:
-        _log.debug("%s: no init packet within %g s", self.session.label, self._init_timeout)
+        _log.debug("%s: no init packet within %g s", self.session.label, self._config.init_timeout)
         self.session.end(None)
         self.cut()
 
@@ -141,7 +138,7 @@ class ClientConnection:
                 _log.exception("%s: failed to carry out a packet; closing it", session.label)
                 session.end("internal error", "internal error")
         session.end(None)
-        self._send_buffer.close(self._drain_timeout)
+        self._send_buffer.close(self._config.drain_timeout)
         self._timer.cancel(self._deadline)
         self._sock.close()
         self._on_gone(self)
@@ -191,7 +188,7 @@ class ClientConnection:
     def _ended(self) -> None:
         """Send the last packet, then wait for the application to hang up, a while at most."""
         self._timer.cancel(self._deadline)
-        self._deadline = self._timer.after(self._drain_timeout, self.cut)
+        self._deadline = self._timer.after(self._config.drain_timeout, self.cut)
         self._send_buffer.on_drained_to(0, self._hang_up)
 
     def _hang_up(self) -> None:
