@@ -18,6 +18,11 @@ class BaseConnection(Generic[N, P]):
         self._lock = threading.Lock()  # guards _topics, together with the protocol's subscriptions
         self._topics: dict[str, P] = {}
 
+    @property
+    def in_flight(self) -> int:
+        """The number of requests and tunnel requests without a result."""
+        return self._protocol.in_flight
+
     def _subscribe(
         self, topic: str, handler: Callable[[bytes], Any], limits: TopicLimits | None
     ) -> P:

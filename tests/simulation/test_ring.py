@@ -176,7 +176,7 @@ def test_a_ring_grows_from_the_addresses_of_a_few_nodes() -> None:
         ring.run(1.0)
     assert ring.dials == dials, "known addresses are dialled again"
     for node in ring.live():
-        assert len(node.core._candidates._residents) < 100
+        assert len(node.core.candidates.residents) < 100
 
 
 def test_a_seed_that_starts_anew_at_its_address_is_found_by_all() -> None:
@@ -239,8 +239,8 @@ def test_constant_coming_and_going_wears_nothing_out() -> None:
     for node in ring.live():
         assert node.joined
         assert node.core.links.keys() <= alive
-        assert not node.core._candidates.dialling
-        assert not node.core._candidates.absent
+        assert not node.core.candidates.dialling
+        assert not node.core.candidates.absent
 
 
 @dataclass

@@ -54,7 +54,7 @@ class Candidates:
         self.absent: dict[NodeId, _Absent] = {}
         self._found: set[NodeId | Address] = set()  # keys of dials that discovery caused
         self._backlog: dict[Address, NodeId | None] = {}
-        self._residents: dict[Address, tuple[NodeId, int]] = {}  # the node, and the beat it's from
+        self.residents: dict[Address, tuple[NodeId, int]] = {}  # the node, and the beat it's from
 
     @property
     def room(self) -> int:
@@ -77,10 +77,10 @@ class Candidates:
         self._found.discard(dial.key)
         self.dialling.pop(dial.key, None)
         if peer is not None and (address := parse_address(peer.remote)) is not None:
-            self._residents.pop(address, None)
-            self._residents[address] = peer.node_id, self.beats
-            if len(self._residents) > _MAX_RESIDENTS:
-                del self._residents[next(iter(self._residents))]
+            self.residents.pop(address, None)
+            self.residents[address] = peer.node_id, self.beats
+            if len(self.residents) > _MAX_RESIDENTS:
+                del self.residents[next(iter(self.residents))]
 
     # Nodes that can't be reached
 
@@ -134,7 +134,7 @@ class Candidates:
     def _is_useful(self, address: Address, node: NodeId | None, target: RoutingTable) -> bool:
         """Whether a found node could become a part of the target, as far as that is known."""
         if node is None:
-            node, since = self._residents.get(address, (None, 0))
+            node, since = self.residents.get(address, (None, 0))
             if node is None or node in self.absent or self.beats - since >= _RESIDENT_BEATS:
                 return True
         # one that couldn't be reached may be back, since it answers; one that has left isn't

@@ -71,7 +71,7 @@ class Maintenance:
         self._config = config
         self._actions: list[Action] = []
         patience = config.max_missed + 1
-        self._candidates = Candidates(addresses, self.links, self._actions, patience)
+        self.candidates = Candidates(addresses, self.links, self._actions, patience)
         self._announcer = Announcer(self.table, addresses, self.links, self._actions)
         self._target = self._shown = self.table
         self._names: dict[str, Peer] = {}  # the links by decimal id, as states name them
@@ -96,14 +96,14 @@ class Maintenance:
 
     def tick(self) -> list[Action]:
         """A beat has passed."""
-        self._candidates.beats += 1
+        self.candidates.beats += 1
         for peer in self.links.values():
             if peer.alive:
                 peer.alive = False
                 self._heart.ping(peer.node_id)
         for node in self._heart.tick():
             dead = self.links[node]
-            self._candidates.miss(node, dialable(dead.addresses, self.addresses))
+            self.candidates.miss(node, dialable(dead.addresses, self.addresses))
             self._lose(dead, Cause.SILENT)
             self._actions.append(Abort(dead))
         for peer in self.links.values():
@@ -112,11 +112,11 @@ class Maintenance:
                 self._announcer.send_join(
                     peer
                 )  # the peer that was asked didn't help, maybe it died
-        self._candidates.retry(self._target)
+        self.candidates.retry(self._target)
         # the next leaves on the ring, in turn
         at, leaves = self.table.leaves.index(self.node_id), self.table.leaves
         neighbours = [leaf for leaf in leaves[max(0, at - 1) : at + 2] if leaf != self.node_id]
-        self._announcer.ask(neighbours[:1] if self._candidates.beats % 2 else neighbours[-1:])
+        self._announcer.ask(neighbours[:1] if self.candidates.beats % 2 else neighbours[-1:])
         return self._finish()
 
     def leave(self) -> list[Action]:
@@ -130,14 +130,14 @@ class Maintenance:
 
     def found(self, address: Address, node: NodeId | None = None) -> list[Action]:
         """Discovery has found a node; its id, where it is known."""
-        self._candidates.found(address, node)
+        self.candidates.found(address, node)
         return self._finish()
 
     def connected(self, peer: Peer, dial: Dial | None = None) -> list[Action]:
         """A session is there, and the peer has introduced itself; `dial` has led to it, if any."""
         node = peer.node_id
         if dial is not None:
-            self._candidates.finish(dial, peer)
+            self.candidates.finish(dial, peer)
             if dial.node_id is not None and dial.node_id != node:
                 self._unreachable(dial.node_id, ())  # another node has its address now
         old = self.links.get(node)
@@ -153,8 +153,8 @@ class Maintenance:
     def _accept(self, peer: Peer, old: Peer | None) -> None:
         node = peer.node_id
         self.links[node] = self._names[str(node)] = peer
-        peer.since = self._candidates.beats
-        self._candidates.absent.pop(node, None)
+        peer.since = self.candidates.beats
+        self.candidates.absent.pop(node, None)
         if old is None:
             self._heart.monitor(node)
             self._actions.append(PeerFound(peer))
@@ -173,7 +173,7 @@ class Maintenance:
 
     def failed(self, dial: Dial) -> list[Action]:
         """A dial has reached no node."""
-        self._candidates.finish(dial)
+        self.candidates.finish(dial)
         if dial.node_id is not None and dial.node_id not in self.links:
             self._unreachable(dial.node_id, dial.addresses)
         return self._finish()
@@ -188,16 +188,16 @@ class Maintenance:
             wanted = self._active(node)
             self._lose(peer, Cause.BROKEN if why else Cause.UNUSED, why)
             addresses = dialable(peer.addresses, self.addresses)
-            if wanted and addresses and self._candidates.beats - peer.since >= 2:
+            if wanted and addresses and self.candidates.beats - peer.since >= 2:
                 self._offer({node: addresses})
             elif wanted:
-                self._candidates.miss(node, addresses)
+                self.candidates.miss(node, addresses)
         return self._finish()
 
     def reject(self, peer: Peer, why: str) -> list[Action]:
         """A peer violated the protocol."""
         if self.links.get(peer.node_id) is peer:
-            self._candidates.miss(peer.node_id, dialable(peer.addresses, self.addresses))
+            self.candidates.miss(peer.node_id, dialable(peer.addresses, self.addresses))
             self._lose(peer, Cause.VIOLATION, why)
         self._actions.append(Abort(peer))
         return self._finish()
@@ -235,7 +235,7 @@ class Maintenance:
         assert state.addrs is not None
         offers: dict[NodeId, tuple[Address, ...]] = {}
         fresh: list[Peer] = []
-        names, target, absent = self._names, self._target, self._candidates.absent
+        names, target, absent = self._names, self._target, self.candidates.absent
         if self._refused_by is not target or len(self._refused) > _REFUSED:
             self._refused_by, self._refused = target, {str(self.node_id)}
         refused = self._refused
@@ -269,8 +269,8 @@ class Maintenance:
         link = self.links.get(joiner)
         if link is None:
             addresses = dialable(state.addrs.get(str(joiner)) or (), self.addresses)
-            if addresses and self._candidates.room:
-                self._candidates.dial(joiner, addresses)  # once it's there it gets our state
+            if addresses and self.candidates.room:
+                self.candidates.dial(joiner, addresses)  # once it's there it gets our state
         elif not self.joined:
             self._announcer.send_state(link, self.table)  # otherwise it got our state at once
         hop = self.table.next_hop(joiner)
@@ -280,7 +280,7 @@ class Maintenance:
     def _handle_passive(self, peer: Peer) -> None:
         """Close a session that neither side needs; one younger than a beat may be needed soon."""
         node = peer.node_id
-        mature = self._candidates.beats - peer.since >= 2
+        mature = self.candidates.beats - peer.since >= 2
         if self.links.get(node) is peer and not self._active(node) and mature:
             self._lose(peer, Cause.UNUSED)
             self._actions.append(Close(peer))
@@ -289,7 +289,7 @@ class Maintenance:
         """Let a peer go that is shutting down, and don't dial it, though others may name it."""
         link = self.links.get(peer.node_id)
         if link is not None:
-            self._candidates.miss(peer.node_id, ())
+            self.candidates.miss(peer.node_id, ())
             self._lose(link, Cause.LEFT)
             self._actions.append(Close(link))
         if link is not peer:
@@ -314,12 +314,12 @@ class Maintenance:
         chosen = sorted(
             target.active & offers.keys(), key=lambda node: (node not in target.leaves, node)
         )
-        if len(chosen) > self._candidates.room:
-            chosen = chosen[: self._candidates.room]
+        if len(chosen) > self.candidates.room:
+            chosen = chosen[: self.candidates.room]
             target = self._target.merged(chosen)
         self._target = target
         for node in chosen:
-            self._candidates.dial(node, offers[node])
+            self.candidates.dial(node, offers[node])
 
     def _lose(self, peer: Peer, cause: Cause, details: str = "") -> None:
         """Take a node out of everything, and ask around for others in its place."""
@@ -336,7 +336,7 @@ class Maintenance:
             self.membership = Membership.ALONE
 
     def _unreachable(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
-        self._candidates.miss(node, addresses)
+        self.candidates.miss(node, addresses)
         if node in self._target.leaves:  # in its favour others may have been passed over
             self._announcer.ask(self.table.leaves)
         self._target = self._without(self._target, node)
@@ -371,8 +371,8 @@ class Maintenance:
     def _finish(self) -> list[Action]:
         """Draw the consequences that are the same for every event, and hand out the actions."""
         if self.membership is not Membership.LEAVING:
-            self._candidates.dial_found(self._target)
-        if not self._candidates.dialling:
+            self.candidates.dial_found(self._target)
+        if not self.candidates.dialling:
             self._target = self.table
         if self.table is not self._shown:
             self._shown = self.table
@@ -380,7 +380,7 @@ class Maintenance:
             self._actions.append(RestartQuietTimer(self._config.converged_quiet))
         self._announcer.send_repairs()
         if self.table is not self._announcer.announced:
-            if not self._candidates.dialling:
+            if not self.candidates.dialling:
                 self._announce()
             elif not self._waking:
                 self._waking = True

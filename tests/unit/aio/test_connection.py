@@ -69,7 +69,7 @@ async def test_a_cancelled_request_is_forgotten() -> None:
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        assert connection._protocol.in_flight == 0
+        assert connection.in_flight == 0
         node.send(Op.REPLY, id=number, timed_out=False, success=True, result=b"late")
         await settled(node, connection)
 
@@ -118,7 +118,7 @@ async def test_each_request_expires_in_its_own_time(monkeypatch: pytest.MonkeyPa
         node.send(Op.REPLY, id=number, timed_out=False, success=True, result=b"late")
         assert await answered == b"late"
         assert not connection._deadlines
-        assert connection._protocol.in_flight == 0
+        assert connection.in_flight == 0
 
 
 @in_loop

@@ -103,7 +103,7 @@ def test_a_silent_node_is_waited_for_only_so_long(
             connection.request("c", b"", 0.001)
         with pytest.raises(iris.TimedOut, match="no response from the node"):
             connection.tunnel("c", 0.001)
-        assert connection._protocol.in_flight == 0
+        assert connection.in_flight == 0
 
 
 def test_a_result_that_arrives_with_the_timeout_is_used(

@@ -1,7 +1,7 @@
 """The checker, on traces of conversations that are right and ones that aren't."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -372,12 +372,7 @@ def test_a_long_conversation_is_not_remembered_for_ever(monkeypatch: pytest.Monk
         ):
             found += checker.feed(side, data)
     assert found == []
-    assert (
-        len(checker._unanswered),
-        len(checker._deadlines),
-        len(checker._delivered),
-        len(checker._replied),
-    ) == (0, 0, 0, 10)
+    assert max(len(value) for value in vars(checker).values() if isinstance(value, Sized)) < 50
     rules = [
         violation.rule
         for number in (95, 5)

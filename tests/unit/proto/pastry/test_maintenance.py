@@ -162,7 +162,7 @@ def test_so_many_nodes_are_remembered_by_address(node: Node) -> None:
         peer.remote = format_address(address)
         node.core.connected(peer, dial)
         assert of(node.core.found(address), Dial) == []
-    assert len(node.core._candidates._residents) == 1_024
+    assert len(node.core.candidates.residents) == 1_024
 
 
 def test_a_lost_leaf_is_replaced_by_whom_the_others_know(node: Node) -> None:

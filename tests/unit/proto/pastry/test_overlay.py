@@ -16,7 +16,7 @@ from sortedcontainers import SortedList
 
 from iris.config import BootstrapConfig, Config, PastryConfig
 from iris.crypto.keys import generate_key
-from iris.errors import ConfigError, ProtocolError
+from iris.errors import ConfigError, LinkClosed, ProtocolError
 from iris.metrics import Metrics
 from iris.proto.bootstrap.base import OnFound, Source
 from iris.proto.bootstrap.subnet import SubnetSearch
@@ -30,6 +30,7 @@ from iris.proto.wire.node_id import NodeId
 from iris.proto.wire.ring import Header, InitPacket, Op
 from iris.proto.wire.trees import Header as Meta
 from iris.runtime.interfaces import Interface
+from iris.runtime.tcp import Address
 from iris.runtime.timer import Timer
 from tests.support.suites import link_factory
 from tests.support.virtual_ring import closest
@@ -74,6 +75,7 @@ class Lab:
             sock.close()
         self.config = Config(bootstrap=BootstrapConfig(ports=ports))
         self.nodes: list[tuple[Overlay, App]] = []
+        self.closers: dict[Overlay, list[Callable[[], None]]] = {}  # of nodes not cut off
         self.metrics = Metrics()  # of all nodes
 
     def suite(self, key: RSAPrivateKey | None = None) -> ClassicSuite:
@@ -91,20 +93,37 @@ class Lab:
         app, rng = App(), random.Random(len(self.nodes))
         suite, handshakes = self.suite(key), HandshakeReporter("lab", self.metrics)
 
+        closers: list[Callable[[], None]] = []  # of all that is open, the newest last
+
         def listen(interface: Interface, on_session: Callable[[Session], None]) -> SessionListener:
+            def accept(session: Session) -> None:
+                closers.append(session.abort)
+                on_session(session)
+
             address, limit = (str(interface.address), 0), self.config.limits.peer_handshakes
-            return SessionListener(address, suite, on_session, handshakes, max_handshakes=limit)
+            made = SessionListener(address, suite, accept, handshakes, max_handshakes=limit)
+            closers.append(made.close)
+            return made
+
+        def connect(address: Address) -> Session:
+            if overlay not in self.closers:
+                raise LinkClosed("cut off")
+            session = dial(address, suite, handshakes)
+            closers.append(session.abort)
+            return session
 
         def search(interface: Interface, node_id: NodeId, port: int) -> SubnetSearch:
-            return SubnetSearch(
+            made = SubnetSearch(
                 interface, "lab", node_id, port, config=self.config.bootstrap, rng=rng
             )
+            closers.append(made.close)
+            return made
 
         overlay = Overlay(
             [interface],
             app,
             listen=listen,
-            connect=lambda address: dial(address, suite, handshakes),
+            connect=connect,
             searches=[] if sources else [search],
             sources=sources,
             config=config or self.config,
@@ -112,7 +131,13 @@ class Lab:
             metrics=self.metrics,
         )
         self.nodes.append((overlay, app))
+        self.closers[overlay] = closers
         return overlay, app
+
+    def cut_off(self, overlay: Overlay) -> None:
+        """Cut a node off without a word, as when its process is killed."""
+        for close in self.closers.pop(overlay):
+            close()
 
     def ring(self, count: int) -> list[tuple[Overlay, App]]:
         made = [self.node() for _ in range(count)]
@@ -156,16 +181,6 @@ def lab(timer: Timer, key: RSAPrivateKey) -> Iterator[Lab]:
         for thread in threading.enumerate()
         if thread.name.startswith(("pastry-", "boot-", "handshake-"))
     ]
-
-
-def crash(overlay: Overlay) -> None:
-    """Go without a word, as when the process is killed."""
-    overlay._sessions.stop()
-    overlay._stop_listening()
-    overlay._closed = True
-    overlay._loop.stop()
-    for session in list(overlay._sessions._sessions):
-        overlay._sessions.abort(session)
 
 
 def route_many(nodes: list[tuple[Overlay, App]], count: int = 100) -> None:
@@ -221,7 +236,7 @@ def test_nodes_find_each_other_route_and_repair(lab: Lab) -> None:
     wait_for(lambda: all(overlay.joined for overlay, _ in nodes))
     route_many(nodes)
     (crashed, _), *left = nodes
-    crash(crashed)
+    lab.cut_off(crashed)
     wait_for(lambda: all(app.lost == [crashed.node_id] for _, app in left))
     lab.wait_meshed(left)
     route_many(left)

@@ -20,6 +20,7 @@ from iris.runtime.send_buffer import SendBuffer
 from iris.runtime.timer import Timer
 from iris.service.relay.server import RelayServer
 from tests.support.client import Client, Closed, Denied, Fault, TimedOut
+from tests.support.fake_scribe import FakeNetwork
 from tests.support.relay_node import attach, connect, relay_config, running
 from tests.support.waiting import wait_for
 
@@ -47,7 +48,7 @@ def test_it_listens_on_both_loopback_addresses(relay: RelayServer) -> None:
 def test_a_port_in_use_is_reported_in_one_line(relay: RelayServer) -> None:
     config = relay_config()
     timer = Timer()
-    other = RelayServer(relay._overlay, config=replace_port(config, relay.port), timer=timer)
+    other = RelayServer(FakeNetwork()[1], config=replace_port(config, relay.port), timer=timer)
     with pytest.raises(ConfigError) as error:
         other.start()
     assert (
