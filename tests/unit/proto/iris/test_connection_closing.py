@@ -158,7 +158,7 @@ def test_what_is_asked_while_another_thread_closes_leaves_nothing(
     assert pending(network) == 0
     assert network.nodes[NodeId(1)].sent == []
     assert not connections[0].asking
-    assert not connections[1].tunnels._requested
+    assert connections[1].tunnels.key(0) is None
 
 
 def test_subscription_while_another_thread_closes_leaves_nothing(

@@ -100,6 +100,7 @@ class Pair:
     ) -> Link:
         codec = ClassicCodec(next(derive_links(b"secret", server=server)), limits)
         links = link_factory(config, limits)
+        self.metrics = links.metrics  # of the link made last
         self.made.append(links.link(sock, codec, "data", leftover))
         return self.made[-1]
 
@@ -476,9 +477,8 @@ def test_links_are_counted_by_cause(pair: Pair) -> None:
     received = Receiver(one)
     pair.other_sock.sendall(b"\xff" * 100)
     assert isinstance(received.end(), ProtocolError)
-    metrics = one._metrics
-    assert metrics.links_opened["data"].value == 1
-    assert metrics.links_closed["data", "protocol violation"].value == 1
+    assert pair.metrics.links_opened["data"].value == 1
+    assert pair.metrics.links_closed["data", "protocol violation"].value == 1
 
 
 @pytest.mark.parametrize("events", list(itertools.product(["start", "finish", "abort"], repeat=3)))
