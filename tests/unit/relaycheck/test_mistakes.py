@@ -27,7 +27,9 @@ def against_node(name: str) -> Report:
 def against_binding(name: str) -> Report:
     program = ROOT / "tests" / "support" / "broken_binding.py"
     _, scenario, _ = broken_binding.MISTAKES[name]
-    return check_binding([sys.executable, str(program), "{port}", name], only=scenario, timeout=6.0)
+    return check_binding(
+        [sys.executable, str(program), "{port}", name], only=scenario, timeout=15.0
+    )
 
 
 @pytest.fixture(scope="module")
