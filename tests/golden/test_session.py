@@ -248,14 +248,14 @@ def test_recorded_headers_are_sealed_to_the_recorded_bytes(conn: str, sender: st
         assert split is not None
         plain = decrypt(split[0])
         codec._encode = lambda meta, key, iv, plain=plain: plain  # type: ignore[misc]
-        payload = None
-        if "key" in record:
-            payload = Payload.sealed(
-                bytes.fromhex(record["sent_payload"]),
-                bytes.fromhex(record["key"]),
-                bytes.fromhex(record["iv"]),
-            )
-        assert b"".join(codec.seal(Message(None, payload))) == packet
+        assert b"".join(codec.seal(Message(None, sent_payload(record)))) == packet
+
+
+def sent_payload(record: dict[str, Any]) -> Payload | None:
+    if "key" not in record:
+        return None
+    sealed, key, iv = (bytes.fromhex(record[name]) for name in ("sent_payload", "key", "iv"))
+    return Payload.sealed(sealed, key, iv)
 
 
 class SharedNumbering(Numbering):
@@ -320,13 +320,7 @@ def test_with_the_numbers_of_the_recording_every_byte_of_the_session_is_the_same
     assert handshake("data", "server") == [b"".join(server["data"].seal(link_request))]
     assert handshake("data", "client") == [attached, b"".join(client["data"].seal(link_request))]
     for record in RECORD["messages"]:
-        payload = None
-        if "key" in record:
-            payload = Payload.sealed(
-                bytes.fromhex(record["sent_payload"]),
-                bytes.fromhex(record["key"]),
-                bytes.fromhex(record["iv"]),
-            )
+        payload = sent_payload(record)
         codec = (client if record["dir"] == SEND["client"] else server)[record["conn"]]
         assert (
             b"".join(codec.seal(Message(meta(record["meta"]), payload))).hex() == record["bytes"]

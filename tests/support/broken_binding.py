@@ -40,6 +40,7 @@ def leave(raw: Raw) -> None:
 
 
 def end(raw: Raw) -> None:
+    """Do nothing more until the node has hung up."""
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             raw.recv()
@@ -167,9 +168,7 @@ def replying_twice(port: int) -> None:
 
 @mistake("no replies", "binding.requests", "binding.requests$")
 def no_replies(port: int) -> None:
-    raw = Raw(port).init("c")
-    time.sleep(2.2)
-    leave(raw)
+    end(Raw(port).init("c"))
 
 
 @mistake("ignoring the allowance", "chunk.allowance", "binding.ungranted$")
@@ -181,9 +180,7 @@ def ignoring_the_allowance(port: int) -> None:
 
 @mistake("confirming nothing", "offer.owed", "binding.offers$")
 def confirming_nothing(port: int) -> None:
-    raw = Raw(port).init("c")
-    time.sleep(4.3)
-    leave(raw)
+    end(Raw(port).init("c"))
 
 
 def stays(port: int) -> None:
@@ -191,8 +188,7 @@ def stays(port: int) -> None:
     raw.send_bytes(INIT)
     with contextlib.suppress(Exception):
         raw.recv()
-    time.sleep(5.3)
-    raw.close()
+    end(raw)
 
 
 MISTAKES["staying after a deny"] = stays, "binding.deny$", "binding.deny"
