@@ -24,16 +24,17 @@ def _run(args: Namespace) -> Exit:
     try:
         code: Exit = importlib.import_module(f"iris.ctl.{args.module}").run(args)
         return code
-    except UsageError as exc:
-        return _say(exc, Exit.USAGE)
-    except NoNode as exc:
-        return _say(exc, Exit.NO_NODE)
-    except TimedOut as exc:
-        return _say(exc, Exit.TIMEOUT)
-    except Closed as exc:
-        return _say(f"disconnected from the node: {exc}", Exit.NO_NODE)
-    except IrisError as exc:  # a fault or a rejection
-        return _say(exc, Exit.FAULT)
+    except IrisError as exc:
+        lost = "disconnected from the node: " if isinstance(exc, Closed) else ""
+        print(f"irisctl: {lost}{exc}", file=sys.stderr)
+        codes = {
+            UsageError: Exit.USAGE,
+            NoNode: Exit.NO_NODE,
+            TimedOut: Exit.TIMEOUT,
+            Closed: Exit.NO_NODE,
+            IrisError: Exit.FAULT,  # a fault or a rejection
+        }
+        return next(code for kind, code in codes.items() if isinstance(exc, kind))
     except BrokenPipeError:
         return Exit.PIPE
     except KeyboardInterrupt:
@@ -48,14 +49,8 @@ def _fill_gaps() -> None:
         ("stderr", "w", os.O_WRONLY),
     ):
         if getattr(sys, name) is None:
-            # the lowest free number, which is the missing one
-            descriptor = os.open(os.devnull, flags)
-            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
-
-
-def _say(what: object, code: Exit) -> Exit:
-    print(f"irisctl: {what}", file=sys.stderr)
-    return code
+            number = os.open(os.devnull, flags)  # the lowest free number: the missing one
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,14 +5,14 @@ import secrets
 import threading
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import Any
 
 from iris.client import Connection, Handler, ServiceLimits, TopicLimits
-from iris.ctl import summary
-from iris.ctl.formats import json_line
 from iris.ctl.node import attach, join
 from iris.ctl.outcome import Exit
-from iris.ctl.printer import write_all
+from iris.ctl.output import json_line, write_all
 from iris.runtime.deadline import time_left
 
 _TIMEOUT = 5.0  # seconds for a request
@@ -29,7 +29,7 @@ def run(args: Namespace) -> Exit:
             stack.enter_context(join(args, echo, ServiceLimits(request_threads=0)))
         connection = stack.enter_context(attach(args))
         facts = {**_request(connection, args, message), **_publish(connection, args, message)}
-    write_all(json_line(**facts) if args.json else summary.table(facts).encode(), threading.Lock())
+    write_all(json_line(**facts) if args.json else table(facts).encode())
     return Exit.FAULT if facts["failures"] else Exit.OK
 
 
@@ -56,7 +56,7 @@ def _request(connection: Connection, args: Namespace, message: bytes) -> dict[st
     deadline = time.monotonic() + 2 * _TIMEOUT
     for _ in range(args.jobs):
         free.acquire(timeout=time_left(deadline))
-    return summary.requests(latencies, len(failed), time.monotonic() - began)
+    return requests(latencies, len(failed), time.monotonic() - began)
 
 
 def _publish(connection: Connection, args: Namespace, message: bytes) -> dict[str, object]:
@@ -80,4 +80,31 @@ def _publish(connection: Connection, args: Namespace, message: bytes) -> dict[st
         deadline = time.monotonic() + 1.0
         while received < sent and time.monotonic() < deadline:
             time.sleep(0.01)
-    return summary.events(sent, received, took)
+    return events(sent, received, took)
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the value below which a share of the ascending values lies; 0 of none."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def requests(latencies: Sequence[float], failures: int, seconds: float) -> dict[str, Any]:
+    """Summarise requests; latencies in seconds, results in milliseconds."""
+    ordered = sorted(latencies)
+    done, points = len(ordered), {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "max_ms": 1.0}
+    return {
+        "requests": done,
+        "failures": failures,
+        "requests_per_second": round(done / seconds, 1),
+        **{name: round(percentile(ordered, share) * 1_000, 3) for name, share in points.items()},
+    }
+
+
+def events(sent: int, came: int, seconds: float) -> dict[str, Any]:
+    """Summarise events."""
+    return {"published": sent, "received": came, "published_per_second": round(sent / seconds, 1)}
+
+
+def table(facts: dict[str, Any]) -> str:
+    """Format one fact per line."""
+    return "".join(f"{name.replace('_', ' '):22}{value:>12,}\n" for name, value in facts.items())

@@ -26,7 +26,6 @@ def run_command(
     So a Ctrl-C doesn't reach it, and a timeout kills all of a pipeline.
 
     Returns: its standard output.
-
     Raises: CommandFailed for an exit code but 0, after `timeout` seconds, or beyond `limit` bytes.
     """
     pipe, deadline = subprocess.PIPE, time.monotonic() + timeout
@@ -51,14 +50,8 @@ def run_command(
             raise
     if code != 0:
         text = stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise CommandFailed(
-            text
-            or (
-                f"the command was killed by signal {-code}"
-                if code < 0
-                else f"the command exited with code {code}"
-            )
-        )
+        how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+        raise CommandFailed(text or f"the command {how}")
     return output
 
 

@@ -44,22 +44,15 @@ class Conversation:
         to discard it; count takes the sizes of both; give_up ends the tunnel when reading fails, so
         that the peer doesn't take it for complete (default: close).
         """
-        self._give_up = give_up or tunnel.close
-        self._tunnel, self._read, self._write, self._linger, self._count = (
-            tunnel,
-            read,
-            write,
-            linger,
-            count,
-        )
+        self._tunnel, self._read, self._write = tunnel, read, write
+        self._linger, self._count, self._give_up = linger, count, give_up or tunnel.close
         self._heard = time.monotonic()  # when a message came last
         self._writing = False  # a message isn't written yet
         self._sending = False  # a piece isn't sent yet
         self._over = threading.Event()
         self._failure: Exception | None = None
-        self._thread = threading.Thread(
-            target=self._send, name=f"ctl-out-{next(_numbers)}", daemon=True
-        )
+        name = f"ctl-out-{next(_numbers)}"
+        self._thread = threading.Thread(target=self._send, name=name, daemon=True)
 
     def run(self) -> None:
         """Receive and write until the tunnel is closed; join the thread unless it still reads.
@@ -106,11 +99,10 @@ class Conversation:
 
     def _silent(self, seconds: float) -> bool:
         """Wait until no message came for so long; False when `run` has ended."""
-        start = time.monotonic()
-        while True:
-            now = time.monotonic()
-            left = max(start, now if self._writing else self._heard) + seconds - now
-            if left <= 0:
-                return True
+        left, start = seconds, time.monotonic()
+        while left > 0:
             if self._over.wait(left):
                 return False
+            now = time.monotonic()
+            left = max(start, now if self._writing else self._heard) + seconds - now
+        return True

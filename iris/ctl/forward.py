@@ -5,6 +5,7 @@ Lock order: _lock is a leaf.
 
 import contextlib
 import errno
+import itertools
 import logging
 import socket
 import struct
@@ -14,7 +15,7 @@ from argparse import Namespace
 
 from iris.client import Closed, Connection, Handler, ServiceLimits, TimedOut, Tunnel
 from iris.ctl.conversation import PIECE, Conversation, NotAllSent
-from iris.ctl.node import attach, join
+from iris.ctl.node import attach, build_tunnel, join
 from iris.ctl.outcome import Exit, UsageError
 from iris.ctl.signals import until_signal, wait_for_end
 
@@ -27,35 +28,37 @@ _log = logging.getLogger(__name__)
 
 def run(args: Namespace, linger: float, timeout: float) -> Exit:
     """Forward until a signal, or until the node is lost. Times in seconds."""
-    sockets = _Sockets()
+    sockets = _Sockets(linger)
     with until_signal() as ends, contextlib.ExitStack() as stack:
         if args.connect:
-            connector = _Connector(args.connect, sockets, linger, timeout)
+            connector = _Connector(args.connect, sockets, timeout)
             connector.on_disconnect(ends.put)
             stack.enter_context(join(args, connector, ServiceLimits(tunnel_threads=LIMIT)))
         else:
             listener = stack.enter_context(_listen(*args.listen))
             connection = stack.enter_context(attach(args, on_disconnect=ends.put))
             stack.callback(_shut, listener)
-            _Listener(listener, connection, args.cluster, sockets, linger, timeout).start()
+            _Listener(listener, connection, args.cluster, sockets, timeout).start()
         stack.callback(sockets.close)
         return wait_for_end(ends)
 
 
-def _shut(listener: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+def _shut(sock: socket.socket, how: int = socket.SHUT_RDWR) -> None:
+    """Wake what accepts or receives on a socket."""
+    with contextlib.suppress(OSError):  # it is gone
+        sock.shutdown(how)
 
 
 class _Sockets:
     """The sockets in use, to be shut down together."""
 
-    def __init__(self) -> None:
+    def __init__(self, linger: float) -> None:
+        self._linger = linger
         self._lock = threading.Lock()  # guards the next two
         self._open: set[socket.socket] = set()
         self._closed = False
 
-    def forward(self, sock: socket.socket, tunnel: Tunnel, linger: float) -> None:
+    def forward(self, sock: socket.socket, tunnel: Tunnel) -> None:
         """Carry bytes until either side ends it."""
         with self._lock:
             if self._closed:
@@ -63,15 +66,14 @@ class _Sockets:
             self._open.add(sock)
         how = socket.SHUT_RDWR
         try:
-            Conversation(tunnel, lambda: sock.recv(PIECE), sock.sendall, linger=linger).run()
+            Conversation(tunnel, lambda: sock.recv(PIECE), sock.sendall, linger=self._linger).run()
         except (OSError, NotAllSent) as exc:  # Closed, too
             _log.info("connection broke: %s", exc)
             _reset(sock)
             how = socket.SHUT_RD  # the peer must see the reset, not an orderly end
         finally:
             tunnel.close()
-            with contextlib.suppress(OSError):  # it is gone
-                sock.shutdown(how)  # wakes recv()
+            _shut(sock, how)
             with self._lock:
                 self._open.discard(sock)
 
@@ -80,8 +82,7 @@ class _Sockets:
         with self._lock:
             self._closed = True
             for sock in self._open:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                _shut(sock)
 
 
 def _reset(sock: socket.socket) -> None:
@@ -93,15 +94,8 @@ def _reset(sock: socket.socket) -> None:
 class _Connector(Handler):
     """The far side: a TCP connection for each tunnel."""
 
-    def __init__(
-        self, address: tuple[str, int], sockets: _Sockets, linger: float, timeout: float
-    ) -> None:
-        self._address, self._sockets, self._linger, self._timeout = (
-            address,
-            sockets,
-            linger,
-            timeout,
-        )
+    def __init__(self, address: tuple[str, int], sockets: _Sockets, timeout: float) -> None:
+        self._address, self._sockets, self._timeout = address, sockets, timeout
 
     def handle_tunnel(self, tunnel: Tunnel) -> None:
         try:
@@ -112,7 +106,7 @@ class _Connector(Handler):
         with sock:
             sock.settimeout(None)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._sockets.forward(sock, tunnel, self._linger)
+            self._sockets.forward(sock, tunnel)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -135,11 +129,10 @@ class _Listener:
         connection: Connection,
         cluster: str,
         sockets: _Sockets,
-        linger: float,
         timeout: float,
     ) -> None:
         self._listener, self._connection, self._cluster = listener, connection, cluster
-        self._sockets, self._linger, self._timeout = sockets, linger, timeout
+        self._sockets, self._timeout = sockets, timeout
         self._free = threading.BoundedSemaphore(LIMIT)
         self._thread = threading.Thread(target=self._accept, name="ctl-listen", daemon=True)
 
@@ -148,8 +141,7 @@ class _Listener:
         _log.info("listening at %s port %d", *self._listener.getsockname()[:2])
 
     def _accept(self) -> None:
-        number = 0
-        while True:
+        for number in itertools.count(1):
             self._free.acquire()
             try:
                 sock, _ = self._listener.accept()
@@ -158,11 +150,9 @@ class _Listener:
                     return
                 self._failed(exc)
                 continue
-            number += 1
             try:
-                threading.Thread(
-                    target=self._forward, args=(sock,), name=f"ctl-forward-{number}", daemon=True
-                ).start()
+                name = f"ctl-forward-{number}"
+                threading.Thread(target=self._forward, args=(sock,), name=name, daemon=True).start()
             except RuntimeError as exc:  # the system has no thread left
                 sock.close()
                 self._failed(exc)
@@ -178,16 +168,12 @@ class _Listener:
             stack.enter_context(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
-                tunnel = self._connection.tunnel(self._cluster, self._timeout)
-            except TimedOut:
-                _log.error(
-                    "no member of '%s' accepted the tunnel within %g s",
-                    self._cluster,
-                    self._timeout,
-                )
+                tunnel = build_tunnel(self._connection, self._cluster, self._timeout)
+            except TimedOut as exc:
+                _log.error("%s", exc)
                 _reset(sock)
             except Closed as exc:
                 _log.info("connection rejected: %s", exc)
                 _reset(sock)
             else:
-                self._sockets.forward(sock, tunnel, self._linger)
+                self._sockets.forward(sock, tunnel)

@@ -4,20 +4,30 @@ import contextlib
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 
-from iris.client import Closed, Connection, Handler, Service, ServiceLimits, connect, register
+from iris import client
+from iris.client import Closed, Connection, Handler, Service, ServiceLimits, TimedOut, Tunnel
 from iris.ctl.outcome import NoNode
 
 
 def attach(args: Namespace, on_disconnect: Callable[[Closed], None] | None = None) -> Connection:
     """Connect as a client. Raises: NoNode, Denied."""
     with _connecting(args):
-        return connect(args.port, on_disconnect=on_disconnect)
+        return client.connect(args.port, on_disconnect=on_disconnect)
 
 
 def join(args: Namespace, handler: Handler, limits: ServiceLimits | None = None) -> Service:
     """Connect as a member of a cluster. Raises: NoNode, Denied."""
     with _connecting(args):
-        return register(args.cluster, handler, limits, port=args.port)
+        return client.register(args.cluster, handler, limits, port=args.port)
+
+
+def build_tunnel(connection: Connection, cluster: str, timeout: float) -> Tunnel:
+    """Build a tunnel within `timeout` seconds. Raises: TimedOut, Closed."""
+    try:
+        return connection.tunnel(cluster, timeout)
+    except TimedOut:
+        text = f"no member of '{cluster}' accepted the tunnel within {timeout:g} s"
+        raise TimedOut(text) from None
 
 
 @contextlib.contextmanager

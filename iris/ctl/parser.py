@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
 from iris import __version__
-from iris.ctl.formats import FORMATS
+from iris.ctl.output import FORMATS
 
 _PORT = 55_555
 _NAME_SIZE = 4_096  # bytes of a cluster's or topic's name; the node's limit
@@ -36,80 +36,51 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} ({self.prog} -h for help)\n")
 
 
-def port(text: str) -> int:
-    """A TCP port."""
-    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 65_536:
-        raise argparse.ArgumentTypeError(f"'{text}' isn't a port, 1-65535")
-    return int(text)
+def _whole(low: int, high: int, what: str = "a whole number") -> Callable[[str], int]:
+    """Make the type of an integer from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"'{text}' isn't {what} from {low} to {high}")
+        return int(text)
+
+    return parse
 
 
-def positive(text: str) -> float:
-    """A number over 0, for seconds and rates."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.001 <= value <= 1e6:
-        raise argparse.ArgumentTypeError(f"'{text}' isn't a number from 0.001 to 1000000")
-    return value
+def _positive(high: float) -> Callable[[str], float]:
+    """Make the type of a number over 0, for seconds and rates."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0.001 <= value <= high:
+            raise argparse.ArgumentTypeError(f"'{text}' isn't a number from 0.001 to {high:.0f}")
+        return value
+
+    return parse
+
+
+port, count, jobs = _whole(1, 65_535, "a port"), _whole(1, 10**12), _whole(1, 1_024)
+size = _whole(0, 1 << 20, "a number of bytes")
+positive, duration = _positive(1e6), _positive(60)
 
 
 def timeout(text: str) -> float:
-    """The same, or 0."""
+    """Seconds, or 0."""
     return 0.0 if text == "0" else positive(text)
 
 
-def count(text: str) -> int:
-    """A whole number, over 0."""
-    if not text.isascii() or not text.isdecimal() or not 0 < int(text) <= 10**12:
-        raise argparse.ArgumentTypeError(f"'{text}' isn't a whole number from 1 to 10^12")
-    return int(text)
-
-
-def duration(text: str) -> float:
-    """Seconds of a load."""
-    if (value := positive(text)) > 60:
-        raise argparse.ArgumentTypeError(f"'{text}' is over 60")
-    return value
-
-
-def jobs(text: str) -> int:
-    """Requests in flight, in a load."""
-    if (value := count(text)) > 1_024:
-        raise argparse.ArgumentTypeError(f"'{text}' is over 1024")
-    return value
-
-
-def size(text: str) -> int:
-    """Bytes of a load's message."""
-    if not text.isascii() or not text.isdecimal() or int(text) > 1 << 20:
-        raise argparse.ArgumentTypeError(f"'{text}' isn't a number of bytes up to {1 << 20}")
-    return int(text)
-
-
-def topic(text: str) -> str:
-    """A topic's name."""
-    return _name("topic", text)
-
-
-def cluster(text: str) -> str:
-    """A cluster's name."""
-    return _name("cluster", text)
-
-
-def _name(kind: str, text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError(f"the {kind}'s name is empty")
+def name(text: str) -> str:
+    """A cluster's or topic's name."""
     try:
         length = len(text.encode())
     except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} isn't text in this terminal's encoding"
-        ) from None
-    if length > _NAME_SIZE:
-        raise argparse.ArgumentTypeError(
-            f"the {kind}'s name has {length} bytes, limit {_NAME_SIZE}"
-        )
+        fault = f"{text!r} isn't text in this terminal's encoding"
+        raise argparse.ArgumentTypeError(fault) from None
+    if not 0 < length <= _NAME_SIZE:
+        raise argparse.ArgumentTypeError(f"a name of {length} bytes; 1 to {_NAME_SIZE} are allowed")
     return text
 
 
@@ -146,14 +117,13 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 Container: TypeAlias = "argparse._ActionsContainer"
 
 
-def _command(commands: Commands, name: str, module: str, text: str) -> Parser:
-    parser = commands.add_parser(
-        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-    )
-    parser.set_defaults(module=module)
-    _value(
-        parser, "--port", "PORT", port, f"port of the node on this host (default: {_PORT})", _PORT
-    )
+def _command(commands: Commands, title: str, text: str, module: str = "") -> Parser:
+    """Add a subcommand; its module is called like it by default."""
+    description = f"{text[0].upper()}{text[1:]}."
+    parser = commands.add_parser(title, help=text, description=description, allow_abbrev=False)
+    parser.set_defaults(module=module or title)
+    text = f"port of the node on this host (default: {_PORT})"
+    _value(parser, "--port", "PORT", port, text, _PORT)
     _switch(parser, "--verbose", "log what happens on standard error")
     return parser
 
@@ -185,24 +155,23 @@ def _payload(parser: Parser) -> None:
 
 
 def _format(parser: Parser, default: str) -> None:
-    parser.add_argument(
-        "--format", choices=FORMATS, help=f"output format of messages (default: {default})"
-    )
+    text = f"output format of messages (default: {default})"
+    parser.add_argument("--format", choices=FORMATS, help=text)
 
 
 def _add_messages(commands: Commands) -> None:
     """Add the commands for single messages."""
     text = "send a request to one member of a cluster, and print the reply"
-    request = _command(commands, "request", "request", text)
-    _value(request, "cluster", "CLUSTER", cluster, "the cluster to send to")
+    request = _command(commands, "request", text)
+    _value(request, "cluster", "CLUSTER", name, "the cluster to send to")
     _payload(request)
     text = "seconds to wait for each reply (default: 5)"
     _value(request, "--timeout", "S", positive, text, 5.0)
     _format(request, "text on a terminal or for several, else raw")
 
     text = "serve requests as a member of a cluster until SIGINT or SIGTERM; print its broadcasts"
-    serve = _command(commands, "serve", "serve", text)
-    _value(serve, "cluster", "CLUSTER", cluster, "the cluster to join")
+    serve = _command(commands, "serve", text)
+    _value(serve, "cluster", "CLUSTER", name, "the cluster to join")
     how = serve.add_mutually_exclusive_group(required=True)
     text = "run CMD in a shell for each request: standard input to standard output"
     _value(how, "--exec", "CMD", str, text)
@@ -212,17 +181,17 @@ def _add_messages(commands: Commands) -> None:
     _value(serve, "--count", "N", count, "exit after N requests")
     _format(serve, "text")
 
-    broadcast = _command(commands, "broadcast", "send", "send to all members of a cluster")
-    _value(broadcast, "cluster", "CLUSTER", cluster, "the cluster to send to")
+    broadcast = _command(commands, "broadcast", "send to all members of a cluster", "send")
+    _value(broadcast, "cluster", "CLUSTER", name, "the cluster to send to")
     _payload(broadcast)
 
-    publish = _command(commands, "publish", "send", "send to all subscribers of a topic")
-    _value(publish, "topic", "TOPIC", topic, "the topic to publish to")
+    publish = _command(commands, "publish", "send to all subscribers of a topic", "send")
+    _value(publish, "topic", "TOPIC", name, "the topic to publish to")
     _payload(publish)
 
     text = "print the events of a topic until SIGINT or SIGTERM"
-    subscribe = _command(commands, "subscribe", "subscribe", text)
-    _value(subscribe, "topic", "TOPIC", topic, "the topic to subscribe to")
+    subscribe = _command(commands, "subscribe", text)
+    _value(subscribe, "topic", "TOPIC", name, "the topic to subscribe to")
     _value(subscribe, "--count", "N", count, "exit after N events")
     text = "exit after S seconds; with code 3 before N events, or before the first"
     _value(subscribe, "--timeout", "S", positive, text)
@@ -231,8 +200,8 @@ def _add_messages(commands: Commands) -> None:
 
 def _add_tunnel(commands: Commands) -> None:
     text = "carry standard input and output, or TCP connections, through a tunnel"
-    tunnel = _command(commands, "tunnel", "tunnel", text)
-    _value(tunnel, "cluster", "CLUSTER", cluster, "the cluster to build a tunnel to, or to join")
+    tunnel = _command(commands, "tunnel", text)
+    _value(tunnel, "cluster", "CLUSTER", name, "the cluster to build a tunnel to, or to join")
     mode = tunnel.add_mutually_exclusive_group()
     _switch(mode, "--accept", "join the cluster, and accept the first tunnel")
     text = "listen there, and build a tunnel for each TCP connection"
@@ -254,9 +223,9 @@ def _add_tunnel(commands: Commands) -> None:
 
 def _add_bench(commands: Commands) -> None:
     text = "measure requests to a cluster and events of a topic, with a small load"
-    bench = _command(commands, "bench", "bench", text)
+    bench = _command(commands, "bench", text)
     text = "the cluster to send to (default: an echo service of its own)"
-    bench.add_argument("cluster", metavar="CLUSTER", type=cluster, nargs="?", help=text)
+    bench.add_argument("cluster", metavar="CLUSTER", type=name, nargs="?", help=text)
     text = "seconds for requests, and for events, 60 at most (default: 3)"
     _value(bench, "--duration", "S", duration, text, 3.0)
     text = "at most N requests and N events (default: 100000)"

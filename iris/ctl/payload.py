@@ -10,8 +10,22 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from iris.ctl.outcome import UsageError
-from iris.ctl.pace import Pace
 from iris.relay_protocol.schema import MESSAGE_SIZE
+
+
+class Pace:
+    """A rate limit: a late message neither delays the next ones nor causes a burst. Core."""
+
+    def __init__(self, rate: float | None) -> None:
+        """Limit to `rate` messages per second; None: no limit."""
+        self._period = 0.0 if rate is None else 1 / rate
+        self._due: float | None = None
+
+    def wait(self, now: float) -> float:
+        """Return the seconds to wait before the next message, which counts as sent then."""
+        due = now if self._due is None else max(self._due, now - self._period)
+        self._due = due + self._period
+        return max(0.0, due - now)
 
 
 def messages(
@@ -35,9 +49,7 @@ def messages(
 
 def total(args: Namespace) -> int | None:
     """Count the messages to come; None when unknown."""
-    if args.lines:
-        return None
-    return args.count or 1
+    return None if args.lines else args.count or 1
 
 
 def _all(args: Namespace) -> Iterator[bytes]:
@@ -51,9 +63,8 @@ def _all(args: Namespace) -> Iterator[bytes]:
             while line := _read(source.readline, MESSAGE_SIZE + 2):
                 yield _checked(line.removesuffix(b"\n"))
         else:
-            yield from itertools.repeat(
-                _checked(_read(source.read, MESSAGE_SIZE + 1)), args.count or 1
-            )
+            message = _checked(_read(source.read, MESSAGE_SIZE + 1))
+            yield from itertools.repeat(message, args.count or 1)
 
 
 def _read(read: Callable[[int], bytes], size: int) -> bytes:
@@ -75,9 +86,9 @@ def _source(name: str | None) -> Iterator[BinaryIO]:
     if name is None or name == "-":
         yield sys.stdin.buffer
         return
-    with contextlib.ExitStack() as stack:
-        try:
-            source = stack.enter_context(open(name, "rb"))
-        except OSError as exc:
-            raise UsageError(f"can't read {name}: {exc.strerror}") from exc
+    try:
+        source = open(name, "rb")  # noqa: SIM115
+    except OSError as exc:
+        raise UsageError(f"can't read {name}: {exc.strerror}") from exc
+    with source:
         yield source

@@ -8,10 +8,9 @@ from argparse import Namespace
 
 from iris.client import Closed, Fault, Handler, ServiceLimits, Tunnel
 from iris.ctl.command import CommandFailed, run_command
-from iris.ctl.formats import plain
 from iris.ctl.node import join
 from iris.ctl.outcome import Exit, UsageError
-from iris.ctl.printer import Printer
+from iris.ctl.output import Printer, plain
 from iris.ctl.signals import until_signal, wait_for_end
 from iris.relay_protocol.schema import MESSAGE_SIZE
 
@@ -32,11 +31,8 @@ class _Member(Handler):
         self, args: Namespace, printer: Printer, ends: "queue.SimpleQueue[Exit | Exception]"
     ) -> None:
         self._args, self._printer, self._ends = args, printer, ends
-        self._environment = {
-            **os.environ,
-            "IRIS_CLUSTER": args.cluster,
-            "IRIS_PORT": str(args.port),
-        }
+        cluster, port = args.cluster, str(args.port)
+        self._environment = {**os.environ, "IRIS_CLUSTER": cluster, "IRIS_PORT": port}
         self._lock = threading.Lock()  # guards _answered
         self._answered = 0
         self._broadcasts = itertools.count(1)
@@ -64,9 +60,8 @@ class _Member(Handler):
 
     def handle_broadcast(self, message: bytes) -> None:
         try:
-            self._printer.message(
-                message, number=next(self._broadcasts), cluster=self._args.cluster
-            )
+            number = next(self._broadcasts)
+            self._printer.message(message, number=number, cluster=self._args.cluster)
         except (OSError, UsageError) as exc:
             self._ends.put(exc)
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 from iris.client import TopicLimits
 from iris.ctl.node import attach
 from iris.ctl.outcome import Exit, UsageError
-from iris.ctl.printer import Printer
+from iris.ctl.output import Printer
 from iris.ctl.signals import until_signal, wait_for_end
 
 

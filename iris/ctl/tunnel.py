@@ -5,16 +5,15 @@ import os
 import queue
 import stat
 import sys
-import threading
 from argparse import Namespace
 from concurrent.futures import Future
 
 from iris.client import Closed, Connection, Handler, Service, ServiceLimits, TimedOut, Tunnel
 from iris.ctl import forward
 from iris.ctl.conversation import PIECE, Conversation, CutOff
-from iris.ctl.node import attach, join
+from iris.ctl.node import attach, build_tunnel, join
 from iris.ctl.outcome import Exit, UsageError
-from iris.ctl.printer import write_all
+from iris.ctl.output import write_all
 from iris.ctl.progress import Progress
 
 _LINGER = 1.0  # seconds
@@ -36,12 +35,10 @@ def run(args: Namespace) -> Exit:
 def _build(args: Namespace) -> Exit:
     connection, timeout = attach(args), args.timeout or _BUILD_TIMEOUT
     try:
-        tunnel = connection.tunnel(args.cluster, timeout)
+        tunnel = build_tunnel(connection, args.cluster, timeout)
     except TimedOut:
         connection.close()
-        raise TimedOut(
-            f"no member of '{args.cluster}' accepted the tunnel within {timeout:g} s"
-        ) from None
+        raise
     _log.info("built a tunnel to '%s'", args.cluster)
     _carry(args, connection, tunnel, _LINGER if args.linger is None else args.linger)
     connection.close()
@@ -88,13 +85,12 @@ def _carry(args: Namespace, connection: Connection, tunnel: Tunnel, linger: floa
     """
     sends, receives = not args.receive, not args.send
     interactive = (receives and sys.stdout.isatty()) or (sends and sys.stdin.isatty())
-    with Progress(
-        _input_size() if sends else None, wanted=not (args.quiet or interactive)
-    ) as progress:
+    size, wanted = _input_size() if sends else None, not (args.quiet or interactive)
+    with Progress(size, wanted=wanted) as progress:
         conversation = Conversation(
             tunnel,
             _read if sends else None,
-            _write if receives else None,
+            write_all if receives else None,
             linger=0.0 if args.send else linger,
             count=progress.add,
             give_up=connection.abort,
@@ -107,9 +103,6 @@ def _carry(args: Namespace, connection: Connection, tunnel: Tunnel, linger: floa
             raise CutOff(f"the tunnel was cut off: {exc.reason}") from exc
 
 
-_output = threading.Lock()
-
-
 def _read() -> bytes:
     try:
         return os.read(0, PIECE)
@@ -117,18 +110,12 @@ def _read() -> bytes:
         raise UsageError(f"can't read standard input: {exc.strerror}") from exc
 
 
-def _write(data: bytes) -> None:
-    write_all(data, _output)
-
-
 def _input_size() -> int | None:
     """Return the size of standard input, if it is a file."""
     try:
         status = os.fstat(0)
-        return (
-            max(0, status.st_size - os.lseek(0, 0, os.SEEK_CUR))
-            if stat.S_ISREG(status.st_mode)
-            else None
-        )
+        if stat.S_ISREG(status.st_mode):
+            return max(0, status.st_size - os.lseek(0, 0, os.SEEK_CUR))
     except OSError:  # it is closed; reading reports that
-        return None
+        pass
+    return None

@@ -10,6 +10,7 @@ import pytest
 from iris.ctl import payload
 from iris.ctl.outcome import UsageError
 from iris.ctl.parser import build
+from iris.ctl.payload import Pace
 
 
 def sent(
@@ -71,3 +72,22 @@ def test_how_many_there_will_be_is_known_but_for_lines() -> None:
     assert payload.total(parse(["publish", "t", "x"])) == 1
     assert payload.total(parse(["publish", "t", "x", "--count", "7"])) == 7
     assert payload.total(parse(["publish", "t", "--lines", "--count", "7"])) is None
+
+
+def test_without_a_rate_nothing_waits() -> None:
+    pace = Pace(None)
+    assert [pace.wait(now) for now in (0.0, 0.0, 5.0)] == [0.0, 0.0, 0.0]
+
+
+def test_a_rate_counts_from_the_first_message() -> None:
+    pace = Pace(10)
+    assert pace.wait(1.0) == 0.0
+    assert round(pace.wait(1.02), 6) == 0.08
+    assert round(pace.wait(1.11), 6) == 0.09
+
+
+def test_a_long_pause_is_not_made_up_for_in_a_burst() -> None:
+    pace = Pace(10)
+    pace.wait(0.0)
+    waits = [round(pace.wait(9.0), 6) for _ in range(4)]
+    assert waits == [0.0, 0.0, 0.1, 0.2]

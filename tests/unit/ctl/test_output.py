@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from iris.ctl.formats import default_format, plain, render
+from iris.ctl.output import default_format, plain, render
 
 
 @pytest.mark.parametrize(

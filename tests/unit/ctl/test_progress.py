@@ -1,6 +1,6 @@
 """The line that shows the progress of a transfer."""
 
-from iris.ctl.meter import Meter, amount
+from iris.ctl.progress import Meter, amount
 
 
 def test_a_known_total_gives_a_bar_and_a_forecast() -> None:

@@ -1,6 +1,6 @@
 """What a load has shown."""
 
-from iris.ctl.summary import events, percentile, requests, table
+from iris.ctl.bench import events, percentile, requests, table
 
 
 def test_percentiles_are_of_what_there_is() -> None:
