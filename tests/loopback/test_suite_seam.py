@@ -1,5 +1,6 @@
 """A second suite takes a codec, a handshake and one line: whole nodes speak the null one."""
 
+import contextlib
 import random
 import socket
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from iris.proto.session.base import LinkFactory
 from iris.runtime.interfaces import Interface
 from tests.support.node import free_port
 from tests.support.suites import NullSuite
+from tests.support.waiting import wait_for
 
 LOOPBACK = Interface("lo", IPv4Address("127.0.0.1"), IPv4Network("127.0.0.0/8"))
 PATIENCE = 30.0  # seconds
@@ -63,15 +65,14 @@ def test_two_nodes_carry_requests_and_tunnels_by_another_suite(
             stack.callback(node.stop, 5.0)
         stack.enter_context(iris.register("echo", Echo(), port=ports[0]))
         client = stack.enter_context(iris.connect(ports[1]))
+
         # until the trees have formed, nothing is known of a service elsewhere
-        for _ in range(int(PATIENCE)):
-            try:
-                assert client.request("echo", b"hello", 1.0) == b"olleh"
-                break
-            except iris.TimedOut:
-                pass
-        else:
-            pytest.fail("the other node was not reached")
+        def answered() -> bool:
+            with contextlib.suppress(iris.TimedOut):
+                return client.request("echo", b"hello", 1.0) == b"olleh"
+            return False
+
+        wait_for(answered, what="an answer from the other node")
         big = random.Random(1).randbytes(1_000_000)
         assert client.request("echo", big, PATIENCE) == big[::-1]
         with client.tunnel("echo", PATIENCE) as tunnel:

@@ -83,11 +83,7 @@ def test_request_ends_once_whatever_comes_first(seed: int) -> None:
         return run
 
     together(ask(range(0, REQUESTS, 2)), ask(range(1, REQUESTS, 2)))
-    waited = threading.Event()
-    for _ in range(200):
-        if len(ended) == REQUESTS and not caller.asking:
-            break
-        waited.wait(0.05)
+    wait_for(lambda: len(ended) == REQUESTS and not caller.asking)
     settle(timer)
     assert set(ended.values()) == {1}
     assert len(ended) == REQUESTS

@@ -6,10 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 30.0  # seconds
@@ -42,12 +43,16 @@ def stop(process: "subprocess.Popen[bytes]") -> int:
 
 def wait_for_line(process: "subprocess.Popen[bytes]", log: Path, pattern: str) -> re.Match[str]:
     """Wait until a program has logged a line."""
-    deadline = time.monotonic() + START_TIMEOUT
-    while (match := re.search(pattern, log.read_text())) is None:
-        assert process.poll() is None, f"it ended:\n{log.read_text()}"
-        assert time.monotonic() < deadline, f"no line with {pattern}:\n{log.read_text()}"
-        time.sleep(0.01)
-    return match
+    found: list[re.Match[str]] = []
+
+    def matches() -> bool:
+        ended, text = process.poll() is not None, log.read_text()
+        found.extend(re.finditer(pattern, text))
+        assert found or not ended, f"it ended:\n{text}"
+        return bool(found)
+
+    wait_for(matches, START_TIMEOUT, f"a line like {pattern!r} in {log}")
+    return found[0]
 
 
 def free_port() -> int:

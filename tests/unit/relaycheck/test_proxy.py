@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,9 +165,9 @@ def test_the_command_line(tmp_path: Path, once: bool) -> None:
             raw = Raw(port).init()
             raw.send_bytes(b"\x0e")
             raw.expect(Op.CLOSE)
+            assert raw.at_end()
             raw.close()
             if not once:
-                time.sleep(0.2)
                 process.send_signal(signal.SIGINT)
             output = process.communicate(timeout=10)[0]
         finally:
