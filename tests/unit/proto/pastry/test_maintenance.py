@@ -165,6 +165,13 @@ def test_so_many_nodes_are_remembered_by_address(node: Node) -> None:
     assert len(node.core.candidates.residents) == 1_024
 
 
+def test_so_many_unreachable_nodes_are_remembered(node: Node) -> None:
+    for step in range(1, 1_000):
+        for dial in of(node.core.found(listener(node_id(step)), node_id(step)), Dial):
+            node.core.failed(dial)
+    assert len(node.core.candidates.absent) == 256
+
+
 def test_a_lost_leaf_is_replaced_by_whom_the_others_know(node: Node) -> None:
     steps = (-4, -3, -2, -1, 1, 2, 3)
     node.join(*steps)
