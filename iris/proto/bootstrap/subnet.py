@@ -88,8 +88,8 @@ class SubnetSearch:
             thread = threading.Thread(
                 target=target, name=f"boot-{name}-{self.address[0]}", daemon=True
             )
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)  # once it can be joined
 
     def slow(self) -> None:
         """Search at the slow pace from now on."""

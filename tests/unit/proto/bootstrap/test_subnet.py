@@ -258,6 +258,22 @@ def test_close_without_start_frees_the_port(room: Room) -> None:
     assert room.node(2, start=False).address == node.address
 
 
+def test_close_frees_the_port_after_a_start_that_found_no_thread_left(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = room.node(1, start=False)
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            node.start(lambda address, node_id=None: None)
+    node.close()
+    assert room.node(2, start=False).address == node.address
+
+
 def test_close_times_out_when_the_callback_doesnt_return(room: Room) -> None:
     entered, leave = threading.Event(), threading.Event()
 
