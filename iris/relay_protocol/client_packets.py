@@ -14,7 +14,7 @@ from iris.relay_protocol.varint import string, varint
 __all__ = ["CLOSE", "tunnel_allow", "tunnel_transfer"]
 
 Buffer = bytes | bytearray | memoryview
-ImmutableBytes = bytes | memoryview  # nobody can change it any more
+ImmutableBytes = bytes | memoryview  # can't change any more
 
 _SHORT: Final = 4_096  # bytes
 

@@ -188,7 +188,7 @@ class Parser:
         """Return the payload that was gathered, or raise: it isn't complete, or too long."""
         limit = self._limits[kind]
         if kind == MAGIC_STRING:
-            if size > limit or not self._magic.startswith(data[start:]):
+            if size != limit or not self._magic.startswith(data[start:]):
                 raise ProtocolError(self._stranger)
             raise IndexError
         if kind == NAME:

@@ -19,7 +19,7 @@ from iris.config import Limits, RelayConfig
 from iris.errors import ProtocolError
 from iris.relay_protocol import schema
 from iris.relay_protocol.parser import Parser
-from iris.relay_protocol.schema import OPENING, PACKETS, VERSION, Op, Side, protocol
+from iris.relay_protocol.schema import MAGIC, OPENING, PACKETS, VERSION, Op, Side, protocol
 from iris.relay_protocol.varint import MAX_VARINT, varint
 
 LIMITS = replace(Limits(), message_size=70_000, name_size=300)
@@ -244,6 +244,14 @@ def test_the_first_packet_reads_as_the_schema_reads_it(
 def test_a_length_beyond_its_limit_is_rejected_before_its_first_byte(data: bytes) -> None:
     assert read(Side.CLIENT, [data]) == ([], True)
     assert oracle(Side.CLIENT, data) == ([], True)
+
+
+@both
+def test_a_magic_of_another_length_is_rejected_before_it_is_complete(side: Side) -> None:
+    magic = MAGIC[side].encode()
+    for size in (len(magic) - 1, len(magic) + 1):
+        with pytest.raises(ProtocolError, match="not an Iris"):
+            list(Parser(side, Limits(), RELAY).feed(b"\x00" + varint(size) + magic[:3]))
 
 
 def test_a_parser_holds_on_to_nothing_once_a_long_message_is_read() -> None:
