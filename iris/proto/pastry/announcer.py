@@ -1,4 +1,4 @@
-"""What other nodes are told, and asked: join packets, states, repairs. Core.
+"""The system packets that this node sends: join packets, states, repairs. Core.
 
 Counterpart of the sending half of Go's proto/pastry/proto.go.
 """

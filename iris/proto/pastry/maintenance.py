@@ -108,10 +108,8 @@ class Maintenance:
             self._actions.append(Abort(dead))
         for peer in self.links.values():
             self._send_beat(peer)
-            if self.membership is Membership.JOINING:
-                self._announcer.send_join(
-                    peer
-                )  # the peer that was asked didn't help, maybe it died
+            if self.membership is Membership.JOINING:  # the one that was asked didn't help
+                self._announcer.send_join(peer)
         self.candidates.retry(self._target)
         # the next leaves on the ring, in turn
         at, leaves = self.table.leaves.index(self.node_id), self.table.leaves
@@ -272,7 +270,7 @@ class Maintenance:
             if addresses and self.candidates.room:
                 self.candidates.dial(joiner, addresses)  # once it's there it gets our state
         elif not self.joined:
-            self._announcer.send_state(link, self.table)  # otherwise it got our state at once
+            self._announcer.send_state(link, self.table)  # a joined node has sent it already
         hop = self.table.next_hop(joiner)
         if hop is not None and hop not in (joiner, peer.node_id):
             self._announcer.send(self.links[hop], header)

@@ -116,6 +116,7 @@ class Overlay:
         self._beat_budget = Budget(1)  # being late must not make the others look silent
         self._quiet_timer: TimerEntry | None = None
         self._leaving = self._closed = False
+        self._leave_lock = threading.Lock()  # guards taking the step to `_leaving`
         self._alone = threading.Event()  # leaving, and every peer has closed its session
         # nothing has changed for the quiet time, or the node is closed
         self.converged = threading.Event()
@@ -200,9 +201,10 @@ class Overlay:
 
         Waits for `timeout` seconds at most, `close_timeout` by default.
         """
-        if self._leaving or not self._loop.started:
-            return
-        self._leaving = True
+        with self._leave_lock:
+            if self._leaving or not self._loop.started:
+                return
+            self._leaving = True
         self._sessions.stop()
         self._stop_listening()
         self._post(self._core.leave)
