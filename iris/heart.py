@@ -34,17 +34,14 @@ class FailureDetector(Generic[Entity]):
 
     def unmonitor(self, entity: Entity) -> None:
         """Forget an entity. Raises: StateError when it isn't monitored."""
-        self._check(entity)
-        del self._seen[entity]
+        if self._seen.pop(entity, None) is None:
+            raise StateError(f"{entity} isn't monitored")
 
     def ping(self, entity: Entity) -> None:
         """Note a sign of life. Raises: StateError when the entity isn't monitored."""
-        self._check(entity)
-        self._seen[entity] = self._now
-
-    def _check(self, entity: Entity) -> None:
         if entity not in self._seen:
             raise StateError(f"{entity} isn't monitored")
+        self._seen[entity] = self._now
 
     def tick(self) -> list[Entity]:
         """Count a beat.

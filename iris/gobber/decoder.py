@@ -16,7 +16,7 @@ from typing import Any, TypeVar, overload
 
 from iris.gobber.definitions import FIRST_ID, MAX_ID, StructDef, WireType
 from iris.gobber.framing import Buffer, GobError, peek_uint, read_int, read_uint
-from iris.gobber.readers import Reader, own_reader, single_maker, struct_maker, too_deep
+from iris.gobber.readers import Reader, own_reader, single_maker, struct_maker
 from iris.gobber.skipping import skip_value
 from iris.gobber.types import (
     Basic,
@@ -213,7 +213,7 @@ class Decoder:
     def interface(self, data: bytes, offset: int, depth: int) -> tuple[Any, int]:
         """Read a non-nil interface value that isn't in `known`; called by generated code."""
         if not depth:
-            raise too_deep()
+            raise GobError("nested too deep")
         start = offset
         size, offset = read_uint(data, offset)
         name = data[offset : offset + size]

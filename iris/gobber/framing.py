@@ -29,11 +29,6 @@ class GobError(ProtocolError):
     """Malformed gob. The stream can't be read any further."""
 
 
-def bad_integer() -> GobError:
-    """Make the error for a count over 8, too few bytes, or more bytes than necessary."""
-    return GobError("bad integer")
-
-
 def long_uint(data: Buffer, offset: int, first: int) -> tuple[int, int]:
     """Read the rest of an unsigned integer whose first byte, before `offset`, was `first` >= 0x80.
 
@@ -42,7 +37,7 @@ def long_uint(data: Buffer, offset: int, first: int) -> tuple[int, int]:
     end = offset + 0x100 - first
     value = int.from_bytes(data[offset:end], "big")
     if value < LEAST[first]:  # also when bytes are missing
-        raise bad_integer()
+        raise GobError("bad integer")
     return value, end
 
 

@@ -15,7 +15,7 @@ fields `A uint` and `B []byte` it is:
             field += delta
         if field == 2:
             ...
-        if delta: raise no_such_field()
+        if delta: raise GobError('field number out of range')
         value = new(cls); value.a = v_a; value.b = v_b
         return value, p
 
@@ -31,7 +31,7 @@ from collections.abc import Callable
 from typing import Any
 
 from iris.errors import StateError
-from iris.gobber.framing import LEAST, GobError, bad_integer, long_uint
+from iris.gobber.framing import LEAST, GobError
 from iris.gobber.types import (
     BOOL,
     BYTES,
@@ -82,21 +82,6 @@ def real(bits: int) -> float:
     return value
 
 
-def no_such_field() -> GobError:
-    """Make the error for a field number beyond a struct's definition."""
-    return GobError("field number out of range")
-
-
-def too_deep() -> GobError:
-    """Make the error for interface values in interface values."""
-    return GobError("nested too deep")
-
-
-def too_many(count: int) -> GobError:
-    """Make the error for more elements than bytes are left."""
-    return GobError(f"{count} elements announced")
-
-
 def may_span(type_: GobType) -> bool:
     """Whether a value may continue in another message, since it holds an interface."""
     return type_ == INTERFACE or any(map(may_span, parts_of(type_)))
@@ -119,7 +104,7 @@ class _Source:
             f"{x} = b[p]; p += 1",
             f"if {x} > 127:",
             f"    stop = p + 256 - {x}; least = LEAST[{x}]; {x} = from_bytes(b[p:stop]); p = stop",
-            f"    if {x} < least: raise bad_integer()",
+            f"    if {x} < least: raise GobError('bad integer')",
         ]
 
     def get(self, type_: GobType, x: str) -> list[str]:
@@ -167,7 +152,8 @@ class _Source:
     def _count_of(self, type_: SliceOf | MapOf) -> list[str]:
         if may_span(type_):  # every element takes a byte of what is there in the end
             return self.uint("count")
-        return [*self.uint("count"), "if count > len(b) - p: raise too_many(count)"]
+        check = "if count > len(b) - p: raise GobError(f'{count} elements announced')"
+        return [*self.uint("count"), check]
 
     def _loop(self, body: list[str]) -> list[str]:
         return ["for _ in range(count):", *indent(body)]
@@ -187,7 +173,7 @@ class _Source:
             "        known = stream.known.get(b[p:end])",
             f"    if known is None: {x}, p = stream.interface(b, p, depth)",
             "    else:",
-            "        if not depth: raise too_deep()",
+            "        if not depth: raise GobError('nested too deep')",
             "        p = end",
             *indent(indent(self.uint("size"))),
             "        end = p + size",
@@ -199,35 +185,16 @@ class _Source:
         """Make the maker: of the nested decoders and skipped fields' type ids, the decoder."""
         names: dict[str, Any] = {
             "LEAST": LEAST,
-            "bad_integer": bad_integer,
-            "long_uint": long_uint,
+            "GobError": GobError,
             "big_int": big_int,
             "from_bytes": int.from_bytes,
             "real": real,
-            "no_such_field": no_such_field,
-            "not_single": not_single,
-            "too_deep": too_deep,
-            "too_many": too_many,
         }
         head = f"def make(cls, skipped, {', '.join(self.nested)}):"
-        exec(
-            "\n".join(
-                [
-                    head,
-                    "    def read(b, p, stream, depth):",
-                    *indent(indent(lines)),
-                    "    return read",
-                ]
-            ),
-            names,
-        )
+        body = "\n".join(indent(indent(lines)))
+        exec(f"{head}\n    def read(b, p, stream, depth):\n{body}\n    return read", names)
         maker: Callable[..., Reader] = names["make"]
         return maker
-
-
-def not_single() -> GobError:
-    """Make the error for a top-level value that is no struct and doesn't begin with a zero."""
-    return GobError("no zero before a single value")
 
 
 def _zero(type_: GobType, x: str) -> str:
@@ -277,7 +244,8 @@ def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
         if isinstance(field.type, StructOf)
     ]
     zeros = [_zero(field.type, f"v{at}") for at, field in enumerate(fields)]
-    lines = [*zeros, *lines, "if delta: raise no_such_field()", *absent, "value = cls.__new__(cls)"]
+    lines = [*zeros, *lines, "if delta: raise GobError('field number out of range')", *absent]
+    lines.append("value = cls.__new__(cls)")
     lines += [f"value.{field.attribute} = v{at}" for at, field in enumerate(fields)]
     maker = source.compile([*lines, "return value, p"])
     for at, field in enumerate(fields):
@@ -291,7 +259,7 @@ def single_maker(type_: GobType) -> Callable[..., Reader]:
     """Generate the maker of decoders of a top-level value that is no struct."""
     source = _Source()
     lines = [
-        "if b[p]: raise not_single()",
+        "if b[p]: raise GobError('no zero before a single value')",
         "p += 1",
         *source.get(type_, "value"),
         "return value, p",
