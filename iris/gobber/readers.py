@@ -31,7 +31,7 @@ from collections.abc import Callable
 from typing import Any
 
 from iris.errors import StateError
-from iris.gobber.framing import LEAST, GobError
+from iris.gobber.framing import LEAST, GobError, long_uint
 from iris.gobber.types import (
     BOOL,
     BYTES,
@@ -186,6 +186,7 @@ class _Source:
         names: dict[str, Any] = {
             "LEAST": LEAST,
             "GobError": GobError,
+            "long_uint": long_uint,
             "big_int": big_int,
             "from_bytes": int.from_bytes,
             "real": real,

@@ -26,6 +26,7 @@ from iris.gobber.types import (
     PointerTo,
     SliceOf,
     StructOf,
+    declare,
     gob,
     struct,
 )
@@ -560,3 +561,18 @@ def test_names_in_definitions_do_not_matter() -> None:
     assert wire.struct is not None
     wire.struct.common = CommonType("another", 7)
     assert read(define(65, wire) + value(65, b"\x01\x02\x00"), Point) == Point(1, 0)
+
+
+class Wide:
+    """A struct whose last field is more than 127 behind its first."""
+
+
+WIDE = {f"f{number}": (f"F{number}", UINT) for number in range(1, 131)}
+declare(Wide, "wide", None, **WIDE)
+
+
+def test_a_field_far_behind_the_one_before_it_is_read() -> None:
+    sent = Wide()
+    sent.__dict__.update(dict.fromkeys(WIDE, 0) | {"f1": 1, "f130": 300})
+    data = Encoder().encode(sent)
+    assert Decoder(max_size=1 << 16, max_types=200).decode(data, Wide).__dict__ == sent.__dict__
