@@ -1,4 +1,4 @@
-"""Arithmetic in cyclic groups modulo a safe prime: exponentials for key exchanges, and new groups.
+"""Arithmetic in cyclic groups modulo a safe prime: exponentials for key exchanges.
 
 Counterpart of Go's crypto/cyclic. Exponents are secrets, so powers come from GMP's constant time
 routine, through gmpy2: Python's own `pow` is neither constant time nor quick, and the
@@ -12,13 +12,9 @@ from dataclasses import dataclass
 
 import gmpy2
 
-from iris.errors import ProtocolError, StateError
+from iris.errors import ProtocolError
 
 Entropy = Callable[[int], bytes]
-
-_ROUNDS = 64  # of the primality test
-_MIN_BITS = 16  # of a group; its primes must exceed those that candidates are divided by
-_SMALL_PRIMES = gmpy2.primorial(2000)
 
 
 @dataclass(frozen=True)
@@ -69,24 +65,3 @@ def shared_secret(group: Group, exponent: int, peer_exponential: int) -> bytes:
 def to_bytes(number: int) -> bytes:
     """Encode a number as it is hashed: big-endian without leading zeros."""
     return number.to_bytes((number.bit_length() + 7) // 8)
-
-
-def generate_group(bits: int, entropy: Entropy = os.urandom) -> Group:
-    """Make a new group: a safe prime of exactly `bits` bits and a random generator of order q.
-
-    Takes a fraction of a second for 512 bits, many minutes for 2,448.
-    """
-    if bits < _MIN_BITS:
-        raise StateError(f"group of {bits} bits, at least {_MIN_BITS} are needed")
-    while True:
-        order = 1 << (bits - 2) | _draw(bits - 2, entropy) | 1
-        modulus = 2 * order + 1
-        if (
-            gmpy2.gcd(order * modulus, _SMALL_PRIMES) == 1
-            and gmpy2.is_prime(order, _ROUNDS)
-            and gmpy2.is_prime(modulus, _ROUNDS)
-        ):
-            break
-    while not 1 < (root := _draw(bits, entropy)) < modulus - 1:
-        pass
-    return Group(modulus, root * root % modulus)  # a square has order q, unless it is 1

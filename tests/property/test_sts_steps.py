@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iris.crypto.cyclic import generate_group
 from iris.crypto.sts import Exchange, State
 from iris.errors import ProtocolError, StateError
+from tests.support.groups import generate_group
 
 GROUP = generate_group(256, random.Random(1).randbytes)
 KEY = generate_private_key(65537, 1024)  # short ones sign quickly

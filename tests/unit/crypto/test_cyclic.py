@@ -6,18 +6,18 @@ import pytest
 from iris.crypto.cyclic import (
     Group,
     exponential,
-    generate_group,
     random_exponent,
     shared_secret,
     to_bytes,
 )
-from iris.errors import ProtocolError, StateError
+from iris.errors import ProtocolError
+from tests.support.groups import generate_group
 
 SMALL = Group(modulus=23, generator=4)  # q = 11
 
 
 @pytest.mark.parametrize("bits", [16, 17, 64, 129, 256, 512])
-def test_new_group_is_a_safe_prime_of_the_size_with_a_generator_of_order_q(bits: int) -> None:
+def test_group_is_a_safe_prime_of_the_size_with_a_generator_of_order_q(bits: int) -> None:
     group = generate_group(bits, random.Random(bits + 3).randbytes)
     assert group.modulus.bit_length() == bits
     assert group.modulus == 2 * group.order + 1
@@ -25,16 +25,6 @@ def test_new_group_is_a_safe_prime_of_the_size_with_a_generator_of_order_q(bits:
     assert gmpy2.is_strong_bpsw_prp(group.order)
     assert 1 < group.generator < group.modulus - 1
     assert pow(group.generator, group.order, group.modulus) == 1
-
-
-def test_groups_are_drawn_anew() -> None:
-    assert generate_group(128) != generate_group(128)
-
-
-@pytest.mark.parametrize("bits", [-1, 0, 15])
-def test_tiny_group_is_refused(bits: int) -> None:
-    with pytest.raises(StateError):
-        generate_group(bits)
 
 
 def test_powers_are_those_of_plain_arithmetic() -> None:

@@ -3,9 +3,10 @@ import random
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
-from iris.crypto.cyclic import Group, generate_group
+from iris.crypto.cyclic import Group
 from iris.crypto.sts import STS_GROUP, Exchange, State
 from iris.errors import AuthenticationError, ProtocolError, StateError
+from tests.support.groups import generate_group
 
 GROUP = generate_group(512, random.Random(7).randbytes)  # a small one is quick
 
