@@ -110,8 +110,29 @@ def test_unknown_tunnel_is_hung_up_on(site: Site) -> None:
 
 def test_tunnel_is_admitted_once(site: Site) -> None:
     offer = site.offer()
-    with dialled(site, offer), pytest.raises(LinkClosed), dialled(site, offer):
-        pass
+    with dialled(site, offer):
+        site.end()  # only now: the dialler's handshake is over before the listener's
+        with pytest.raises(LinkClosed), dialled(site, offer):
+            pass
+
+
+def test_second_one_of_two_handshakes_for_a_tunnel_is_hung_up_on() -> None:
+    patient = replace(CONFIG, iris=replace(CONFIG.iris, tunnel_init_timeout=10.0))
+    with tunnels.site(patient) as site:
+        offer, deadline = site.offer(), time.monotonic() + 10
+        proof = Message(AuthPacket(offer.tun_id))
+        with (
+            dialled(site, offer, prove=False) as first,
+            dialled(site, offer, prove=False) as second,
+        ):
+            for link in (first, second):
+                assert link.recv_direct(deadline).meta == proof.meta
+            first.send_direct(proof, deadline)
+            site.end()
+            second.send_direct(proof, deadline)
+            with pytest.raises(LinkClosed):
+                second.recv_direct(deadline)
+            assert site.asked.empty()
 
 
 def test_tunnel_that_was_given_up_meanwhile_isnt_delivered(site: Site) -> None:
