@@ -1,7 +1,8 @@
 """A whole run: candidates in turn, figure by figure, pair by pair. Shell.
 
 The nodes of all candidates run at the same time, but one is measured at a time: what else the
-machine does, hits all alike.
+machine does, hits all alike. The order alternates, since the first one is measured while all nodes
+still search for others.
 """
 
 import contextlib
@@ -38,11 +39,12 @@ def run(
     with tempfile.TemporaryDirectory(prefix="irisbench") as directory:
         key = network_key(Path(directory))
         for pair in range(1, pairs + 1):
+            in_turn = candidates if pair % 2 else candidates[::-1]
             for layout in layouts:
                 wanted = [figure for figure in figures if layout in figure.layouts]
                 _layout(
                     results,
-                    candidates,
+                    in_turn,
                     wanted,
                     layout,
                     key,
