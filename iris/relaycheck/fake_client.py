@@ -19,6 +19,8 @@ NODE_WINDOW = 4 << 20  # bytes that a node grants first
 CHUNK_LIMIT = 65_536  # bytes of a chunk
 PROBE = b"relaycheck probe "
 
+packet = GENEROUS.client  # encodes a client's packet
+
 
 class Failure(Exception):
     """The node fails a case; the text says what it does."""
@@ -58,17 +60,15 @@ class FakeClient:
 
     def send(self, op: Op, **body: Any) -> None:
         """Send a packet."""
-        self.send_bytes(GENEROUS.client(op, **body))
+        self.send_bytes(packet(op, **body))
 
     def send_bytes(self, data: bytes, cut: int | None = None) -> None:
         """Send any bytes; with a cut in two segments, which arrive one after the other."""
         self._report_node(self._checker.feed(Side.CLIENT, data, self._clock()))
         with contextlib.suppress(OSError):  # as receiving will show
             self.sock.settimeout(RESPONSE_TIMEOUT)
-            if cut is None:
-                self.sock.sendall(data)
-            else:
-                self.sock.sendall(data[:cut])
+            self.sock.sendall(data[:cut])
+            if cut is not None:
                 time.sleep(0.001)
                 self.sock.sendall(data[cut:])
 
@@ -83,10 +83,6 @@ class FakeClient:
         self._report_node(self._checker.end(Side.CLIENT, self._clock()))
         self.sock.close()
         self.ended = True
-
-    def half_close(self) -> None:
-        """End the sending direction."""
-        self.sock.shutdown(socket.SHUT_WR)
 
     # Receiving
 
@@ -130,22 +126,18 @@ class FakeClient:
                 f"no {op.name} arrives"
                 + (": the node disconnects" if self.ended else f" within {timeout} s")
             )
-        wrong = {
-            name: packet.body.get(name)
-            for name, value in fields.items()
-            if packet.body.get(name) != value
-        }
-        if packet.op is not op or wrong:
+        body = packet.body
+        if packet.op is not op or any(body.get(name) != fields[name] for name in fields):
             shown = {
                 name: value if len(str(value)) < 80 else f"{len(value)} bytes"
-                for name, value in packet.body.items()
+                for name, value in body.items()
                 if name != "_io"
             }
             raise Failure(
                 f"{packet.op.name} {shown} arrives instead of {op.name}"
                 + (f" {fields}" if len(str(fields)) < 200 else "")
             )
-        return packet.body
+        return body
 
     def expect_event(self, topic: str, event: bytes) -> None:
         """Receive an event, which must be this one; probes are skipped."""
@@ -174,6 +166,18 @@ class FakeClient:
         if reason == "":
             raise Failure("the close has no reason")
 
+    def skip_to(self, *ops: Op, timeout: float = RESPONSE_TIMEOUT) -> None:
+        """Receive packets up to the first of these."""
+        while (packet := self.receive_packet(timeout)) is not None:
+            if packet.op in ops:
+                return
+        raise Failure(f"no {' or '.join(op.name for op in ops)} arrives")
+
+    def expect_close(self) -> None:
+        """Check that the node answers a close, and disconnects."""
+        self.expect(Op.CLOSE, reason="")
+        self.expect_end()
+
     def expect_end(self) -> None:
         """Check that the node disconnects, and sends nothing before."""
         packet = self.receive_packet()
@@ -190,8 +194,7 @@ class FakeClient:
     def leave(self) -> None:
         """Close gracefully."""
         self.send(Op.CLOSE)
-        self.expect(Op.CLOSE, reason="")
-        self.expect_end()
+        self.expect_close()
 
     # Requests and tunnels
 
@@ -215,13 +218,10 @@ class FakeClient:
 
     def transfer(self, number: int, message: bytes) -> None:
         """Send a message in chunks, whatever the credit."""
-        for at in range(0, len(message), CHUNK_LIMIT):
-            self.send(
-                Op.TUNNEL_TRANSFER,
-                id=number,
-                size=0 if at else len(message),
-                chunk=message[at : at + CHUNK_LIMIT],
-            )
+        size = len(message)
+        for at in range(0, size, CHUNK_LIMIT):
+            chunk = message[at : at + CHUNK_LIMIT]
+            self.send(Op.TUNNEL_TRANSFER, id=number, size=0 if at else size, chunk=chunk)
 
     def receive(self, number: int, message: bytes) -> None:
         """Receive the chunks of a message, which must be this one."""

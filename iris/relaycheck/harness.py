@@ -82,24 +82,22 @@ class Harness:
         client: FakeClient,
         number: int = 0,
         *,
-        grant: int = CLIENT_CREDIT,
-        own: int = CLIENT_CREDIT,
+        grant: int = CLIENT_CREDIT,  # bytes, by the service
     ) -> None:
-        """Build a tunnel; the service grants `grant` bytes, and the client `own`."""
-        before = client.granted[number], service.granted[number]
+        """Build a tunnel; both ends get and grant credit."""
+        ends = (service, grant), (client, CLIENT_CREDIT)
+        wanted = [end.granted[number] + NODE_WINDOW for end, _ in ends]
         self.handshake(service, client, number)
-        for end, space in ((service, grant), (client, own)):
+        for end, space in ends:
             if space:
                 end.send(Op.TUNNEL_ALLOW, id=number, space=space)
-        client.await_grant(number, before[0] + NODE_WINDOW)
-        service.await_grant(number, before[1] + NODE_WINDOW)
+        for (end, _), total in zip(ends, wanted, strict=True):
+            end.await_grant(number, total)
 
-    def tunnel(
-        self, *, grant: int = CLIENT_CREDIT, own: int = CLIENT_CREDIT
-    ) -> tuple[FakeClient, FakeClient]:
+    def tunnel(self, *, grant: int = CLIENT_CREDIT) -> tuple[FakeClient, FakeClient]:
         """Attach a service and a client, and build a tunnel with the id 0 at both."""
         service, client = self.pair()
-        self.build(service, client, grant=grant, own=own)
+        self.build(service, client, grant=grant)
         return service, client
 
     @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from iris.relaycheck.fake_client import FakeClient
 from iris.relaycheck.harness import Harness
 
 Run = Callable[[Harness], None]
@@ -20,18 +21,31 @@ class Case:
 CASES: dict[str, Case] = {}
 
 
-def case(id: str, description: str) -> Callable[[Run], Run]:
-    """Register a function as a case; its id begins with `node.`."""
+def _registrar(
+    attach: Callable[[Harness], tuple[FakeClient, ...]],
+) -> Callable[[str, str], Callable[[Callable[..., None]], Callable[..., None]]]:
+    """Make a decorator: the case gets the harness, and the clients that `attach` makes."""
 
-    def register(run: Run) -> Run:
-        add(id, description, run)
-        return run
+    def case(id: str, description: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        def register(run: Callable[..., None]) -> Callable[..., None]:
+            add(id, description, lambda harness: run(harness, *attach(harness)))
+            return run
 
-    return register
+        return register
+
+    return case
+
+
+case = _registrar(lambda harness: ())
+plain_case = _registrar(lambda harness: (harness.plain(),))
+pair_case = _registrar(Harness.pair)  # a service and a client
+tunnel_case = _registrar(Harness.tunnel)  # the same, with a tunnel
+ungranted_case = _registrar(lambda harness: harness.tunnel(grant=0))  # without the service's credit
 
 
 def add(id: str, description: str, run: Run) -> None:
-    """Register a case that is made in a loop."""
+    """Register a case; its full id begins with `node.`."""
+    id = f"node.{id}"
     assert id not in CASES
     CASES[id] = Case(id, description, run)
 

@@ -5,25 +5,23 @@
 import socket
 
 from iris.relay_protocol.schema import VERSION, Op
-from iris.relaycheck.fake_client import RESPONSE_TIMEOUT, Failure
+from iris.relaycheck.fake_client import RESPONSE_TIMEOUT, Failure, FakeClient, packet
 from iris.relaycheck.harness import Harness
-from iris.relaycheck.reader import GENEROUS
-from iris.relaycheck.registry import add, add_rejected, case
+from iris.relaycheck.registry import add, add_rejected, case, pair_case
 
 
-@case("node.open.plain", "a plain client is attached")
+@case("open.plain", "a plain client is attached")
 def plain(harness: Harness) -> None:
     harness.plain().sync()
 
 
-@case("node.open.service", "a service is attached, and a member from then on")
-def service(harness: Harness) -> None:
-    service, client = harness.pair()
+@pair_case("open.service", "a service is attached, and a member from then on")
+def service(harness: Harness, service: FakeClient, client: FakeClient) -> None:
     harness.request(client)
     service.expect(Op.REQUEST, request=b"?")
 
 
-@case("node.open.ipv6", "the node listens on [::1] too")
+@case("open.ipv6", "the node listens on [::1] too")
 def ipv6(harness: Harness) -> None:
     if harness.host != "127.0.0.1" or not _has_ipv6():
         return
@@ -38,12 +36,12 @@ def _has_ipv6() -> bool:
         return False
 
 
-@case("node.open.silent", "the node sends nothing before the client's init")
+@case("open.silent", "the node sends nothing before the client's init")
 def silent(harness: Harness) -> None:
     harness.connect().expect_silence()
 
 
-@case("node.open.version", "another version is denied with the text that names both versions")
+@case("open.version", "another version is denied with the text that names both versions")
 def version(harness: Harness) -> None:
     for wanted in ("v1.0-draft1", "v1.0-draft22", ""):
         client = harness.connect()
@@ -52,7 +50,7 @@ def version(harness: Harness) -> None:
         client.expect_end()
 
 
-@case("node.open.denied", "a denied client isn't a member of the cluster")
+@case("open.denied", "a denied client isn't a member of the cluster")
 def denied(harness: Harness) -> None:
     refused, client = harness.connect(), harness.plain()
     refused.send(Op.INIT, version="v0", cluster=harness.name)
@@ -79,16 +77,12 @@ _add_disconnected(
     ),
 )
 _add_disconnected("byte", "a wrong first byte", b"GET / HTTP/1.1\r\n\r\n", b"\x01", b"\xff")
-_add_disconnected(
-    "first", "a packet before the init", GENEROUS.client(Op.PUBLISH, topic="t", event=b"")
-)
+_add_disconnected("first", "a packet before the init", packet(Op.PUBLISH, topic="t", event=b""))
 _add_disconnected("length", "a magic of 2^63 bytes", b"\x00" + b"\x80" * 9 + b"\x01")
-add_rejected(
-    "node.open.once", "a second init", GENEROUS.client(Op.INIT, version=VERSION, cluster="")
-)
+add_rejected("open.once", "a second init", packet(Op.INIT, version=VERSION, cluster=""))
 
 
-@case("node.open.names", "a cluster's name may have colons and any character")
+@case("open.names", "a cluster's name may have colons and any character")
 def names(harness: Harness) -> None:
     name = f"{harness.name}:a:b ü\u4e16 \x00\n"
     service, client = harness.service(name), harness.plain()
@@ -96,7 +90,7 @@ def names(harness: Harness) -> None:
     service.expect(Op.REQUEST)
 
 
-@case("node.open.slow", "a client that attaches slowly, or never, delays no other")
+@case("open.slow", "a client that attaches slowly, or never, delays no other")
 def slow(harness: Harness) -> None:
     for _ in range(3):
         harness.connect().send_bytes(b"\x00\x11iris-")
@@ -104,7 +98,7 @@ def slow(harness: Harness) -> None:
         harness.plain()
 
 
-@case("node.open.vanish", "a client that vanishes in the middle of its init does no harm")
+@case("open.vanish", "a client that vanishes in the middle of its init does no harm")
 def vanish(harness: Harness) -> None:
     client = harness.connect()
     client.send_bytes(b"\x00\x11iris-")
@@ -112,7 +106,7 @@ def vanish(harness: Harness) -> None:
     harness.plain().sync()
 
 
-@case("node.open.many", "fifty clients attach at the same time")
+@case("open.many", "fifty clients attach at the same time")
 def many(harness: Harness) -> None:
     clients = [harness.connect() for _ in range(50)]
     for client in clients:

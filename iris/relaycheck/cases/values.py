@@ -3,9 +3,9 @@
 # ruff: noqa: D103  # a case's description says what it checks
 
 from iris.relay_protocol.schema import Op
-from iris.relaycheck.fake_client import CHUNK_LIMIT
+from iris.relaycheck.fake_client import CHUNK_LIMIT, FakeClient
 from iris.relaycheck.harness import Harness
-from iris.relaycheck.registry import add_rejected, case
+from iris.relaycheck.registry import add_rejected, pair_case, plain_case, tunnel_case
 
 LONG = b"\x80" * 10 + b"\x00"  # a varint of eleven bytes
 BIG = b"\xff" * 9 + b"\x02"  # one of 65 bits
@@ -46,26 +46,23 @@ MALFORMED: dict[str, tuple[str, bytes]] = {
 
 
 for _id, (_description, _data) in MALFORMED.items():
-    add_rejected(f"node.value.{_id}", _description, _data)
+    add_rejected(f"value.{_id}", _description, _data)
 
 
-@case("node.value.chunk", "a chunk beyond the chunk limit ends the connection")
-def chunk(harness: Harness) -> None:
-    _, client = harness.tunnel()
+@tunnel_case("value.chunk", "a chunk beyond the chunk limit ends the connection")
+def chunk(harness: Harness, service: FakeClient, client: FakeClient) -> None:
     client.send(Op.TUNNEL_TRANSFER, id=0, size=CHUNK_LIMIT + 1, chunk=bytes(CHUNK_LIMIT + 1))
     client.expect_rejection()
 
 
-@case("node.value.long", "a varint may be longer than necessary, within ten bytes")
-def long(harness: Harness) -> None:
-    client = harness.plain()
+@plain_case("value.long", "a varint may be longer than necessary, within ten bytes")
+def long(harness: Harness, client: FakeClient) -> None:
     client.send_bytes(b"\x04\x85\x80\x80\x00" + b"\x81\x00n" + b"\x80\x00" + b"\x80\x00")
     client.expect(Op.REPLY, id=5, timed_out=True)
 
 
-@case("node.value.others", "a client that violates the protocol doesn't affect others")
-def others(harness: Harness) -> None:
-    service, client = harness.pair()
+@pair_case("value.others", "a client that violates the protocol doesn't affect others")
+def others(harness: Harness, service: FakeClient, client: FakeClient) -> None:
     bad = harness.plain()
     bad.send_bytes(b"\x0e")
     bad.expect_rejection()
