@@ -11,12 +11,11 @@ from iris.relay_protocol.schema import VERSION, Op, Side
 from iris.relaycheck.checker import ConformanceChecker
 from iris.relaycheck.reader import GENEROUS, Packet
 from iris.relaycheck.rules import Violation
+from iris.relaycheck.tunnel import CHUNK_LIMIT
 
 RESPONSE_TIMEOUT = 5.0  # seconds for what must arrive
 QUIET_TIME = 0.25  # seconds for what must not arrive
 CLIENT_CREDIT = 64 << 20  # bytes that a binding grants for a tunnel
-NODE_WINDOW = 4 << 20  # bytes that a node grants first
-CHUNK_LIMIT = 65_536  # bytes of a chunk
 PROBE = b"relaycheck probe "
 
 packet = GENEROUS.client  # encodes a client's packet

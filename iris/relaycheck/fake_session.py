@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iris.relay_protocol.schema import VERSION, Op, Side
-from iris.relaycheck.fake_client import CHUNK_LIMIT, NODE_WINDOW
 from iris.relaycheck.reader import GENEROUS, Malformed, Packet, Reader
+from iris.relaycheck.tunnel import CHUNK_LIMIT, CONFIRM_TIMEOUT, NODE_WINDOW
 from iris.runtime.timer import Timer
-
-CONFIRM_TIMEOUT = 3.0  # seconds
 
 
 class Violated(Exception):

@@ -6,15 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from iris.relay_protocol.schema import Op
-from iris.relaycheck.fake_client import (
-    CLIENT_CREDIT,
-    NODE_WINDOW,
-    PROBE,
-    RESPONSE_TIMEOUT,
-    Failure,
-    FakeClient,
-)
+from iris.relaycheck.fake_client import CLIENT_CREDIT, PROBE, RESPONSE_TIMEOUT, Failure, FakeClient
 from iris.relaycheck.rules import Violation
+from iris.relaycheck.tunnel import NODE_WINDOW
 
 _numbers = itertools.count(1)
 

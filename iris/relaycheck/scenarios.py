@@ -11,10 +11,10 @@ from typing import Any
 
 from iris.relay_protocol.schema import VERSION, Op, Side
 from iris.relaycheck.checker import ConformanceChecker
-from iris.relaycheck.fake_client import CHUNK_LIMIT
 from iris.relaycheck.fake_session import End, FakeNode, FakeSession
 from iris.relaycheck.reader import GENEROUS
 from iris.relaycheck.rules import Violation
+from iris.relaycheck.tunnel import CHUNK_LIMIT
 
 DISCONNECT_TIMEOUT = 5.0  # seconds within which a client disconnects from a node that is wrong
 

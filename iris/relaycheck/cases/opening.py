@@ -23,9 +23,8 @@ def service(harness: Harness, service: FakeClient, client: FakeClient) -> None:
 
 @case("open.ipv6", "the node listens on [::1] too")
 def ipv6(harness: Harness) -> None:
-    if harness.host != "127.0.0.1" or not _has_ipv6():
-        return
-    harness.connect("::1").init().sync()
+    if harness.host == "127.0.0.1" and _has_ipv6():
+        harness.connect("::1").init().sync()
 
 
 def _has_ipv6() -> bool:
@@ -65,17 +64,12 @@ def _add_disconnected(id: str, description: str, *openings: bytes) -> None:
             client.send_bytes(data)
             client.expect_end()
 
-    add(f"node.open.{id}", f"{description} ends the connection", run)
+    add(f"open.{id}", f"{description} ends the connection", run)
 
 
-_add_disconnected(
-    "magic",
-    "a wrong magic",
-    *(
-        b"\x00" + bytes([len(text)]) + text + b"\x0bv1.0-draft2\x00"
-        for text in (b"iris-client-magiC", b"iris-relay-magic", b"")
-    ),
-)
+_MAGICS = b"\x11iris-client-magiC", b"\x10iris-relay-magic", b"\x00"
+_inits = [b"\x00" + magic + b"\x0bv1.0-draft2\x00" for magic in _MAGICS]
+_add_disconnected("magic", "a wrong magic", *_inits)
 _add_disconnected("byte", "a wrong first byte", b"GET / HTTP/1.1\r\n\r\n", b"\x01", b"\xff")
 _add_disconnected("first", "a packet before the init", packet(Op.PUBLISH, topic="t", event=b""))
 _add_disconnected("length", "a magic of 2^63 bytes", b"\x00" + b"\x80" * 9 + b"\x01")

@@ -5,9 +5,10 @@
 import time
 
 from iris.relay_protocol.schema import Op
-from iris.relaycheck.fake_client import CHUNK_LIMIT, NODE_WINDOW, Failure, FakeClient, packet
+from iris.relaycheck.fake_client import Failure, FakeClient, packet
 from iris.relaycheck.harness import Harness
 from iris.relaycheck.registry import case, pair_case, plain_case, tunnel_case, ungranted_case
+from iris.relaycheck.tunnel import CHUNK_LIMIT, NODE_WINDOW
 
 MIB = 1 << 20
 MESSAGE = bytes(range(251)) * 1_000  # four chunks

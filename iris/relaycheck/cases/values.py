@@ -3,9 +3,10 @@
 # ruff: noqa: D103  # a case's description says what it checks
 
 from iris.relay_protocol.schema import Op
-from iris.relaycheck.fake_client import CHUNK_LIMIT, FakeClient
+from iris.relaycheck.fake_client import FakeClient
 from iris.relaycheck.harness import Harness
 from iris.relaycheck.registry import add_rejected, pair_case, plain_case, tunnel_case
+from iris.relaycheck.tunnel import CHUNK_LIMIT
 
 LONG = b"\x80" * 10 + b"\x00"  # a varint of eleven bytes
 BIG = b"\xff" * 9 + b"\x02"  # one of 65 bits
