@@ -17,7 +17,11 @@ class LinkCodec(ABC):
 
     @abstractmethod
     def seal(self, message: Message) -> tuple[Buffer, ...]:
-        """Encode a message. What is returned must be sent, in the order of the calls."""
+        """Encode a message. What is returned must be sent, in the order of the calls.
+
+        Its metadata is a declared gob struct of any layer, which goes into a
+        `iris.proto.wire.link.Header`. An empty payload and None are different messages.
+        """
 
     def prepare(self, payload: Payload) -> None:  # noqa: B027 (most codecs need nothing)
         """Do the work on a payload that needs no order, before `seal`; on any thread."""
@@ -32,6 +36,7 @@ class LinkCodec(ABC):
 
         Raises: ProtocolError, as soon as it shows, for anything malformed or beyond the bounds:
             `Limits.unauthenticated_size` until `raise_bounds`. Nothing may be opened after that.
+            Any other exception counts as a bug of this node.
         """
 
     @abstractmethod

@@ -33,7 +33,12 @@ class LinkFactory:
     clock: Callable[[], float] = time.monotonic
 
     def link(self, sock: socket.socket, codec: LinkCodec, kind: str, leftover: bytes = b"") -> Link:
-        """Make a link: see `Link`. Its kind is control, data, session or tunnel."""
+        """Make a link of a socket without a timeout: see `Link`.
+
+        Args:
+            kind: control, data, session (a session's only one) or tunnel.
+            leftover: what was received beyond the handshake.
+        """
         config = self.config
         if kind == "tunnel":  # an application that reads slowly isn't a peer that vanished
             config = dataclasses.replace(config, send_timeout=None)
@@ -61,7 +66,9 @@ class Acceptor(Protocol):
     """Accept sessions on the connections of one listener. Thread-safe."""
 
     def accept(self, sock: socket.socket, authenticated: Callable[[], None]) -> Session | None:
-        """Carry a new connection through its handshake, within the configured time.
+        """Carry a new connection through its handshake, within `SessionConfig.auth_timeout`.
+
+        The caller keeps no time: the suite sets the socket's timeouts.
 
         Args:
             authenticated: to be called once, when the peer has proven that it is a member.
@@ -81,6 +88,9 @@ class Suite(Protocol):
 
     def dial(self, address: Address) -> Session:
         """Set up a session with the node that listens at `address`.
+
+        Connects within `SessionConfig.dial_timeout`, authenticates within `auth_timeout`. Closes
+        what it opened when it fails.
 
         Raises: AuthenticationError when it isn't a member of this network; HandshakeTimeout;
             LinkClosed when it can't be reached or hangs up; ProtocolError.
