@@ -34,7 +34,7 @@ def test_a_service_at_one_node_answers_who_asks_at_the_other(lab: Lab, key_file:
     )
     wait_for(lambda: ask().text() == "hello there\n", 40.0, "an answer")
     wait_for(
-        lambda: ask() and all("asked" in service.text() for service in services),
+        lambda: ask() and all("request: hello there" in service.text() for service in services),
         40.0,
         "a share for each",
     )
