@@ -12,9 +12,9 @@ from typing import Any
 
 from iris.aio.pool import Pool
 from iris.aio.tunnel import Tunnel
-from iris.client.base_node_connection import BaseNodeConnection, no_response
+from iris.client.base_node_connection import BaseNodeConnection, Work, no_response
 from iris.client.errors import Closed
-from iris.client.protocol import Dispatcher
+from iris.client.protocol import Dispatcher, Packet
 from iris.relay_protocol.client_packets import ImmutableBytes
 from iris.runtime.deadline import time_left
 
@@ -89,9 +89,7 @@ class NodeConnection(BaseNodeConnection[Tunnel, Pool[Any]], asyncio.Protocol):
         await asyncio.wait([self._lost], timeout=timeout)
         return self._lost.done()
 
-    def make_pool(
-        self, work: Callable[[Any], Any], workers: int, memory: int, name: str
-    ) -> Pool[Any]:
+    def make_pool(self, name: str, work: Work, workers: int, memory: int) -> Pool[Any]:
         """Make a pool of tasks."""
         return Pool(work, tasks=workers, memory=memory, name=name)
 
@@ -107,7 +105,7 @@ class NodeConnection(BaseNodeConnection[Tunnel, Pool[Any]], asyncio.Protocol):
         if not self._writable.is_set():
             await self._writable.wait()
 
-    def write_soon(self, packet: tuple[ImmutableBytes, ...]) -> None:
+    def write_soon(self, packet: Packet) -> None:
         """Write one packet, without waiting."""
         if not self._flush_scheduled:
             self._schedule_flush()
@@ -186,6 +184,6 @@ class NodeConnection(BaseNodeConnection[Tunnel, Pool[Any]], asyncio.Protocol):
         if not self._lost.done():
             self._lost.set_result(None)
         if reason is not None and self._on_disconnect is not None:
-            pool = self.new_pool(self._on_disconnect, workers=1, memory=0, kind="disconnect")
+            pool = self.new_pool("disconnect", self._on_disconnect, 1, 0)
             pool.submit(reason, 0)
             pool.start()

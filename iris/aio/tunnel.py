@@ -10,13 +10,13 @@ from iris.client.closing import AsyncClosing
 from iris.client.errors import Closed, TimedOut
 from iris.client.flow import Flow, Outgoing
 from iris.client.limits import CLOSE_GRACE
-from iris.client.protocol import ClientProtocol
-from iris.relay_protocol.client_packets import Buffer, ImmutableBytes
+from iris.client.protocol import ClientProtocol, Frontend
+from iris.relay_protocol.client_packets import Buffer
 
 _log = logging.getLogger(__name__)
 
 
-class Node(Protocol):
+class Node(Frontend[Any], Protocol):
     """What is used of `iris.aio.node_connection.NodeConnection`."""
 
     loop: asyncio.AbstractEventLoop
@@ -27,9 +27,6 @@ class Node(Protocol):
 
     async def drain(self) -> None:
         """Wait until little is left to be written."""
-
-    def write_soon(self, packet: tuple[ImmutableBytes, ...]) -> None:
-        """Write a packet in this round of the loop."""
 
 
 class Tunnel(AsyncClosing):

@@ -28,7 +28,7 @@ class BaseConnection(Generic[N, P]):
     ) -> P:
         limits = limits or TopicLimits()
         node, memory = self._node, limits.event_memory
-        pool: P = node.new_pool(handler, workers=limits.event_threads, memory=memory, kind="topic")
+        pool: P = node.new_pool("topic", handler, limits.event_threads, memory)
 
         def deliver(event: bytes) -> None:
             if not pool.submit(event, len(event)):

@@ -13,9 +13,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from iris.client.errors import Closed, TimedOut
 from iris.client.limits import TUNNEL_BUFFER
-from iris.client.protocol import ClientProtocol, Frontend, Pending, T
+from iris.client.protocol import ClientProtocol, Frontend, Packet, Pending, T
 from iris.errors import LinkClosed, ProtocolError
-from iris.relay_protocol.client_packets import ImmutableBytes
 from iris.runtime.compiling import mypyc_attr, with_cause
 from iris.runtime.rate_limited_log import RateLimitedLogger
 
@@ -34,6 +33,7 @@ class Pool(Protocol):
 
 
 P = TypeVar("P", bound=Pool)
+Work = Callable[[Any], Any]
 
 QUEUE_FULL = "queue limit of %d bytes reached"
 _WARNING_PERIOD = 10.0  # seconds between two lines about the same drops
@@ -71,13 +71,13 @@ class BaseNodeConnection(Generic[T, P]):
             frontend, attached=attached, cluster=cluster, tunnel_buffer=TUNNEL_BUFFER
         )
 
-    def make_pool(self, work: Callable[[Any], Any], workers: int, memory: int, name: str) -> P:
+    def make_pool(self, name: str, work: Work, workers: int, memory: int) -> P:
         """Make a pool of at most `workers` threads or tasks, whose queue takes `memory` bytes."""
         raise NotImplementedError
 
-    def new_pool(self, work: Callable[[Any], Any], *, workers: int, memory: int, kind: str) -> P:
+    def new_pool(self, kind: str, work: Work, workers: int, memory: int) -> P:
         """Make a pool that is closed with this connection, or by `drop_pool`."""
-        pool = self.make_pool(work, workers, memory, f"{self.name}-{kind}")
+        pool = self.make_pool(f"{self.name}-{kind}", work, workers, memory)
         with self._lock:
             self._pools.append(pool)
         return pool
@@ -90,9 +90,8 @@ class BaseNodeConnection(Generic[T, P]):
 
     def log_dropped(self, what: str, why: str, *args: object) -> None:
         """Log that something was dropped, and why, at most once per period for both."""
-        self._drops.log(
-            logging.ERROR, (what, why), f"%s: %s dropped: {why}", self.name, what, *args
-        )
+        text = f"%s: %s dropped: {why}"
+        self._drops.log(logging.ERROR, (what, why), text, self.name, what, *args)
 
     def _log_attached(self) -> None:
         member = f" as a member of '{self._cluster}'" if self._cluster else ""
@@ -139,7 +138,7 @@ class BaseNodeConnection(Generic[T, P]):
 
     # See `protocol.Frontend`
 
-    def write_soon(self, packet: tuple[ImmutableBytes, ...]) -> None:
+    def write_soon(self, packet: Packet) -> None:
         """Write one packet, without waiting. Raises: Closed."""
         raise NotImplementedError
 

@@ -29,21 +29,11 @@ class Dispatcher(Generic[T, P]):
         """Queue what arrives, and do nothing before `start`. The clock gives seconds."""
         self._name, self._protocol, self._log_dropped = node.name, node.protocol, node.log_dropped
         self._limits, self._clock = limits, clock
-        self._broadcasts = node.new_pool(
-            handle_broadcast,
-            workers=limits.broadcast_threads,
-            memory=limits.broadcast_memory,
-            kind="broadcast",
-        )
-        self._requests = node.new_pool(
-            self.answer,
-            workers=limits.request_threads,
-            memory=limits.request_memory,
-            kind="request",
-        )
-        self._tunnels = node.new_pool(
-            self.serve_tunnel, workers=limits.tunnel_threads, memory=0, kind="tunnel"
-        )
+        threads, memory = limits.broadcast_threads, limits.broadcast_memory
+        self._broadcasts = node.new_pool("broadcast", handle_broadcast, threads, memory)
+        threads, memory = limits.request_threads, limits.request_memory
+        self._requests = node.new_pool("request", self.answer, threads, memory)
+        self._tunnels = node.new_pool("tunnel", self.serve_tunnel, limits.tunnel_threads, 0)
         self._lock = threading.Lock()  # guards _open_tunnels
         self._open_tunnels = 0
 
@@ -92,7 +82,7 @@ class Dispatcher(Generic[T, P]):
 
     def expired(self, request: Request) -> bool:
         """Whether it is too late to answer a request; log it then."""
-        late = self._clock() - request[2]
-        if late >= 0:
-            self._log_dropped("request", "expired %.3f s ago in the queue", late)
-        return late >= 0
+        if (late := self._clock() - request[2]) < 0:
+            return False
+        self._log_dropped("request", "expired %.3f s ago in the queue", late)
+        return True

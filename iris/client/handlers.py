@@ -16,6 +16,10 @@ _log = logging.getLogger(__name__)
 class BaseHandler:
     """Let functions replace an instance's methods, by decorating them."""
 
+    handle_broadcast: Callable[[bytes], Any]
+    handle_request: Callable[[bytes], Any]
+    handle_tunnel: Callable[[Any], Any]
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "handle_drop" in vars(cls) and "handle_disconnect" not in vars(cls):
@@ -53,9 +57,14 @@ class BaseHandler:
 
 
 def as_handler(handler: Any, kind: type[H]) -> H:
-    """Wrap a plain function, which answers requests, in a handler of that kind."""
+    """Wrap a plain function, which answers requests, in a handler of that kind.
+
+    Raises: TypeError for what is neither.
+    """
     if isinstance(handler, kind):
         return handler
+    if not callable(handler):
+        raise TypeError(f"handler of type {type(handler).__name__}, not a function or a Handler")
     made = kind()
     made.on_request(handler)
     return made

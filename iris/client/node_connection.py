@@ -20,12 +20,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from iris.client.base_node_connection import BaseNodeConnection, no_response
+from iris.client.base_node_connection import BaseNodeConnection, Work, no_response
 from iris.client.errors import Closed
-from iris.client.protocol import Dispatcher
+from iris.client.protocol import Dispatcher, Packet
 from iris.client.tunnel import Tunnel
 from iris.errors import LinkClosed, StateError
-from iris.relay_protocol.client_packets import ImmutableBytes
 from iris.runtime.batch import Batch, flush_batch
 from iris.runtime.compiling import with_cause
 from iris.runtime.deadline import time_left
@@ -52,10 +51,9 @@ class NodeConnection(BaseNodeConnection[Tunnel, WorkerPool[Any]]):
         self._attached: Future[None] = Future()
         super().__init__("iris", cluster, self._attached, on_disconnect)
         self._sock = sock
-        self._send_buffer = SendBuffer(
-            sock, name=self.name, limit=_HIGH_WATER, on_broken=self._shut_down
-        )
-        self._reader = threading.Thread(target=self._run, name=f"{self.name}-rx", daemon=True)
+        name, limit = self.name, _HIGH_WATER
+        self._send_buffer = SendBuffer(sock, name=name, limit=limit, on_broken=self._shut_down)
+        self._reader = threading.Thread(target=self._run, name=f"{name}-rx", daemon=True)
 
     def start(self, dispatcher: Dispatcher | None, timeout: float) -> None:
         """Attach; close when that fails.
@@ -109,9 +107,7 @@ class NodeConnection(BaseNodeConnection[Tunnel, WorkerPool[Any]]):
         self._reader.join(timeout)
         return not self._reader.is_alive()
 
-    def make_pool(
-        self, work: Callable[[Any], Any], workers: int, memory: int, name: str
-    ) -> WorkerPool[Any]:
+    def make_pool(self, name: str, work: Work, workers: int, memory: int) -> WorkerPool[Any]:
         """Make a pool of threads."""
         return WorkerPool(work, threads=workers, limit=memory, name=name, running=False)
 
@@ -123,7 +119,7 @@ class NodeConnection(BaseNodeConnection[Tunnel, WorkerPool[Any]]):
 
     def check_may_wait(self) -> None:
         """Raise StateError in the reading thread: it would wait for itself."""
-        if threading.current_thread() is self._reader:
+        if self.is_reader():
             raise StateError("the thread that reads from the node cannot wait for it")
 
     def _run(self) -> None:
@@ -160,7 +156,7 @@ class NodeConnection(BaseNodeConnection[Tunnel, WorkerPool[Any]]):
             flush_batch()
             self._send_buffer.wait_below(_HIGH_WATER, threading.TIMEOUT_MAX)
 
-    def write_soon(self, packet: tuple[ImmutableBytes, ...]) -> None:
+    def write_soon(self, packet: Packet) -> None:
         """Write one packet, without waiting. Raises: Closed."""
         try:
             self._send_buffer.write_all(packet)

@@ -51,6 +51,8 @@ class TunnelEnd(Protocol):
         """End the tunnel."""
 
 
+Packet = tuple[ImmutableBytes, ...]  # in pieces
+
 _REPLY: Final = int(Op.REPLY)
 _REQUEST: Final = int(Op.REQUEST)
 
@@ -61,8 +63,8 @@ T_co = TypeVar("T_co", bound=TunnelEnd, covariant=True)
 class Frontend(Protocol[T_co]):
     """What the protocol needs of the code around it. None of these waits."""
 
-    def write_soon(self, packet: tuple[ImmutableBytes, ...], /) -> None:
-        """Write one packet, given in pieces. Raises: Closed."""
+    def write_soon(self, packet: Packet, /) -> None:
+        """Write one packet. Raises: Closed."""
 
     def new_tunnel(self, number: int, chunk_limit: int) -> T_co:
         """Make the local end of a tunnel that is open from now on."""
@@ -110,7 +112,8 @@ class ClientProtocol(Generic[T]):
         self._tunnels: dict[int, T] = {}
         self._subscriptions: dict[str, Callable[[bytes], None]] = {}
         self._parser = Parser(Side.NODE, Limits(), RelayConfig())
-        handlers: dict[int, Callable[..., None]] = {
+        # the parser yields only these, and the two that `feed` calls directly
+        self._handlers: dict[int, Callable[..., None]] = {
             Op.INIT: self._handle_init,
             Op.DENY: self._handle_deny,
             Op.CLOSE: self._handle_close,
@@ -122,8 +125,6 @@ class ClientProtocol(Generic[T]):
             Op.TUNNEL_TRANSFER: self._handle_tunnel_transfer,
             Op.TUNNEL_CLOSE: self._handle_tunnel_close,
         }
-        # the parser yields only these, and the two that `feed` calls directly
-        self._handlers = handlers
 
     @property
     def in_flight(self) -> int:
@@ -178,13 +179,7 @@ class ClientProtocol(Generic[T]):
         """
         number = next(self._numbers)
         packet = codec.request(number, cluster, codec.payload(request), codec.milliseconds(timeout))
-        self._pending[number] = pending
-        try:
-            self._send(packet)
-        except Closed:
-            self._pending.pop(number, None)
-            raise
-        return number
+        return self._open(self._pending, number, pending, packet)
 
     def forget(self, number: int) -> bool:
         """Ignore the result of a request. Returns: False when it has arrived already."""
@@ -227,13 +222,7 @@ class ClientProtocol(Generic[T]):
         """
         number = next(self._tunnel_numbers)
         packet = codec.tunnel_init(number, cluster, codec.milliseconds(timeout))
-        self._building[number] = pending
-        try:
-            self._send((packet,))
-        except Closed:
-            self._building.pop(number, None)
-            raise
-        return number
+        return self._open(self._building, number, pending, (packet,))
 
     def forget_tunnel(self, number: int) -> bool:
         """Close a tunnel as soon as it is built. Returns: False when that has happened already."""
@@ -262,7 +251,18 @@ class ClientProtocol(Generic[T]):
         """Send a close packet; requests may still be answered until the node's own one arrives."""
         self._send((codec.CLOSE,))
 
-    def _send(self, packet: tuple[ImmutableBytes, ...]) -> None:
+    def _open(
+        self, table: dict[int, Pending], number: int, pending: Pending, packet: Packet
+    ) -> int:
+        table[number] = pending
+        try:
+            self._send(packet)
+        except Closed:
+            table.pop(number, None)
+            raise
+        return number
+
+    def _send(self, packet: Packet) -> None:
         if self.ended is not None:
             raise self.ended.copy()
         self._frontend.write_soon(packet)

@@ -2,37 +2,24 @@
 
 import logging
 import time
-from typing import Any, Protocol
+from typing import Any
 
 from iris.client.dispatcher import Dispatcher, Request
 from iris.client.errors import Closed
-from iris.client.handlers import fault_text
+from iris.client.handlers import BaseHandler, fault_text
 from iris.client.limits import ServiceLimits
 from iris.client.node_connection import NodeConnection
 from iris.client.tunnel import Tunnel
-from iris.relay_protocol.client_packets import Buffer, payload
+from iris.relay_protocol.client_packets import payload
 from iris.runtime.worker_pool import WorkerPool
 
 _log = logging.getLogger(__name__)
 
 
-class Callbacks(Protocol):
-    """What is used of `iris.client.service.Handler`."""
-
-    def handle_broadcast(self, message: bytes) -> None:
-        """Handle a broadcast."""
-
-    def handle_request(self, request: bytes) -> Buffer:
-        """Return the reply to a request."""
-
-    def handle_tunnel(self, tunnel: Tunnel) -> None:
-        """Serve a tunnel."""
-
-
 class ThreadedDispatcher(Dispatcher[Tunnel, WorkerPool[Any]]):
     """Calls the methods of a `Handler`."""
 
-    def __init__(self, node: NodeConnection, handler: Callbacks, limits: ServiceLimits) -> None:
+    def __init__(self, node: NodeConnection, handler: BaseHandler, limits: ServiceLimits) -> None:
         self._node, self._handler = node, handler
         super().__init__(node, handler.handle_broadcast, limits, time.monotonic)
 

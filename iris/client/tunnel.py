@@ -14,17 +14,19 @@ from typing import Any, Literal, Protocol, overload
 
 from iris.client.closing import Closing
 from iris.client.errors import Closed, TimedOut
-from iris.client.files import Stream, open_tunnel
 from iris.client.flow import Flow, Outgoing
 from iris.client.limits import CLOSE_GRACE
-from iris.client.protocol import ClientProtocol
-from iris.relay_protocol.client_packets import Buffer, ImmutableBytes
+from iris.client.protocol import ClientProtocol, Frontend
+from iris.relay_protocol.client_packets import Buffer
 from iris.runtime.batch import flush_batch
+
+Stream = io.BufferedReader | io.BufferedWriter | io.BufferedRWPair
+_FILE_MESSAGE_SIZE = 1 << 20  # bytes of one message at most
 
 _log = logging.getLogger(__name__)
 
 
-class Node(Protocol):
+class Node(Frontend[Any], Protocol):
     """What is used of `iris.client.node_connection.NodeConnection`."""
 
     @property
@@ -36,9 +38,6 @@ class Node(Protocol):
 
     def is_reader(self) -> bool:
         """Whether the calling thread is the one that reads from the node."""
-
-    def write_soon(self, packet: tuple[ImmutableBytes, ...]) -> None:
-        """Write a packet at the end of the batch."""
 
 
 class Tunnel(Closing):
@@ -126,7 +125,14 @@ class Tunnel(Closing):
             timeout: seconds for each message.
         Raises: ValueError for another mode.
         """
-        return open_tunnel(self, mode, buffering, timeout)
+        if mode not in ("rb", "wb", "rwb"):
+            raise ValueError(f"mode '{mode}', expected 'rb', 'wb' or 'rwb'")
+        raw = _TunnelFile(self, timeout)
+        if mode == "rb":
+            return io.BufferedReader(raw, buffering)
+        if mode == "wb":
+            return io.BufferedWriter(raw, buffering)
+        return io.BufferedRWPair(raw, _TunnelFile(self, timeout), buffering)
 
     @property
     def closed(self) -> bool:
@@ -187,3 +193,42 @@ class Tunnel(Closing):
         with self._changed:
             self._flow.error = error
             self._changed.notify_all()
+
+
+class _TunnelFile(io.RawIOBase):
+    """An unbuffered file: each write is a message, a read returns what there is of the next one.
+
+    It ends where the other end closes the tunnel. Closing the file leaves the tunnel open.
+    Raises what `send` and `recv` raise.
+    """
+
+    def __init__(self, tunnel: Tunnel, timeout: float | None) -> None:
+        super().__init__()
+        self._tunnel, self._timeout = tunnel, timeout
+        self._rest = memoryview(b"")  # of a message that is being read
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        target = memoryview(buffer).cast("B")
+        if not self._rest:
+            try:
+                self._rest = memoryview(self._tunnel.recv(self._timeout))
+            except Closed as exc:
+                if exc.reason:
+                    raise
+                return 0
+        count = min(len(target), len(self._rest))
+        target[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def write(self, data: Any, /) -> int:
+        message = memoryview(data).cast("B")[:_FILE_MESSAGE_SIZE]
+        if message:
+            self._tunnel.send(message, self._timeout)
+        return len(message)

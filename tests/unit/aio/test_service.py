@@ -58,6 +58,8 @@ async def test_a_handler_fails_what_it_doesnt_handle_after_init() -> None:
         assert await answer(node) == (0, False, "this service takes no requests")
     with pytest.raises(ValueError, match="name"):
         iris.aio.register("", handler)
+    with pytest.raises(TypeError, match="handler of type Handler, not a function or a Handler"):
+        iris.aio.register("c", iris.Handler())  # type: ignore[arg-type]
 
 
 @in_loop

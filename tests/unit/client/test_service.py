@@ -88,6 +88,12 @@ def test_a_handler_that_wants_to_exit_fails_like_any_other(
             assert answer(node) == (number, False, "SystemExit: 3")
 
 
+@pytest.mark.parametrize("handler", [None, b"reply"])
+def test_a_handler_is_a_function_or_a_handler(handler: Any) -> None:
+    with pytest.raises(TypeError, match=f"handler of type {type(handler).__name__}, not"):
+        iris.register("c", handler)
+
+
 def test_a_handler_without_requests_fails_them() -> None:
     with registered(iris.Handler()) as (node, _):
         ask(node, 0)
