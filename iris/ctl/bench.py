@@ -7,6 +7,7 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from iris.client import Connection, Handler, ServiceLimits, TopicLimits
@@ -37,7 +38,7 @@ def _request(connection: Connection, args: Namespace, message: bytes) -> dict[st
     """Keep `args.jobs` requests in flight."""
     free, latencies, failed = threading.Semaphore(args.jobs), list[float](), list[None]()
 
-    def done(future: "Future[bytes]", issued: float) -> None:
+    def done(issued: float, future: "Future[bytes]") -> None:
         if future.exception() is None:
             latencies.append(time.monotonic() - issued)
         else:
@@ -50,9 +51,8 @@ def _request(connection: Connection, args: Namespace, message: bytes) -> dict[st
             continue
         count += 1
         issued = time.monotonic()
-        connection.submit(args.cluster, message, _TIMEOUT).add_done_callback(
-            lambda future, issued=issued: done(future, issued)  # type: ignore[misc]
-        )
+        future = connection.submit(args.cluster, message, _TIMEOUT)
+        future.add_done_callback(partial(done, issued))
     deadline = time.monotonic() + 2 * _TIMEOUT
     for _ in range(args.jobs):
         free.acquire(timeout=time_left(deadline))

@@ -31,9 +31,10 @@ def run(args: Namespace, linger: float, timeout: float) -> Exit:
     sockets = _Sockets(linger)
     with until_signal() as ends, contextlib.ExitStack() as stack:
         if args.connect:
-            connector = _Connector(args.connect, sockets, timeout)
-            connector.on_disconnect(ends.put)
-            stack.enter_context(join(args, connector, ServiceLimits(tunnel_threads=LIMIT)))
+            handler = Handler()
+            handler.on_tunnel(lambda tunnel: _connect(args.connect, tunnel, sockets, timeout))
+            handler.on_disconnect(ends.put)
+            stack.enter_context(join(args, handler, ServiceLimits(tunnel_threads=LIMIT)))
         else:
             listener = stack.enter_context(_listen(*args.listen))
             connection = stack.enter_context(attach(args, on_disconnect=ends.put))
@@ -91,22 +92,17 @@ def _reset(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-class _Connector(Handler):
-    """The far side: a TCP connection for each tunnel."""
-
-    def __init__(self, address: tuple[str, int], sockets: _Sockets, timeout: float) -> None:
-        self._address, self._sockets, self._timeout = address, sockets, timeout
-
-    def handle_tunnel(self, tunnel: Tunnel) -> None:
-        try:
-            sock = socket.create_connection(self._address, self._timeout)
-        except OSError as exc:
-            _log.error("can't connect to %s port %d: %s", *self._address, exc)
-            return
-        with sock:
-            sock.settimeout(None)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._sockets.forward(sock, tunnel)
+def _connect(address: tuple[str, int], tunnel: Tunnel, sockets: _Sockets, timeout: float) -> None:
+    """The far side: make a TCP connection for a tunnel."""
+    try:
+        sock = socket.create_connection(address, timeout)
+    except OSError as exc:
+        _log.error("can't connect to %s port %d: %s", *address, exc)
+        return
+    with sock:
+        sock.settimeout(None)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sockets.forward(sock, tunnel)
 
 
 def _listen(host: str, port: int) -> socket.socket:

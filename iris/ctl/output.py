@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from iris.ctl.outcome import UsageError
@@ -47,23 +46,9 @@ def plain(text: str) -> str:
     )
 
 
-class Printer:
-    """Prints messages and failures."""
-
-    def __init__(self, name: str, say: Callable[[str], None] = print) -> None:
-        """Print in the format `name`; `say` prints failures, outside of JSON."""
-        self.format, self._say = name, say
-
-    def message(self, message: bytes, **facts: Any) -> None:
-        """Print a message; `facts` are for JSON. Raises: BrokenPipeError, UsageError."""
-        write_all(render(self.format, message, **facts))
-
-    def failure(self, text: str, **facts: Any) -> None:
-        """Report a failed message on standard error, or in its line of JSON."""
-        if self.format == "json":
-            write_all(json_line(**facts))
-        else:
-            self._say(text)
+def print_message(name: str, message: bytes, **facts: Any) -> None:
+    """Print a message as `render` formats it. Raises: BrokenPipeError, UsageError."""
+    write_all(render(name, message, **facts))
 
 
 def write_all(data: bytes) -> None:

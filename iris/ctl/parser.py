@@ -154,9 +154,9 @@ def _payload(parser: Parser) -> None:
     _switch(parser, "--quiet", "show no progress")
 
 
-def _format(parser: Parser, default: str) -> None:
-    text = f"output format of messages (default: {default})"
-    parser.add_argument("--format", choices=FORMATS, help=text)
+def _format(parser: Parser, text: str, default: str | None) -> None:
+    text = f"output format of messages (default: {text})"
+    parser.add_argument("--format", choices=FORMATS, help=text, default=default)
 
 
 def _add_messages(commands: Commands) -> None:
@@ -167,7 +167,7 @@ def _add_messages(commands: Commands) -> None:
     _payload(request)
     text = "seconds to wait for each reply (default: 5)"
     _value(request, "--timeout", "S", positive, text, 5.0)
-    _format(request, "text on a terminal or for several, else raw")
+    _format(request, "text on a terminal or for several, else raw", None)
 
     text = "serve requests as a member of a cluster until SIGINT or SIGTERM; print its broadcasts"
     serve = _command(commands, "serve", text)
@@ -179,7 +179,7 @@ def _add_messages(commands: Commands) -> None:
     _value(serve, "--timeout", "S", positive, "time limit of CMD in seconds (default: 60)", 60.0)
     _value(serve, "--jobs", "N", count, "requests handled at a time (default: 8)", 8)
     _value(serve, "--count", "N", count, "exit after N requests")
-    _format(serve, "text")
+    _format(serve, "text", "text")
 
     broadcast = _command(commands, "broadcast", "send to all members of a cluster", "send")
     _value(broadcast, "cluster", "CLUSTER", name, "the cluster to send to")
@@ -195,7 +195,7 @@ def _add_messages(commands: Commands) -> None:
     _value(subscribe, "--count", "N", count, "exit after N events")
     text = "exit after S seconds; with code 3 before N events, or before the first"
     _value(subscribe, "--timeout", "S", positive, text)
-    _format(subscribe, "text")
+    _format(subscribe, "text", "text")
 
 
 def _add_tunnel(commands: Commands) -> None:

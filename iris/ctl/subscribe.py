@@ -1,18 +1,17 @@
 """`irisctl subscribe`: print events as they come."""
 
-import itertools
 from argparse import Namespace
 
 from iris.client import TopicLimits
 from iris.ctl.node import attach
 from iris.ctl.outcome import Exit, UsageError
-from iris.ctl.output import Printer
+from iris.ctl.output import print_message
 from iris.ctl.signals import until_signal, wait_for_end
 
 
 def run(args: Namespace) -> Exit:
     """Print until enough events, the timeout, or a signal."""
-    printer, numbers, seen = Printer(args.format or "text"), itertools.count(1), 0
+    seen = 0
     with until_signal() as ends:
 
         def show(event: bytes) -> None:
@@ -20,7 +19,7 @@ def run(args: Namespace) -> Exit:
             if seen == args.count:
                 return
             try:
-                printer.message(event, number=next(numbers), topic=args.topic)
+                print_message(args.format, event, number=seen + 1, topic=args.topic)
             except (OSError, UsageError) as exc:
                 ends.put(exc)
             seen += 1
