@@ -19,8 +19,6 @@ _log = logging.getLogger(__name__)
 class Node(Frontend[Any], Protocol):
     """What is used of `iris.aio.node_connection.NodeConnection`."""
 
-    loop: asyncio.AbstractEventLoop
-
     @property
     def protocol(self) -> ClientProtocol[Any]:
         """The connection's core."""
@@ -40,7 +38,7 @@ class Tunnel(AsyncClosing):
         self._node, self._number = node, number
         self._flow = Flow(number, chunk_limit, node.protocol.tunnel_buffer)
         self._sending = asyncio.Lock()  # held by the task that is sending a message
-        self._waiters: set[asyncio.Future[None]] = set()  # for a change of _flow
+        self._changed = asyncio.Event()  # set for a moment, to wake what waits for _flow
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield messages until the other end closes. Raises: Closed when the tunnel broke."""
@@ -70,7 +68,7 @@ class Tunnel(AsyncClosing):
                         self._node.write_soon(tuple(packets))
                         await self._node.drain()
                     else:
-                        await self._wait()
+                        await self._changed.wait()
         except TimeoutError:
             raise TimedOut(outgoing.progress) from None
 
@@ -79,7 +77,7 @@ class Tunnel(AsyncClosing):
         try:
             async with asyncio.timeout(timeout):
                 while (message := self._flow.receive()) is None:
-                    await self._wait()
+                    await self._changed.wait()
         except TimeoutError:
             raise TimedOut("no message arrived") from None
         self._send_update()
@@ -101,22 +99,13 @@ class Tunnel(AsyncClosing):
         try:
             async with asyncio.timeout(timeout):
                 while not self.closed:
-                    await self._wait()
+                    await self._changed.wait()
         except TimeoutError:
             _log.warning("tunnel %d: close timed out", self._number)
 
-    async def _wait(self) -> None:
-        future = self._node.loop.create_future()
-        self._waiters.add(future)
-        try:
-            await future
-        finally:
-            self._waiters.discard(future)
-
     def _notify(self) -> None:
-        for future in self._waiters:
-            if not future.done():
-                future.set_result(None)
+        self._changed.set()
+        self._changed.clear()
 
     def _send_update(self) -> None:
         if packet := self._flow.window_update():

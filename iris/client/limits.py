@@ -16,8 +16,15 @@ _THREADS = 4 * (os.cpu_count() or 1)
 _MEMORY = 64 << 20
 
 
+class _Limits:
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 0:
+                raise ValueError(f"{name} is negative: {value}")
+
+
 @dataclass(frozen=True, kw_only=True)
-class ServiceLimits:
+class ServiceLimits(_Limits):
     """Bound a service's concurrent handlers, and the bytes of the messages queued for them.
 
     Messages beyond that are dropped, and logged.
@@ -33,12 +40,9 @@ class ServiceLimits:
     request_memory: int = _MEMORY
     tunnel_threads: int = 256  # concurrent inbound tunnels; further ones aren't accepted
 
-    def __post_init__(self) -> None:
-        _check(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class TopicLimits:
+class TopicLimits(_Limits):
     """Bound the same for the events of one subscription.
 
     With 1 thread (or 0), events are handled in the order of their arrival.
@@ -46,12 +50,3 @@ class TopicLimits:
 
     event_threads: int = _THREADS
     event_memory: int = _MEMORY
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-
-def _check(limits: object) -> None:
-    for name, value in vars(limits).items():
-        if value < 0:
-            raise ValueError(f"{name} is negative: {value}")

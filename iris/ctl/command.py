@@ -19,7 +19,7 @@ class CommandFailed(Exception):
 
 
 def run_command(
-    command: str, data: bytes, *, timeout: float, limit: int, environment: Mapping[str, str]
+    command: str, data: bytes, *, timeout: float, limit: int, env: Mapping[str, str]
 ) -> bytes:
     """Run a command with `data` as its standard input, in a session of its own.
 
@@ -36,7 +36,7 @@ def run_command(
         stderr=pipe,
         bufsize=0,
         start_new_session=True,
-        env=environment,
+        env=env,
     )
     with process:
         try:

@@ -12,8 +12,10 @@ import struct
 import threading
 import time
 from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
 
-from iris.client import Closed, Connection, Handler, ServiceLimits, TimedOut, Tunnel
+from iris.client import Closed, Handler, ServiceLimits, TimedOut, Tunnel
 from iris.ctl.conversation import PIECE, Conversation, NotAllSent
 from iris.ctl.node import attach, build_tunnel, join
 from iris.ctl.outcome import Exit, UsageError
@@ -39,7 +41,8 @@ def run(args: Namespace, linger: float, timeout: float) -> Exit:
             listener = stack.enter_context(_listen(*args.listen))
             connection = stack.enter_context(attach(args, on_disconnect=ends.put))
             stack.callback(_shut, listener)
-            _Listener(listener, connection, args.cluster, sockets, timeout).start()
+            build = partial(build_tunnel, connection, args.cluster, timeout)
+            _Listener(listener, build, sockets).start()
         stack.callback(sockets.close)
         return wait_for_end(ends)
 
@@ -120,15 +123,9 @@ class _Listener:
     """
 
     def __init__(
-        self,
-        listener: socket.socket,
-        connection: Connection,
-        cluster: str,
-        sockets: _Sockets,
-        timeout: float,
+        self, listener: socket.socket, build: Callable[[], Tunnel], sockets: _Sockets
     ) -> None:
-        self._listener, self._connection, self._cluster = listener, connection, cluster
-        self._sockets, self._timeout = sockets, timeout
+        self._listener, self._build, self._sockets = listener, build, sockets
         self._free = threading.BoundedSemaphore(LIMIT)
         self._thread = threading.Thread(target=self._accept, name="ctl-listen", daemon=True)
 
@@ -164,7 +161,7 @@ class _Listener:
             stack.enter_context(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
-                tunnel = build_tunnel(self._connection, self._cluster, self._timeout)
+                tunnel = self._build()
             except TimedOut as exc:
                 _log.error("%s", exc)
                 _reset(sock)

@@ -28,8 +28,7 @@ def run(args: Namespace) -> Exit:
 class _Member(Handler):
     def __init__(self, args: Namespace, ends: "queue.SimpleQueue[Exit | Exception]") -> None:
         self._args, self._ends = args, ends
-        cluster, port = args.cluster, str(args.port)
-        self._environment = {**os.environ, "IRIS_CLUSTER": cluster, "IRIS_PORT": port}
+        self._env = {**os.environ, "IRIS_CLUSTER": args.cluster, "IRIS_PORT": str(args.port)}
         self._answered, self._broadcasts = itertools.count(1), itertools.count(1)
 
     def handle_request(self, request: bytes) -> bytes:
@@ -40,14 +39,9 @@ class _Member(Handler):
                 self._ends.put(Exit.OK)
 
     def _run(self, request: bytes) -> bytes:
+        args, limit = self._args, MESSAGE_SIZE
         try:
-            return run_command(
-                self._args.exec,
-                request,
-                timeout=self._args.timeout,
-                limit=MESSAGE_SIZE,
-                environment=self._environment,
-            )
+            return run_command(args.exec, request, timeout=args.timeout, limit=limit, env=self._env)
         except CommandFailed as exc:
             raise Fault(plain(str(exc))) from exc
 

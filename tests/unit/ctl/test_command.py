@@ -10,7 +10,7 @@ from iris.ctl.command import CommandFailed, run_command
 
 def run(command: str, data: bytes = b"", timeout: float = 10.0, limit: int = 1 << 20) -> bytes:
     return run_command(
-        command, data, timeout=timeout, limit=limit, environment={**os.environ, "COLOUR": "red"}
+        command, data, timeout=timeout, limit=limit, env={**os.environ, "COLOUR": "red"}
     )
 
 

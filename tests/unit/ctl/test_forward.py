@@ -7,6 +7,7 @@ import errno
 import queue
 import socket
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -57,8 +58,9 @@ def test_a_moment_without_descriptors_doesnt_end_the_listening(
         sock, _ = server.accept()
         lack = [OSError(errno.EMFILE, "Too many open files")] * 5
         listener, nobody = Scarce(*lack, sock, OSError(errno.EINVAL, "Invalid argument")), Nobody()
+        build = partial(nobody.tunnel, "c", 1.0)
         before = threading.active_count()
-        made = forward._Listener(listener, nobody, "c", forward._Sockets(1.0), 1.0)  # type: ignore[arg-type]
+        made = forward._Listener(listener, build, forward._Sockets(1.0))  # type: ignore[arg-type]
         made.start()
         assert nobody.asked.get(timeout=10.0) == "c"
         wait_for(lambda: threading.active_count() == before)
