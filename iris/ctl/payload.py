@@ -37,14 +37,11 @@ def messages(
 
     Raises: UsageError.
     """
-    pace, left = Pace(args.rate), args.count
-    for message in _all(args):
-        if left == 0:
-            return
+    pace = Pace(args.rate)
+    for message in itertools.islice(_all(args), args.count):
         if (seconds := pace.wait(clock())) > 0:
             wait(seconds)
         yield message
-        left = None if left is None else left - 1
 
 
 def total(args: Namespace) -> int | None:
