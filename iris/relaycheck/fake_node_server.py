@@ -9,12 +9,12 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 
-from iris.relaycheck.fake_session import FakeNode, FakeSession
+from iris.relaycheck.fake_session import FakeNode, FakeSession, Send
 from iris.relaycheck.listener import listen
 from iris.runtime.tcp import shut_down
 from iris.runtime.timer import Timer
 
-SessionFactory = Callable[[FakeNode, int, Callable[[bytes], None], Callable[[], None]], FakeSession]
+SessionFactory = Callable[[FakeNode, int, Send], FakeSession]
 
 
 class FakeNodeServer:
@@ -50,9 +50,7 @@ class FakeNodeServer:
         with self.node.lock:
             client = _Client(self, sock)
             self._clients.append(client)
-            client.session = self._session(
-                self.node, len(self._clients), client.out.put, lambda: client.out.put(None)
-            )
+            client.session = self._session(self.node, len(self._clients), client.out.put)
         client.start()
 
     @property
@@ -104,11 +102,7 @@ class _Client:
                 with self._server.node.lock:
                     self.session.feed(data)
         with self._server.node.lock:
-            if not self.session.over and not self.session.leaving:
-                self.session.release()
             self.session.disconnected()
-            if not self.session.leaving:
-                self.out.put(None)
 
     def _write(self) -> None:
         wait = threading.Event().wait

@@ -4,16 +4,21 @@ It passes `relaycheck node`; scenarios make exceptions. One lock guards everythi
 which callers of a session hold; the timer's callbacks take it themselves.
 """
 
+# ruff: noqa: D102  # on_subscribe and the like process that packet of the client's
+
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from iris.relay_protocol.schema import VERSION, Op, Side
 from iris.relaycheck.reader import GENEROUS, Malformed, Packet, Reader
 from iris.relaycheck.tunnel import CHUNK_LIMIT, CONFIRM_TIMEOUT, NODE_WINDOW
 from iris.runtime.timer import Timer
+
+Send = Callable[[bytes | None], None]  # None: disconnect
 
 
 class Violated(Exception):
@@ -27,7 +32,7 @@ class FakeNode:
         self.lock = threading.RLock()
         self.timer, self.echo = timer, echo
         self.clusters: dict[str, deque[FakeSession]] = defaultdict(deque)
-        self.topics: dict[str, list[FakeSession]] = defaultdict(list)
+        self.topics: dict[str, set[FakeSession]] = defaultdict(set)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call back in so many seconds, with the lock held; at once if it is 0."""
@@ -44,10 +49,13 @@ class FakeNode:
     def member(self, cluster: str) -> "FakeSession | None":
         """Return the next member in turn."""
         members = self.clusters[cluster]
-        if not members:
-            return None
         members.rotate(-1)
-        return members[-1]
+        return members[-1] if members else None
+
+    def leave_cluster(self, session: "FakeSession") -> None:
+        """Remove a session from the members of its cluster. Idempotent."""
+        if session in (members := self.clusters[session.cluster]):
+            members.remove(session)
 
 
 @dataclass
@@ -110,11 +118,6 @@ class End:
         self.session.tunnels.pop(self.number, None)
         self.session.write(Op.TUNNEL_CLOSE, id=self.number, reason=reason)
 
-    def close(self) -> None:
-        """Handle the client's close."""
-        self.end("")
-        self.drop("")
-
     def drop(self, reason: str) -> None:
         """Close the other end: the client has closed this one, or is gone."""
         self.open = False
@@ -123,33 +126,17 @@ class End:
             self.other.deliver()
 
 
-@dataclass
-class _Offer:
-    """A tunnel that a member hasn't confirmed."""
-
-    session: "FakeSession | None"  # the initiator; None: the node itself
-    number: int
-    open: bool = True
-
-
 class FakeSession:
     """One client. Every packet to it passes through `write`."""
 
-    def __init__(
-        self,
-        node: FakeNode,
-        number: int,
-        send: Callable[[bytes], None],
-        hang_up: Callable[[], None],
-    ) -> None:
-        self.node, self.number = node, number
-        self.send, self.hang_up = send, hang_up
+    def __init__(self, node: FakeNode, number: int, send: Send) -> None:
+        self.node, self.number, self.send = node, number, send
         self.cluster = ""
         self.attached = self.over = self.leaving = False
-        self.topics: set[str] = set()
         self.tunnels: dict[int, End] = {}
-        self.offers: dict[int, _Offer] = {}
-        # by number: the caller, None for the node, and its id
+        # offered tunnels, by build id, and unanswered requests: the other client, and its id;
+        # None: the node itself
+        self.offers: dict[int, tuple[FakeSession | None, int]] = {}
         self.unanswered: dict[int, tuple[FakeSession | None, int]] = {}
         self._calls = self._builds = 0
         self._reader = Reader(Side.CLIENT)
@@ -166,30 +153,23 @@ class FakeSession:
                 if not self.over:
                     self.handle(packet)
         except (Malformed, Violated) as exc:
-            self.reject(str(exc))
-
-    def reject(self, reason: str) -> None:
-        """Disconnect the client for a protocol violation."""
-        if self.attached:
-            self.finish(reason)
-        else:
-            self.release()
-            self.hang_up()
+            self.finish(str(exc))
 
     def finish(self, reason: str) -> None:
-        """Send the last packet, a close, and disconnect."""
-        if not self.over:
+        """Send the last packet, a close, and disconnect; a client that isn't attached gets none."""
+        if self.over:
+            return
+        if self.attached:
             self.write(Op.CLOSE, reason=reason)
-            self.release()
-            self.hang_up()
+        self.release()
+        self.send(None)
 
     def release(self) -> None:
         """Release what the client holds, and fail what waits for it. Idempotent."""
         self.over = True
-        self.leave_cluster()
-        for topic in self.topics:
-            self.node.topics[topic].remove(self)
-        self.topics.clear()
+        self.node.leave_cluster(self)
+        for subscribers in self.node.topics.values():
+            subscribers.discard(self)
         while self.unanswered:
             _, (caller, number) = self.unanswered.popitem()
             if caller is not None:
@@ -197,12 +177,10 @@ class FakeSession:
         self.drop_tunnels()
 
     def disconnected(self) -> None:
-        """The client disconnected."""
-
-    def leave_cluster(self) -> None:
-        """Stop being a member."""
-        if self.cluster and self in (members := self.node.clusters[self.cluster]):
-            members.remove(self)
+        """The client disconnected: only its close is still processed."""
+        if not self.leaving:
+            self.release()
+            self.send(None)
 
     def drop_tunnels(self) -> None:
         """Close all tunnels at their other ends."""
@@ -216,10 +194,13 @@ class FakeSession:
         """Process a packet. Raises: Violated."""
         if (packet.op is Op.INIT) is self.attached:
             raise Violated("the first packet must be an init, and no other")
-        getattr(self, f"on_{packet.op.name.lower()}")(packet.body)
+        if packet.op in (Op.TUNNEL_ALLOW, Op.TUNNEL_TRANSFER, Op.TUNNEL_CLOSE):
+            if (end := self.tunnels.get(packet.body.id)) is not None:
+                self.on_tunnel_packet(packet.op, end, packet.body)
+        else:
+            getattr(self, f"on_{packet.op.name.lower()}")(packet.body)
 
     def on_init(self, body: Any) -> None:
-        """Attach the client, or deny it."""
         if body.version != VERSION:
             self.deny(f"Unsupported protocol. Client: {body.version}. Iris: {VERSION}.")
             return
@@ -229,15 +210,13 @@ class FakeSession:
         self.write(Op.INIT, version=VERSION)
 
     def deny(self, reason: str) -> None:
-        """Deny the client."""
         self.write(Op.DENY, reason=reason)
         self.over = True
-        self.hang_up()
+        self.send(None)
 
     def on_close(self, body: Any) -> None:
-        """Leave, and close once all requests are answered."""
         self.leaving = True
-        self.leave_cluster()
+        self.node.leave_cluster(self)
         self.drop_tunnels()
         self.finish_if_idle()
 
@@ -247,7 +226,6 @@ class FakeSession:
             self.finish("")
 
     def on_broadcast(self, body: Any) -> None:
-        """Deliver to all members."""
         for member in list(self.node.clusters[body.cluster]):
             member.write(Op.BROADCAST, message=body.message)
 
@@ -259,7 +237,7 @@ class FakeSession:
         elif self.node.echo:
             self.answer(body.id, success=True, result=body.request)
         else:
-            self.node.after(seconds, lambda: self.write(Op.REPLY, id=body.id, timed_out=True))
+            self.node.after(seconds, partial(self.write, Op.REPLY, id=body.id, timed_out=True))
 
     def deliver_request(
         self, caller: "FakeSession | None", number: int, request: bytes, timeout: int
@@ -292,21 +270,16 @@ class FakeSession:
         self.finish_if_idle()
 
     def on_subscribe(self, body: Any) -> None:
-        """Subscribe."""
-        if body.topic in self.topics:
+        if self in self.node.topics[body.topic]:
             raise Violated("subscribed already")
-        self.topics.add(body.topic)
-        self.node.topics[body.topic].append(self)
+        self.node.topics[body.topic].add(self)
 
     def on_unsubscribe(self, body: Any) -> None:
-        """Unsubscribe."""
-        if body.topic not in self.topics:
+        if self not in self.node.topics[body.topic]:
             raise Violated("not subscribed")
-        self.topics.remove(body.topic)
         self.node.topics[body.topic].remove(self)
 
     def on_publish(self, body: Any) -> None:
-        """Deliver to all subscribers."""
         for session in list(self.node.topics[body.topic]):
             session.write(Op.PUBLISH, topic=body.topic, event=body.event)
 
@@ -320,21 +293,18 @@ class FakeSession:
         elif self.node.echo:
             self.built(body.id, None)
         else:
-            self.node.after(
-                seconds, lambda: self.write(Op.TUNNEL_CONFIRM, id=body.id, timed_out=True)
-            )
+            expired = partial(self.write, Op.TUNNEL_CONFIRM, id=body.id, timed_out=True)
+            self.node.after(seconds, expired)
 
     def offer(self, initiator: "FakeSession | None", number: int, timeout: float) -> None:
         """Offer a tunnel, to be confirmed within 3 s."""
         build_id, self._builds = self._builds, self._builds + 1
-        offer = self.offers[build_id] = _Offer(initiator, number)
+        self.offers[build_id] = initiator, number
         self.write(Op.TUNNEL_INIT, build_id=build_id, chunk_limit=CHUNK_LIMIT)
 
         def expire() -> None:
-            self.offers.pop(build_id, None)
-            if offer.open and initiator is not None:
+            if self.offers.pop(build_id, None) is not None and initiator is not None:
                 initiator.write(Op.TUNNEL_CONFIRM, id=number, timed_out=True)
-            offer.open = False
 
         self.node.after(min(timeout, CONFIRM_TIMEOUT), expire)
 
@@ -342,14 +312,13 @@ class FakeSession:
         """Build an offered tunnel."""
         if body.id in self.tunnels:
             raise Violated(f"tunnel {body.id} exists already")
-        offer = self.offers.pop(body.build_id, None)
-        if offer is None or (offer.session is not None and offer.session.over):
+        initiator, number = self.offers.pop(body.build_id, (None, None))
+        if number is None or (initiator is not None and initiator.over):
             self.write(Op.TUNNEL_CLOSE, id=body.id, reason="tunnel offer expired")
             return
-        offer.open = False
         own = self.tunnels[body.id] = End(self, body.id)
-        if offer.session is not None:
-            own.other = offer.session.built(offer.number, own)
+        if initiator is not None:
+            own.other = initiator.built(number, own)
         self.write(Op.TUNNEL_ALLOW, id=body.id, space=NODE_WINDOW)
 
     def built(self, number: int, other: "End | None") -> End:
@@ -359,18 +328,13 @@ class FakeSession:
         self.write(Op.TUNNEL_ALLOW, id=number, space=NODE_WINDOW)
         return end
 
-    def on_tunnel_allow(self, body: Any) -> None:
-        """Take credit."""
-        if (end := self.tunnels.get(body.id)) is not None:
+    def on_tunnel_packet(self, op: Op, end: End, body: Any) -> None:
+        """Process a packet of a live tunnel."""
+        if op is Op.TUNNEL_ALLOW:
             end.credit += body.space
             end.deliver()
-
-    def on_tunnel_transfer(self, body: Any) -> None:
-        """Forward a chunk."""
-        if (end := self.tunnels.get(body.id)) is not None:
+        elif op is Op.TUNNEL_TRANSFER:
             end.take(body.size, body.chunk)
-
-    def on_tunnel_close(self, body: Any) -> None:
-        """Close both ends."""
-        if (end := self.tunnels.get(body.id)) is not None:
-            end.close()
+        else:
+            end.end("")
+            end.drop("")

@@ -11,7 +11,7 @@ from typing import Any
 
 from iris.relay_protocol.schema import VERSION, Op, Side
 from iris.relaycheck.checker import ConformanceChecker
-from iris.relaycheck.fake_session import End, FakeNode, FakeSession
+from iris.relaycheck.fake_session import End, FakeNode, FakeSession, Send
 from iris.relaycheck.reader import GENEROUS
 from iris.relaycheck.rules import Violation
 from iris.relaycheck.tunnel import CHUNK_LIMIT
@@ -26,40 +26,34 @@ class CheckedSession(FakeSession):
 
     clock: Callable[[], float]
 
-    def __init__(
-        self,
-        node: FakeNode,
-        number: int,
-        send: Callable[[bytes], None],
-        hang_up: Callable[[], None],
-    ) -> None:
-        super().__init__(node, number, self._send_checked, self._hang_up_checked)
-        self._send, self._hang_up = send, hang_up
+    def __init__(self, node: FakeNode, number: int, send: Send) -> None:
+        super().__init__(node, number, self._send_checked)
+        self._send = send
         self._checker = ConformanceChecker(number)
         self.violations: list[Violation] = []
         self.wrong_since: float | None = None  # the node did what a client disconnects for
         self.disconnected_at: float | None = None
 
-    def _report_client(self, violations: list[Violation]) -> None:
-        self.violations += [violation for violation in violations if violation.side is Side.CLIENT]
+    def _check(self, side: Side, data: bytes | None) -> None:
+        """Check bytes, or the end, of one side; keep the client's violations."""
+        now, checker = self.clock(), self._checker
+        found = checker.end(side, now) if data is None else checker.feed(side, data, now)
+        self.violations += [violation for violation in found if violation.side is Side.CLIENT]
 
-    def _send_checked(self, data: bytes) -> None:
-        self._report_client(self._checker.feed(Side.NODE, data, self.clock()))
+    def _send_checked(self, data: bytes | None) -> None:
+        self._check(Side.NODE, data)
         self._send(data)
-
-    def _hang_up_checked(self) -> None:
-        self._report_client(self._checker.end(Side.NODE, self.clock()))
-        self._hang_up()
 
     def feed(self, data: bytes) -> None:
         """Check the client's bytes, and process them."""
-        self._report_client(self._checker.feed(Side.CLIENT, data, self.clock()))
+        self._check(Side.CLIENT, data)
         super().feed(data)
 
     def disconnected(self) -> None:
         """The client disconnected."""
         self.disconnected_at = self.clock()
-        self._report_client(self._checker.end(Side.CLIENT, self.clock()))
+        self._check(Side.CLIENT, None)
+        super().disconnected()
 
     def misbehave(self, data: bytes, *, hangs_up: bool = False) -> None:
         """Send the last bytes, for which the client should disconnect."""
@@ -68,19 +62,15 @@ class CheckedSession(FakeSession):
         self.wrong_since = self.clock()
         self.release()
         if hangs_up:
-            self.hang_up()
+            self.send(None)
 
     def problem(self) -> str | None:
         """Say how the client's end is wrong."""
-        if self.wrong_since is None or (
-            self.disconnected_at is not None
-            and self.disconnected_at - self.wrong_since <= DISCONNECT_TIMEOUT
-        ):
+        since, at = self.wrong_since, self.disconnected_at
+        if since is None or (at is not None and at - since <= DISCONNECT_TIMEOUT):
             return None
-        return (
-            f"connection {self.number}: the client doesn't disconnect within "
-            f"{DISCONNECT_TIMEOUT:.0f} s"
-        )
+        limit = f"{DISCONNECT_TIMEOUT:.0f} s"
+        return f"connection {self.number}: the client doesn't disconnect within {limit}"
 
 
 @dataclass(frozen=True)
@@ -157,10 +147,10 @@ class _Offering(CheckedSession):
                 self.offer(None, 0, 3.0)
 
     def on_tunnel_confirm(self, body: Any) -> None:
-        offer = self.offers.get(body.build_id)
+        initiator, _ = self.offers.get(body.build_id, (self, 0))
         super().on_tunnel_confirm(body)
         end = self.tunnels.get(body.id)
-        if offer is None or offer.session is not None or end is None:
+        if initiator is not None or end is None:  # not an offer of the node
             return
         if body.build_id == 2:
             end.waiting.append((7, b"message"))
@@ -189,13 +179,13 @@ class _Asking(CheckedSession):
                 self._pending.add(number)
                 self.write(Op.BROADCAST, message=data)
                 self.deliver_request(None, 0, data, 2_000)
-            self.node.after(2.0, self._check)
+            self.node.after(2.0, self._check_replies)
 
     def on_reply(self, body: Any) -> None:
         self._pending.discard(body.id)
         super().on_reply(body)
 
-    def _check(self) -> None:
+    def _check_replies(self) -> None:
         self._late = bool(self._pending) and not self.over
 
     def problem(self) -> str | None:
@@ -247,10 +237,12 @@ class _Failing(CheckedSession):
 
 
 class _TunnelDropping(CheckedSession):
-    def on_tunnel_transfer(self, body: Any) -> None:
-        if (end := self.tunnels.get(body.id)) is not None:
+    def on_tunnel_packet(self, op: Op, end: End, body: Any) -> None:
+        if op is Op.TUNNEL_TRANSFER:
             end.end("relaycheck closes it")
             end.drop("relaycheck closes it")
+        else:
+            super().on_tunnel_packet(op, end, body)
 
 
 SCENARIOS: dict[str, Scenario] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iris.relay_protocol.schema import VERSION, Op
-from iris.relaycheck.fake_session import FakeSession, Violated
+from iris.relaycheck.fake_session import End, FakeSession, Violated
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,14 @@ class IgnoresTopics(FakeSession):
 
 class ToleratesASecondSubscription(FakeSession):
     def on_subscribe(self, body: Any) -> None:
-        if body.topic not in self.topics:
+        if self not in self.node.topics[body.topic]:
             super().on_subscribe(body)
 
 
 class HangsUpWithoutAWord(FakeSession):
-    def reject(self, reason: str) -> None:
+    def finish(self, reason: str) -> None:
         self.release()
-        self.hang_up()
+        self.send(None)
 
 
 class ClosesBeforeTheWorkIsDone(FakeSession):
@@ -164,17 +164,19 @@ class GivesNothingBack(FakeSession):
 
 
 class ClosesBeforeTheData(FakeSession):
-    def on_tunnel_close(self, body: Any) -> None:
-        end = self.tunnels.get(body.id)
-        if end is not None and end.other is not None:
+    def on_tunnel_packet(self, op: Op, end: End, body: Any) -> None:
+        if op is Op.TUNNEL_CLOSE and end.other is not None:
             end.other.waiting.clear()
-        super().on_tunnel_close(body)
+        super().on_tunnel_packet(op, end, body)
 
 
 class ConfirmsNoClose(FakeSession):
-    def on_tunnel_close(self, body: Any) -> None:
-        if (end := self.tunnels.pop(body.id, None)) is not None:
+    def on_tunnel_packet(self, op: Op, end: End, body: Any) -> None:
+        if op is Op.TUNNEL_CLOSE:
+            del self.tunnels[end.number]
             end.drop("")
+        else:
+            super().on_tunnel_packet(op, end, body)
 
 
 class AnnouncesAnotherLimit(FakeSession):
@@ -185,11 +187,10 @@ class AnnouncesAnotherLimit(FakeSession):
 
 
 class DeliversEmptyChunks(FakeSession):
-    def on_tunnel_transfer(self, body: Any) -> None:
-        end = self.tunnels.get(body.id)
-        if end is not None and end.other is not None and not body.chunk:
+    def on_tunnel_packet(self, op: Op, end: End, body: Any) -> None:
+        if op is Op.TUNNEL_TRANSFER and end.other is not None and not body.chunk:
             end.other.session.write(Op.TUNNEL_TRANSFER, id=end.other.number, size=0, chunk=b"")
-        super().on_tunnel_transfer(body)
+        super().on_tunnel_packet(op, end, body)
 
 
 class ConfirmsBeforeTheAcceptor(FakeSession):
@@ -234,17 +235,17 @@ class ForgetsWhoAsked(FakeSession):
 
 
 class TakesChunksOfAnySize(FakeSession):
-    def on_tunnel_transfer(self, body: Any) -> None:
-        body.chunk = body.chunk[:65_536]
-        super().on_tunnel_transfer(body)
+    def on_tunnel_packet(self, op: Op, end: End, body: Any) -> None:
+        if op is Op.TUNNEL_TRANSFER:
+            body.chunk = body.chunk[:65_536]
+        super().on_tunnel_packet(op, end, body)
 
 
 class LosesAbandonedAllowance(FakeSession):
-    def on_tunnel_transfer(self, body: Any) -> None:
-        end = self.tunnels.get(body.id)
-        before = end.left if end is not None else 0
-        super().on_tunnel_transfer(body)
-        if before and body.size and end is not None:
+    def on_tunnel_packet(self, op: Op, end: End, body: Any) -> None:
+        before = end.left
+        super().on_tunnel_packet(op, end, body)
+        if before and op is Op.TUNNEL_TRANSFER and body.size:
             raise Violated("the message before isn't finished")
 
 
