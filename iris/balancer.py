@@ -15,8 +15,7 @@ from iris.runtime.compiling import with_cause
 
 Member = TypeVar("Member", bound=Hashable)
 
-# messages per beat; Go's limit for what a node reports, ours for what is accepted of it
-MAX_CAPACITY = (1 << 31) - 1
+MAX_CAPACITY = (1 << 31) - 1  # messages per beat, at most, as in Go's reports; more is cut
 
 
 class Balancer(Generic[Member]):
@@ -94,9 +93,7 @@ class Balancer(Generic[Member]):
 
         Linear in the members, for the rare second try.
         """
-        others = {
-            member: weight for member, weight in self._weights.items() if member not in without
-        }
+        others = {one: weight for one, weight in self._weights.items() if one not in without}
         if not others:
             return None
         point = int(self._random() * sum(others.values()))

@@ -18,8 +18,7 @@ class Limits:
     What exceeds one is rejected with a reason, and counted; nothing else suffers.
     """
 
-    # bytes of one request, reply, broadcast, event or tunnel chunk's message
-    message_size: int = 64 * MIB
+    message_size: int = 64 * MIB  # bytes of one request, reply, broadcast, event or tunnel message
     clients: int = 16_384  # attached applications
     client_handshakes: int = 1_024  # applications that haven't sent their init packet
     # bytes waiting for one client; droppable messages fill two thirds of it at most
@@ -27,18 +26,15 @@ class Limits:
     client_tunnels: int = 1_024  # tunnels of one client, live or being built
     tunnels: int = 16_384  # tunnels of all clients to other nodes; each has a socket
     client_requests: int = 65_536  # in-flight requests of one client, each way
-    # topics of one client; each takes five trees, maintained every second
-    client_subscriptions: int = 8_192
+    client_subscriptions: int = 8_192  # topics of one client; each is five trees to maintain
     name_size: int = 4 * KIB  # bytes of a cluster's or topic's name
     peer_handshakes: int = 8  # sessions being authenticated, each way; Go config.PastryAuthThreads
     peer_send_buffer: int = 192 * MIB  # bytes waiting for one peer link
     # bytes waiting for one peer, beyond which reading from the clients that send to it pauses
     peer_high_water: int = 4 * MIB
-    # bytes that a message may announce on a connection that isn't authenticated
-    unauthenticated_size: int = 16 * KIB
+    unauthenticated_size: int = 16 * KIB  # bytes of a message before the peer is authenticated
     gob_types: int = 128  # type definitions that one gob stream may send
-    # anycasts deferred at a rendezvous, until a tree that is just forming is there
-    deferred_messages: int = 4_096
+    deferred_messages: int = 4_096  # waiting for a tree to form, and as many for a parent
     deferred_bytes: int = 16 * MIB  # the same, in bytes of payload
 
 
@@ -62,11 +58,9 @@ class BootstrapConfig:
     fast_probe: float = 0.25
     slow_probe: float = 1.0
     scan: float = 0.1  # between two hosts, after the burst
-    # nearest addresses probed in the first burst: a whole /24; more would fill ARP tables
-    burst_hosts: int = 254
+    burst_hosts: int = 254  # nearest ones probed in the burst, a /24; more would fill ARP tables
     burst_rate: float = 1_000.0  # hosts per second in the burst
-    # whether to probe subnets with public addresses; they are listened on in any case
-    probe_public: bool = False
+    probe_public: bool = False  # probe public subnets too; they are listened on in any case
 
 
 @dataclass(frozen=True, kw_only=True)

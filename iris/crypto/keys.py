@@ -56,10 +56,8 @@ def load_key(path: Path) -> RSAPrivateKey:
             f"can't read key file {where} ({reason}): make it readable or name another"
         ) from exc
     key = _parse(data, where)
-    if key.key_size < KEY_BITS:
-        raise ConfigError(
-            f"the key in {where} has {key.key_size} bits, too few to be safe: use {KEY_BITS}"
-        )
+    if (bits := key.key_size) < KEY_BITS:
+        raise ConfigError(f"the key in {where} has {bits} bits, too few to be safe: use {KEY_BITS}")
     if exposed:
         _log.warning("other users may have access to the key file %s: run chmod 600 on it", where)
     return key
@@ -71,14 +69,10 @@ def _parse(data: bytes, where: str) -> RSAPrivateKey:
             f"the key in {where} is in OpenSSH's own format: convert it with "
             "ssh-keygen -p -m PEM -N '' -f FILE"
         )
-    load = (
-        serialization.load_pem_private_key
-        if b"-----BEGIN " in data
-        else serialization.load_der_private_key
-    )
-    not_rsa = ConfigError(
-        f"the key in {where} is not an RSA key: make one with openssl genrsa -traditional"
-    )
+    pem = b"-----BEGIN " in data
+    load = serialization.load_pem_private_key if pem else serialization.load_der_private_key
+    hint = "make one with openssl genrsa -traditional"
+    not_rsa = ConfigError(f"the key in {where} is not an RSA key: {hint}")
     try:
         key = load(data[:_FILE_LIMIT], None)
     except TypeError as exc:
@@ -89,13 +83,10 @@ def _parse(data: bytes, where: str) -> RSAPrivateKey:
     except UnsupportedAlgorithm as exc:
         raise not_rsa from exc
     except ValueError as exc:
+        reason = "no private key, or a damaged one: use PKCS#1 or PKCS#8"
         if _is_public(data):
-            raise ConfigError(
-                f"{where} holds only a public key: the network's private key is needed"
-            ) from exc
-        raise ConfigError(
-            f"{where} holds no private key, or a damaged one: use PKCS#1 or PKCS#8"
-        ) from exc
+            reason = "only a public key: the network's private key is needed"
+        raise ConfigError(f"{where} holds {reason}") from exc
     if not isinstance(key, RSAPrivateKey):
         raise not_rsa
     return key

@@ -132,10 +132,8 @@ class Exchange:
             return self._secret
 
     def _agree(self, peer_exponential: int) -> None:
-        self._peer, self._secret = (
-            peer_exponential,
-            shared_secret(self._group, self._exponent, peer_exponential),
-        )
+        self._peer = peer_exponential
+        self._secret = shared_secret(self._group, self._exponent, peer_exponential)
 
     def _token(self) -> bytes:
         signature = self._key.sign(to_bytes(self._own) + to_bytes(self._peer), PKCS1v15(), MD5())

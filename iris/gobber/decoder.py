@@ -60,8 +60,7 @@ class Decoder:
         self.field_types: dict[int, tuple[int, ...]] = {}  # type ids of a struct's fields
         # contents of interfaces, by name and type id as they are sent; used by generated code
         self.known: dict[bytes, Reader] = {}
-        # top-level values, by requested kind and type id
-        self._top: dict[tuple[object, bytes], Reader] = {}
+        self._top: dict[tuple[object, bytes], Reader] = {}  # by requested kind, type id
         self._structs: dict[tuple[type, int], Reader] = {}
         # types defined by the current value: type id, bytes of its definition
         self._fresh: list[tuple[int, int]] = []
@@ -123,8 +122,7 @@ class Decoder:
             self._data = bytes(self._tail)
         try:
             value, end = self._read(self._data, self._offset, kind)
-        # the next attempt starts over; there is one for each definition, at most
-        except _Incomplete as exc:
+        except _Incomplete as exc:  # the next attempt starts over; one per definition, at most
             self._need = exc.need - self._offset
             for number, size in self._fresh:
                 del self.types[number]
@@ -198,9 +196,8 @@ class Decoder:
             raise GobError(f"definition of type {number}")
         if len(self.types) >= self._max_types:
             raise GobError(f"more than {self._max_types} definitions")
-        definition, size = own_reader(WireType)(
-            data[offset : offset + self._definition_bytes], 0, self, 0
-        )
+        bounded = data[offset : offset + self._definition_bytes]
+        definition, size = own_reader(WireType)(bounded, 0, self, 0)
         if len(definition.parts()) != 1:
             raise GobError(f"type {number} of {len(definition.parts())} kinds")
         self.types[number] = definition
@@ -289,9 +286,8 @@ class Decoder:
         for column, field in zip(columns, definition.struct.fields, strict=True):
             if column >= 0:
                 nested += self._bind(fields[column].type, field.id)
-        reader = self._structs[cls, number] = struct_maker(cls, columns)(
-            cls, self.field_types[number], *nested
-        )
+        make = struct_maker(cls, columns)
+        reader = self._structs[cls, number] = make(cls, self.field_types[number], *nested)
         return reader
 
     def _bind(self, type_: GobType, number: int) -> list[Reader]:
@@ -311,9 +307,8 @@ class Decoder:
                 case SliceOf(elem) if definition.slice is not None:
                     return self._bind(elem, definition.slice.elem)
                 case MapOf(key, elem) if definition.map is not None:
-                    return self._bind(key, definition.map.key) + self._bind(
-                        elem, definition.map.elem
-                    )
+                    keys = self._bind(key, definition.map.key)
+                    return keys + self._bind(elem, definition.map.elem)
         raise GobError(f"type {number} where {type_} belongs")
 
 

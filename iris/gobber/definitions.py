@@ -22,8 +22,7 @@ from iris.gobber.types import (
     struct_info,
 )
 
-# smaller ids are of types that need no definition; a Go encoder's first own one is the next
-FIRST_ID = 64
+FIRST_ID = 64  # smaller ones need no definition; a Go encoder's first own one is the next
 MAX_ID = (1 << 31) - 1
 
 
@@ -186,8 +185,8 @@ class Numbering:
                     self._assign(field.type, _named(field.type) or _spelled(field.type))
                 return
             case SliceOf(elem):
-                # a pointer has no name
-                self._assign(elem, _named(elem) if isinstance(elem, StructOf) else "")
+                of = _named(elem) if isinstance(elem, StructOf) else ""  # a pointer has no name
+                self._assign(elem, of)
             case MapOf(map_key, elem):
                 self._assign(map_key, "")
                 self._assign(elem, "")
@@ -202,9 +201,7 @@ class Numbering:
             case MapOf(key, elem):
                 return WireType(map=MapDef(common, self.id(key), self.id(elem)))
             case PointerTo(cls) | StructOf(cls):
-                fields = [
-                    FieldDef(field.name, self.id(field.type)) for field in struct_info(cls).fields
-                ]
+                fields = [FieldDef(it.name, self.id(it.type)) for it in struct_info(cls).fields]
                 return WireType(struct=StructDef(common, fields))
         # WIRE: Go type.go buildTypeInfo; the pointer type *big.Int takes a number of its own, which
         # stands in the definition, while values refer to the number of big.Int.

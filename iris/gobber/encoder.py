@@ -11,6 +11,9 @@ from iris.gobber.framing import encode_int, encode_uint
 from iris.gobber.types import GobType, PointerTo, struct_info
 from iris.gobber.writers import Writer, struct_writer, value_writer
 
+# raised by generated code for a value that isn't as declared
+_MISFITS = ArithmeticError, AttributeError, LookupError, StateError, TypeError, ValueError
+
 
 @functools.cache
 def registered_name(cls: type) -> bytes:
@@ -50,14 +53,7 @@ class Encoder:
                 entry = self._introduce_top(kind, sent)
             out = bytearray(entry[0])
             entry[1](value, out, sent, self)
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            StateError,
-            TypeError,
-            ValueError,
-        ) as exc:
+        except _MISFITS as exc:
             self._take_back()
             raise StateError(f"{kind} can't be encoded: {exc}") from exc
         self._before = None

@@ -88,8 +88,7 @@ def encode_uint(value: int) -> bytes:
 
 def encode_int(value: int) -> bytes:
     """Write a signed integer. Raises: StateError outside of -2**63 .. 2**63 - 1."""
-    # beyond that range, this has more than 64 bits
-    return encode_uint((value << 1) ^ (value >> 63))
+    return encode_uint((value << 1) ^ (value >> 63))  # beyond that range, this exceeds 64 bits
 
 
 def bytes_prefix(size: int) -> bytes:
@@ -148,9 +147,8 @@ class _GobUint(construct.Construct):  # type: ignore[misc]
             construct.stream_write(stream, bytes((obj,)), 1, path)
         else:
             digits = obj.to_bytes(8, "big").lstrip(b"\0")
-            construct.stream_write(
-                stream, bytes((0x100 - len(digits),)) + digits, 1 + len(digits), path
-            )
+            data = bytes((0x100 - len(digits),)) + digits
+            construct.stream_write(stream, data, len(data), path)
         return obj
 
 

@@ -226,10 +226,8 @@ def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
         column = columns[number]
         number += 1
         if column >= 0:
-            lines += [
-                f"if field == {number}:",
-                *indent(source.get(fields[column].type, f"v{column}") + advance),
-            ]
+            read = source.get(fields[column].type, f"v{column}")
+            lines += [f"if field == {number}:", *indent(read + advance)]
             continue
         while number < len(columns) and columns[number] < 0:
             number += 1

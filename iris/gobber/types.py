@@ -111,9 +111,8 @@ def gob(name: str, type_: GobType) -> Any:
         return dataclasses.field(default_factory=list, metadata=metadata)
     if isinstance(type_, StructOf):
         return dataclasses.field(default_factory=type_.struct, metadata=metadata)
-    return dataclasses.field(
-        default=type_.zero if isinstance(type_, Basic) else None, metadata=metadata
-    )
+    zero = type_.zero if isinstance(type_, Basic) else None
+    return dataclasses.field(default=zero, metadata=metadata)
 
 
 def struct(name: str, *, registered: str | None = None) -> Callable[[type[T]], type[T]]:

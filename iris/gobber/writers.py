@@ -51,10 +51,8 @@ Writer = Callable[[Any, bytearray, bytearray, Any], None]  # (value, out, outer,
 def encode_big(value: int) -> bytes:
     """Write a *big.Int with its size: version 1 and the sign in one byte, then the magnitude."""
     magnitude = abs(value)
-    data = bytes((0x03 if value < 0 else 0x02,)) + magnitude.to_bytes(
-        (magnitude.bit_length() + 7) >> 3, "big"
-    )
-    return encode_uint(len(data)) + data
+    data = magnitude.to_bytes((magnitude.bit_length() + 7) >> 3, "big")
+    return encode_uint(len(data) + 1) + (b"\x03" if value < 0 else b"\x02") + data
 
 
 # for node ids and topics, and nothing longer: peers choose what this node forwards
@@ -111,12 +109,9 @@ class _Source:
             return [f"out += encode_float({x})"]
         if type_ in (BYTES, STRING):
             data, size = self.name("data"), self.name("size")
-            text = (
-                f'{data} = {x}.encode("utf-8", "surrogateescape")'
-                if type_ == STRING
-                else f"{data} = {x}"
-            )
-            return [text, f"{size} = len({data})", *self.uint(size), f"out += {data}"]
+            encode = '.encode("utf-8", "surrogateescape")' if type_ == STRING else ""
+            begin = [f"{data} = {x}{encode}", f"{size} = len({data})"]
+            return [*begin, *self.uint(size), f"out += {data}"]
         if type_ == INTERFACE:
             return self._interface(x)
         match type_:

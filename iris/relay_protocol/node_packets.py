@@ -9,8 +9,7 @@ from typing import Final
 
 from iris.relay_protocol.varint import string, varint
 
-# characters; longer names aren't cached, since applications choose them and the memory is shared
-_SHORT: Final = 128
+_SHORT: Final = 128  # characters; longer names aren't cached: applications choose them
 _LONG: Final = 16_384  # bytes; a payload beyond it is sent uncopied
 
 # Broadcasts and events are tuples of buffers to write, a single one when they are short.

@@ -32,10 +32,8 @@ Fields = tuple[Any, ...]
 Kinds = tuple[int, ...]
 Buffer = bytes | bytearray | memoryview
 
-# bytes; a payload beyond it is gathered in pieces, and parsed again when it is complete
-_LONG: Final = 16_384
-# bytes; smaller pieces are copied together, so that the list of them costs less than what they hold
-_PIECE: Final = 4_096
+_LONG: Final = 16_384  # bytes; a payload beyond it is gathered in pieces
+_PIECE: Final = 4_096  # bytes; smaller pieces are copied together, as each costs memory itself
 
 _INIT: Final = int(Op.INIT)
 
@@ -142,9 +140,8 @@ class Parser:
         """
         kinds = self._table[data[at]]
         if kinds is None:
-            raise ProtocolError(
-                f"unknown opcode {data[at]}" if self._table is self._later else self._stranger
-            )
+            unknown = f"unknown opcode {data[at]}"
+            raise ProtocolError(unknown if self._table is self._later else self._stranger)
         at += 1
         fields: list[Any] = []
         success = False

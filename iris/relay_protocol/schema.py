@@ -230,9 +230,8 @@ def _schema(side: Side, kinds: dict[int, Construct]) -> Construct:
                 fields.append(name / (Default(If(in_time, schema), None) if late else schema))
                 late = late or kind == TIMED_OUT
             bodies[op] = Struct(*fields)
-    return Struct(
-        "op" / Mapping(Int8ub, {op: int(op) for op in bodies}), "body" / Switch(this.op, bodies)
-    )
+    opcode = Mapping(Int8ub, {op: int(op) for op in bodies})
+    return Struct("op" / opcode, "body" / Switch(this.op, bodies))
 
 
 DEFAULT = protocol(Limits(), RelayConfig())

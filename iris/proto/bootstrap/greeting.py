@@ -39,10 +39,7 @@ class Greeting:
             return None
         if message.version != NETWORK_VERSION or message.magic != self._magic:
             return None
-        if (
-            message.node_id is None
-            or message.node_id == self._node_id
-            or not 0 <= message.node_id < _IDS
-        ):
+        node = message.node_id
+        if node is None or node == self._node_id or not 0 <= node < _IDS:
             return None
         return message if 0 < message.overlay < _PORTS else None

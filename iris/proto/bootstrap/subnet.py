@@ -85,9 +85,8 @@ class SubnetSearch:
         """Search, and answer other nodes; report those that answer, on `boot-rx-…`."""
         self._on_found = on_found
         for name, target in (("rx", self._receive), ("tx", self._search)):
-            thread = threading.Thread(
-                target=target, name=f"boot-{name}-{self.address[0]}", daemon=True
-            )
+            name = f"boot-{name}-{self.address[0]}"
+            thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)  # once it can be joined
 
@@ -102,8 +101,7 @@ class SubnetSearch:
         Raises: CloseTimeout when `on_found` takes longer than `timeout` seconds.
         """
         self._stop.set()
-        # ENOTCONN, always; it wakes recvfrom and poll all the same
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # ENOTCONN, always; it wakes recvfrom and poll anyway
             self._sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(timeout)

@@ -103,13 +103,9 @@ class Candidates:
 
         They aren't in the target: most are dead.
         """
-        due = [
-            node
-            for node, entry in self.absent.items()
-            if entry.due <= self.beats and node not in self.dialling
-        ]
-        for node in due:
-            entry = self.absent[node]
+        for node, entry in list(self.absent.items()):
+            if entry.due > self.beats or node in self.dialling:
+                continue
             if entry.addresses and entry.attempts <= _ATTEMPTS and target.wants(node):
                 self.dial(node, entry.addresses)
             else:

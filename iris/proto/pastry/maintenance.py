@@ -111,8 +111,8 @@ class Maintenance:
             if self.membership is Membership.JOINING:  # the one that was asked didn't help
                 self._announcer.send_join(peer)
         self.candidates.retry(self._target)
-        # the next leaves on the ring, in turn
-        at, leaves = self.table.leaves.index(self.node_id), self.table.leaves
+        leaves = self.table.leaves  # of which the two next to this node are asked in turn
+        at = leaves.index(self.node_id)
         neighbours = [leaf for leaf in leaves[max(0, at - 1) : at + 2] if leaf != self.node_id]
         self._announcer.ask(neighbours[:1] if self.candidates.beats % 2 else neighbours[-1:])
         return self._finish()
@@ -309,9 +309,7 @@ class Maintenance:
         if not offers or self.membership is Membership.LEAVING:
             return
         target = self._target.merged(offers)
-        chosen = sorted(
-            target.active & offers.keys(), key=lambda node: (node not in target.leaves, node)
-        )
+        chosen = sorted(target.active & offers.keys(), key=lambda it: (it not in target.leaves, it))
         if len(chosen) > self.candidates.room:
             chosen = chosen[: self.candidates.room]
             target = self._target.merged(chosen)

@@ -118,8 +118,7 @@ class Overlay:
         self._leaving = self._closed = False
         self._leave_lock = threading.Lock()  # guards taking the step to `_leaving`
         self._alone = threading.Event()  # leaving, and every peer has closed its session
-        # nothing has changed for the quiet time, or the node is closed
-        self.converged = threading.Event()
+        self.converged = threading.Event()  # no change for the quiet time, or closed
 
     # What the rest of the node uses
 
@@ -136,11 +135,8 @@ class Overlay:
     def peers(self) -> dict[NodeId, tuple[str, ...]]:
         """The nodes that this one needs for its routing, and where they listen."""
         active = self._core.table.active
-        return {
-            peer.node_id: peer.addresses
-            for peer in list(self._core.links.values())
-            if peer.node_id in active
-        }
+        peers = list(self._core.links.values())
+        return {peer.node_id: peer.addresses for peer in peers if peer.node_id in active}
 
     def send(self, dest: NodeId, message: Message) -> None:
         """Route a message from here. Runs to completion in this thread.
@@ -219,8 +215,7 @@ class Overlay:
 
         Idempotent; not from own threads.
         """
-        usual = self._config.pastry.close_timeout
-        # one for leaving, two for closing
+        usual = self._config.pastry.close_timeout  # once for leaving, twice for closing
         share = usual if timeout is None else min(usual, timeout / 3)
         self.leave(share)
         self._closed = True

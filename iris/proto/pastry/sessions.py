@@ -139,9 +139,7 @@ class Sessions:
         finally:
             with self._lock:
                 self._unidentified.discard(session)
-        addresses = tuple(
-            text for text in init.addrs[:MAX_ADDRESSES] if parse_address(text) is not None
-        )
+        addresses = tuple(text for text in init.addrs[:MAX_ADDRESSES] if parse_address(text))
         return Peer(init.id, addresses, session.local, session.remote, dialled, session)
 
     # The end

@@ -118,11 +118,8 @@ class RoutingTable:
         near = self._near.get(row)
         if near is None:
             shift = BITS - row * DIGIT_BITS
-            near = sorted(
-                node
-                for node in (self.origin, *self.active)
-                if node >> shift == self.origin >> shift
-            )
+            begin = self.origin >> shift
+            near = sorted(node for node in (self.origin, *self.active) if node >> shift == begin)
             self._near[row] = near
         at = bisect_left(near, dest)
         below, above = near[at - 1], near[at % len(near)]
@@ -139,9 +136,8 @@ class RoutingTable:
         """Whether a node, which isn't active, would improve the leaf set or fill an empty cell."""
         if node == self.origin or node in self.active:
             return False
-        return (
-            self._is_near(delta(self.origin, node)) or self.cells[_cell(self.origin, node)] is None
-        )
+        origin = self.origin
+        return self._is_near(delta(origin, node)) or self.cells[_cell(origin, node)] is None
 
     def merged(self, nodes: Iterable[NodeId]) -> "RoutingTable":
         """Add nodes: the nearest to the leaf set, any to an empty cell; others are ignored."""
@@ -157,14 +153,12 @@ class RoutingTable:
                     cells = list(cells)
                 cells[cell] = node
             # an active node may be in a cell alone, and a leaf alone
-            if self._is_near(delta(origin, node)) and (
-                node not in known or node not in self.leaves
-            ):
+            new = node not in known or node not in self.leaves
+            if new and self._is_near(delta(origin, node)):
                 leaves.append(node)
         if leaves or cells is not self.cells:
-            return RoutingTable(
-                origin, 2 * self._half, (*self.leaves, *self.far, *leaves), tuple(cells)
-            )
+            every = (*self.leaves, *self.far, *leaves)
+            return RoutingTable(origin, 2 * self._half, every, tuple(cells))
         return self
 
     def without(self, nodes: Collection[NodeId]) -> "RoutingTable":
@@ -177,9 +171,8 @@ class RoutingTable:
 
     def row(self, index: int) -> list[NodeId]:
         """List the nodes in the cells that share exactly `index` digits with `origin`."""
-        return [
-            node for node in self.cells[index * COLUMNS : (index + 1) * COLUMNS] if node is not None
-        ]
+        cells = self.cells[index * COLUMNS : (index + 1) * COLUMNS]
+        return [node for node in cells if node is not None]
 
     def gained_rows(self, older: "RoutingTable") -> set[int]:
         """Return the rows with a node that wasn't there in an older snapshot."""

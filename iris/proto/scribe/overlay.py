@@ -38,8 +38,7 @@ _PUBLISH: Final = int(Op.PUBLISH)
 _BALANCE: Final = int(Op.BALANCE)
 _REPORT: Final = int(Op.REPORT)
 _DIRECT: Final = int(Op.DIRECT)
-# anycasts a beat that this node sends on at once after leaving a tree; those beyond are deferred
-_REROUTES = 1_024
+_REROUTES = 1_024  # anycasts a beat sent on at once after leaving a tree; more are deferred
 
 _cached_resolve: Final = lru_cache(maxsize=16_384)(resolve)
 _CACHED_LENGTH: Final = 128  # characters: applications choose names, and share the memory

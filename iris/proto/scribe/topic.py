@@ -87,9 +87,9 @@ class Topic:
         self._update_neighbours()
 
     def _update_neighbours(self) -> None:
-        self.neighbours = (
-            (*self.children,) if self.parent is None else (*self.children, self.parent)
-        )
+        self.neighbours = (*self.children,)
+        if self.parent is not None:
+            self.neighbours += (self.parent,)
 
     def multicast(self, prev: int | None) -> tuple[NodeId, ...] | None:
         """Choose the neighbours that get a publish, besides the local subscriber.
@@ -122,7 +122,6 @@ class Topic:
             cpu_usage: the busy share of the CPUs, 0 < cpu_usage <= 1.
         """
         if self.name is not None:
-            self.balancer.update(
-                self.owner, int(self.taken / cpu_usage + HEAD_START / max(cpu_usage, IDLE_USAGE))
-            )
+            head_start = HEAD_START / max(cpu_usage, IDLE_USAGE)
+            self.balancer.update(self.owner, int(self.taken / cpu_usage + head_start))
         self.taken = 0

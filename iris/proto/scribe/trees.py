@@ -28,10 +28,8 @@ from iris.proto.wire.node_id import BITS, NodeId
 from iris.proto.wire.trees import Header, Op, Report
 
 _ID_MASK = (1 << BITS) - 1
-# in one report; in more, that of very many topics would exceed what a link takes as a head
-_REPORT_TOPICS = 1 << 14
-# beats after which a root checks whether it still is one; changes of the ring come on top
-_ROOT_CHECK = 8
+_REPORT_TOPICS = 1 << 14  # in one report, lest that of very many exceeds what a link takes
+_ROOT_CHECK = 8  # beats after which a root checks whether it still is one, besides ring changes
 
 
 class Send(NamedTuple):
@@ -136,8 +134,7 @@ class Trees:
             return SubscribeDecision.FORWARD
         closer = remoteness(child, topic_id) < remoteness(self.owner, topic_id)
         if closer or (self.leaving and not root):
-            # where it ends here, the two see different rings: the child tries again
-            return SubscribeDecision.FORWARD
+            return SubscribeDecision.FORWARD  # if it ends here, the child tries again
         topic = self.topics.get(topic_id)
         if topic is None:
             topic = self._create(topic_id)
@@ -168,12 +165,7 @@ class Trees:
             if topic is not None and (sender == topic.parent or sender in topic.children):
                 self.heart.ping(_neighbour_key(topic_id, sender))
                 topic.balancer.update(sender, capacity)
-            elif (
-                topic is not None
-                and topic.parent is None
-                and topic.above(sender)
-                and not self.leaving
-            ):
+            elif topic and topic.parent is None and topic.above(sender) and not self.leaving:
                 topic.set_parent(sender)
                 self.heart.monitor(_neighbour_key(topic_id, sender))
                 topic.balancer.update(sender, capacity)
@@ -213,9 +205,8 @@ class Trees:
                     self._send_report(node, report)
                 report.tops.append(topic_id)
                 report.caps.append(min(topic.balancer.capacity(node), MAX_CAPACITY))
-            if topic.parent is None and not (
-                topic.is_root and (self._beats + topic_id) % _ROOT_CHECK
-            ):
+            certain = topic.is_root and (self._beats + topic_id) % _ROOT_CHECK
+            if topic.parent is None and not certain:
                 self._seek_parent(topic)
 
     # Steps
