@@ -3,8 +3,8 @@
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import cast
 
 from iris.relaycheck.fake_node_server import FakeNodeServer
@@ -30,20 +30,12 @@ def check_binding(
     """
 
     def run(scenario: Scenario, check: Check) -> None:
-        class Timed(scenario.session):  # type: ignore[misc, name-defined]
-            """Checked by the real time."""
-
-            clock = staticmethod(time.monotonic)
-
-        server = FakeNodeServer(
-            Timed, echo=True, port=port, pieces=scenario.pieces, delay=scenario.delay
-        )
-        try:
+        pieces, delay = scenario.pieces, scenario.delay
+        server = FakeNodeServer(scenario.session, echo=True, port=port, pieces=pieces, delay=delay)
+        with closing(server):
             check.problems += _run(scenario, command, server.port, timeout)
             server.wait_gone(0.2)
             sessions = cast(Sequence[CheckedSession], server.sessions)
-        finally:
-            server.close()
         if not sessions:
             check.problems.append("the program doesn't attach")
         for session in sessions:

@@ -66,7 +66,9 @@ class ConformanceChecker:
         self._now = 0.0
 
     def feed(self, side: Side, data: bytes, now: float = 0.0) -> list[Violation]:
-        """Check bytes of one side. Returns: the violations."""
+        """Check bytes of one side; none are the end of its stream. Returns: the violations."""
+        if not data:
+            return self.end(side, now)
         self._now = max(now, self._now)
         found: list[Violation] = []
         if side in self._unreadable:

@@ -50,8 +50,8 @@ class FakeClient:
             else:
                 self._received.append(packet)
 
-    def _report_node(self, violations: list[Violation]) -> None:
-        for violation in violations:
+    def _check(self, side: Side, data: bytes) -> None:
+        for violation in self._checker.feed(side, data, self._clock()):
             if violation.side is Side.NODE:
                 self._report(violation)
 
@@ -63,7 +63,7 @@ class FakeClient:
 
     def send_bytes(self, data: bytes, cut: int | None = None) -> None:
         """Send any bytes; with a cut in two segments, which arrive one after the other."""
-        self._report_node(self._checker.feed(Side.CLIENT, data, self._clock()))
+        self._check(Side.CLIENT, data)
         with contextlib.suppress(OSError):  # as receiving will show
             self.sock.settimeout(RESPONSE_TIMEOUT)
             self.sock.sendall(data[:cut])
@@ -79,7 +79,7 @@ class FakeClient:
 
     def disconnect(self) -> None:
         """Close the socket, without a close packet."""
-        self._report_node(self._checker.end(Side.CLIENT, self._clock()))
+        self._check(Side.CLIENT, b"")
         self.sock.close()
         self.ended = True
 
@@ -102,11 +102,8 @@ class FakeClient:
             return False
         except OSError:
             data = b""
-        if data:
-            self._report_node(self._checker.feed(Side.NODE, data, self._clock()))
-        else:
-            self.ended = True
-            self._report_node(self._checker.end(Side.NODE, self._clock()))
+        self.ended = not data
+        self._check(Side.NODE, data)
         return True
 
     def receive_packet(self, timeout: float = RESPONSE_TIMEOUT) -> Packet | None:
@@ -121,10 +118,8 @@ class FakeClient:
         """Receive a packet, which must be this one. Returns: its body."""
         packet = self.receive_packet(timeout)
         if packet is None:
-            raise Failure(
-                f"no {op.name} arrives"
-                + (": the node disconnects" if self.ended else f" within {timeout} s")
-            )
+            why = ": the node disconnects" if self.ended else f" within {timeout} s"
+            raise Failure(f"no {op.name} arrives{why}")
         body = packet.body
         if packet.op is not op or any(body.get(name) != fields[name] for name in fields):
             shown = {
@@ -132,10 +127,8 @@ class FakeClient:
                 for name, value in body.items()
                 if name != "_io"
             }
-            raise Failure(
-                f"{packet.op.name} {shown} arrives instead of {op.name}"
-                + (f" {fields}" if len(str(fields)) < 200 else "")
-            )
+            wanted = f" {fields}" if len(str(fields)) < 200 else ""
+            raise Failure(f"{packet.op.name} {shown} arrives instead of {op.name}{wanted}")
         return body
 
     def expect_event(self, topic: str, event: bytes) -> None:

@@ -49,6 +49,11 @@ class Harness:
         """Send a request to the case's cluster; timeout in ms."""
         client.send(Op.REQUEST, id=number, cluster=self.name, request=data, timeout=timeout)
 
+    def in_flight(self, service: FakeClient, client: FakeClient, timeout: int = 5_000) -> int:
+        """Send a request of id 0, which the service gets. Returns: its id there."""
+        self.request(client, timeout=timeout)
+        return int(service.expect(Op.REQUEST).id)
+
     def subscribed(self, client: FakeClient, topic: str) -> None:
         """Subscribe, and wait until probes arrive."""
         client.send(Op.SUBSCRIBE, topic=topic)
@@ -63,10 +68,16 @@ class Harness:
         """Request a tunnel to the case's cluster; timeout in ms."""
         client.send(Op.TUNNEL_INIT, id=number, cluster=self.name, timeout=timeout)
 
+    def offer(
+        self, service: FakeClient, client: FakeClient, number: int = 0, timeout: int = 5_000
+    ) -> int:
+        """Request a tunnel, which is offered to the service. Returns: the build id."""
+        self.request_tunnel(client, number, timeout)
+        return int(service.expect(Op.TUNNEL_INIT).build_id)
+
     def handshake(self, service: FakeClient, client: FakeClient, number: int = 0) -> None:
         """Build a tunnel, which has the same id at both ends, without any credit."""
-        self.request_tunnel(client, number)
-        build_id = service.expect(Op.TUNNEL_INIT).build_id
+        build_id = self.offer(service, client, number)
         service.send(Op.TUNNEL_CONFIRM, build_id=build_id, id=number)
         client.expect(Op.TUNNEL_CONFIRM, id=number, timed_out=False)
 

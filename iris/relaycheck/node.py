@@ -1,6 +1,6 @@
 """`relaycheck node`: run the cases against a running node. Shell."""
 
-from collections.abc import Sequence
+from contextlib import closing
 
 from construct import ConstructError
 
@@ -9,7 +9,6 @@ from iris.relaycheck.fake_client import Failure
 from iris.relaycheck.harness import Harness
 from iris.relaycheck.registry import Case
 from iris.relaycheck.report import Check, Report
-from iris.relaycheck.rules import Violation
 from iris.relaycheck.runner import run_checks
 
 JOBS = 6  # cases at a time; most of their time is waiting
@@ -24,20 +23,16 @@ def check_node(
     """
 
     def run(case: Case, check: Check) -> None:
-        harness = Harness(port, host)
-        try:
-            case.run(harness)
-        except Failure as exc:
-            check.problems.append(str(exc))
-        except (OSError, ConstructError) as exc:
-            check.problems.append(f"{type(exc).__name__}: {exc}")
-        finally:
-            harness.close()
-        check.violations += _first_of_each_rule(harness.violations)
+        with closing(Harness(port, host)) as harness:
+            try:
+                case.run(harness)
+            except Failure as exc:
+                check.problems.append(str(exc))
+            except (OSError, ConstructError) as exc:
+                check.problems.append(f"{type(exc).__name__}: {exc}")
+        # the first of each rule
+        first = {violation.rule: violation for violation in reversed(harness.violations)}
+        check.violations += reversed(first.values())
 
     Harness(port, host).connect().disconnect()
     return run_checks("node", CASES.values(), run, only, skip, jobs)
-
-
-def _first_of_each_rule(violations: Sequence[Violation]) -> list[Violation]:
-    return list({violation.rule: violation for violation in reversed(violations)}.values())[::-1]

@@ -50,7 +50,7 @@ class Proxy:
         self._live: set[_Connection] = set()
         self._violations: list[Violation] = []
         self._packets: Counter[tuple[str, str]] = Counter()
-        self._queue: deque[Callable[[], None]] = deque()
+        self._queue: deque[tuple[Callable[[], None], int]] = deque()  # steps, and their bytes
         self._queued = 0  # bytes
         self._closing = False
         self._failure: Exception | None = None  # of the checker
@@ -80,16 +80,7 @@ class Proxy:
         with self._changed:
             self._changed.wait_for(lambda: self._queued < _QUEUE_LIMIT or self._closing)
             self._queued += size
-            self._queue.append(partial(self._checked, step, size))
-            self._changed.notify_all()
-
-    def _checked(self, step: Callable[[], None], size: int) -> None:
-        try:
-            step()
-        except Exception as exc:  # our bug: keep forwarding; `close` reports it
-            self._failure = self._failure or exc
-        with self._changed:
-            self._queued -= size
+            self._queue.append((step, size))
             self._changed.notify_all()
 
     def _check(self) -> None:
@@ -98,8 +89,14 @@ class Proxy:
                 self._changed.wait_for(lambda: self._queue or (self._closing and not self._live))
                 if not self._queue:
                     return
-                step = self._queue.popleft()
-            step()
+                step, size = self._queue.popleft()
+            try:
+                step()
+            except Exception as exc:  # our bug: keep forwarding; `close` reports it
+                self._failure = self._failure or exc
+            with self._changed:
+                self._queued -= size
+                self._changed.notify_all()
 
     def count(self, packet: Packet) -> None:
         """Count a packet: for the checking thread."""
@@ -163,12 +160,8 @@ class _Connection:
 
     def start(self) -> None:
         for side in Side:
-            threading.Thread(
-                target=self._pump,
-                args=(side,),
-                name=f"proxy-{self._number}-{side.value}",
-                daemon=True,
-            ).start()
+            name = f"proxy-{self._number}-{side.value}"
+            threading.Thread(target=self._pump, args=(side,), name=name, daemon=True).start()
 
     def cut(self) -> None:
         with self._lock:
@@ -189,7 +182,7 @@ class _Connection:
                         gone = True  # keep checking the source
         with self._lock:
             if not self._cut:
-                self._proxy.later(partial(self._end, side, self._clock()))
+                self._proxy.later(partial(self._feed, side, b"", self._clock()))
             self._running -= 1
             last = not self._running
         with contextlib.suppress(OSError):  # connection lost
@@ -201,6 +194,3 @@ class _Connection:
 
     def _feed(self, side: Side, data: bytes, now: float) -> None:
         self._proxy.found(self._checker.feed(side, data, now))
-
-    def _end(self, side: Side, now: float) -> None:
-        self._proxy.found(self._checker.end(side, now))

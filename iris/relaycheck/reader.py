@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from construct import ConstructError, MappingError, StreamError
+from construct import ConstructError, MappingError, StreamError, StringError
 
 from iris.config import MIB, Limits, RelayConfig
 from iris.relay_protocol.schema import PACKETS, Op, Side, protocol
@@ -63,12 +63,7 @@ class Reader:
         self._side, self._schema, self._ops = side, _SCHEMAS[side], _OPS[side]
         self._buffer = bytearray()
         self._wanted = 0  # bytes in the buffer that the next packet needs at least
-        self._cut = 0  # bytes that were consumed
-
-    @property
-    def offset(self) -> int:
-        """The offset of the next packet."""
-        return self._cut
+        self.offset = 0  # of the next packet
 
     @property
     def rest(self) -> bytes:
@@ -92,10 +87,10 @@ class Reader:
                 yield packet
         finally:
             del buffer[:at]
-            self._cut += at
+            self.offset += at
 
     def _read(self, at: int) -> tuple[Packet | None, int]:
-        offset, first = self._cut + at, self._buffer[at]
+        offset, first = self.offset + at, self._buffer[at]
         if first not in self._ops:
             raise Malformed("value.opcode", f"opcode {first:#04x}", offset, self._shown(at))
         stream = _Stream(self._buffer, at)
@@ -105,9 +100,8 @@ class Reader:
             return None, stream.wanted
         except (ConstructError, UnicodeDecodeError) as exc:
             raise Malformed(_rule(exc), str(exc).splitlines()[0], offset, self._shown(at)) from None
-        return Packet(
-            self._side, offset, packet.op, packet.body, self._shown(at, stream.at)
-        ), stream.at
+        shown = self._shown(at, stream.at)
+        return Packet(self._side, offset, packet.op, packet.body, shown), stream.at
 
     def _shown(self, at: int, end: int | None = None) -> bytes:
         return bytes(self._buffer[at : min(at + _SHOWN, len(self._buffer) if end is None else end)])
@@ -119,10 +113,6 @@ def _rule(error: Exception) -> str:
         return "open.magic"
     if isinstance(error, MappingError):
         return "value.bool"
-    if (
-        isinstance(error, UnicodeDecodeError)
-        or "codec" in text
-        or type(error).__name__ == "StringError"
-    ):
+    if isinstance(error, UnicodeDecodeError | StringError) or "codec" in text:
         return "value.utf8"
     return "value.length" if "limit" in text else "value.varint"

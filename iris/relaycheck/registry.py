@@ -5,16 +5,15 @@ from dataclasses import dataclass
 
 from iris.relaycheck.fake_client import FakeClient
 from iris.relaycheck.harness import Harness
+from iris.relaycheck.runner import Checkable
 
 Run = Callable[[Harness], None]
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Checkable):
     """A rule that is checked against a node; `run` raises Failure when the node violates it."""
 
-    id: str
-    description: str
     run: Run
 
 
@@ -38,6 +37,7 @@ def _registrar(
 
 case = _registrar(lambda harness: ())
 plain_case = _registrar(lambda harness: (harness.plain(),))
+service_case = _registrar(lambda harness: (harness.service(),))
 pair_case = _registrar(Harness.pair)  # a service and a client
 tunnel_case = _registrar(Harness.tunnel)  # the same, with a tunnel
 ungranted_case = _registrar(lambda harness: harness.tunnel(grant=0))  # without the service's credit

@@ -5,21 +5,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from iris.relaycheck.report import Check, Report
 
 
-class Checkable(Protocol):
-    """A case or a scenario."""
+@dataclass(frozen=True)
+class Checkable:
+    """A case or a scenario: a unique name, and the rule that it checks."""
 
-    @property
-    def id(self) -> str:
-        """Its unique name."""
-
-    @property
-    def description(self) -> str:
-        """The rule that it checks."""
+    id: str
+    description: str
 
 
 T = TypeVar("T", bound=Checkable)

@@ -4,6 +4,7 @@ A scenario is a kind of `FakeSession`. Whatever the node does wrong on purpose, 
 keep to the protocol; in some scenarios it has to disconnect.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from iris.relaycheck.checker import ConformanceChecker
 from iris.relaycheck.fake_session import End, FakeNode, FakeSession, Send
 from iris.relaycheck.reader import GENEROUS
 from iris.relaycheck.rules import Violation
+from iris.relaycheck.runner import Checkable
 from iris.relaycheck.tunnel import CHUNK_LIMIT
 
 DISCONNECT_TIMEOUT = 5.0  # seconds within which a client disconnects from a node that is wrong
@@ -22,9 +24,9 @@ packet = GENEROUS.node
 
 
 class CheckedSession(FakeSession):
-    """A session whose client is checked, by a clock that `binding.py` sets."""
+    """A session whose client is checked."""
 
-    clock: Callable[[], float]
+    clock = staticmethod(time.monotonic)  # seconds
 
     def __init__(self, node: FakeNode, number: int, send: Send) -> None:
         super().__init__(node, number, self._send_checked)
@@ -34,14 +36,12 @@ class CheckedSession(FakeSession):
         self.wrong_since: float | None = None  # the node did what a client disconnects for
         self.disconnected_at: float | None = None
 
-    def _check(self, side: Side, data: bytes | None) -> None:
-        """Check bytes, or the end, of one side; keep the client's violations."""
-        now, checker = self.clock(), self._checker
-        found = checker.end(side, now) if data is None else checker.feed(side, data, now)
+    def _check(self, side: Side, data: bytes) -> None:
+        found = self._checker.feed(side, data, self.clock())
         self.violations += [violation for violation in found if violation.side is Side.CLIENT]
 
     def _send_checked(self, data: bytes | None) -> None:
-        self._check(Side.NODE, data)
+        self._check(Side.NODE, data or b"")
         self._send(data)
 
     def feed(self, data: bytes) -> None:
@@ -52,7 +52,7 @@ class CheckedSession(FakeSession):
     def disconnected(self) -> None:
         """The client disconnected."""
         self.disconnected_at = self.clock()
-        self._check(Side.CLIENT, None)
+        self._check(Side.CLIENT, b"")
         super().disconnected()
 
     def misbehave(self, data: bytes, *, hangs_up: bool = False) -> None:
@@ -74,11 +74,9 @@ class CheckedSession(FakeSession):
 
 
 @dataclass(frozen=True)
-class Scenario:
+class Scenario(Checkable):
     """A run of the program."""
 
-    id: str
-    description: str
     session: type[CheckedSession]
     succeeds: bool = False  # the program has to exit with 0; else it only has to end
     pieces: Callable[[bytes], Sequence[bytes]] = lambda data: (data,)

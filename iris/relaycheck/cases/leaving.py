@@ -43,11 +43,10 @@ def left(harness: Harness, service: FakeClient, client: FakeClient) -> None:
 
 @pair_case("close.in-hand", "a close is answered after in-flight requests are answered")
 def in_flight(harness: Harness, service: FakeClient, client: FakeClient) -> None:
-    harness.request(client)
-    request = service.expect(Op.REQUEST)
+    id = harness.in_flight(service, client)
     service.send(Op.CLOSE)
     service.expect_silence()
-    service.reply(request.id, b"done")
+    service.reply(id, b"done")
     client.expect(Op.REPLY, id=0, success=True, result=b"done")
     service.expect_close()
 
@@ -74,8 +73,7 @@ def last_packet(harness: Harness, service: FakeClient, client: FakeClient) -> No
 
 @pair_case("close.asked", "a close doesn't wait for the answers to the client's own requests")
 def own_request(harness: Harness, service: FakeClient, client: FakeClient) -> None:
-    harness.request(client, timeout=30_000)
-    service.expect(Op.REQUEST)
+    harness.in_flight(service, client, 30_000)
     client.send(Op.CLOSE)
     with harness.within(0.0, 4.0):
         client.skip_to(Op.CLOSE)
@@ -121,9 +119,8 @@ def partial_packet(harness: Harness, service: FakeClient, client: FakeClient) ->
 
 @pair_case("vanish.caller", "a reply to a client that has vanished does no harm")
 def caller(harness: Harness, service: FakeClient, client: FakeClient) -> None:
-    harness.request(client)
-    request = service.expect(Op.REQUEST)
+    id = harness.in_flight(service, client)
     client.disconnect()
     time.sleep(0.05)
-    service.reply(request.id, b"late")
+    service.reply(id, b"late")
     service.sync()

@@ -5,7 +5,7 @@
 from iris.relay_protocol.schema import Op
 from iris.relaycheck.fake_client import Failure, FakeClient, packet
 from iris.relaycheck.harness import Harness
-from iris.relaycheck.registry import add_rejected, case, pair_case, plain_case
+from iris.relaycheck.registry import add_rejected, case, pair_case, plain_case, service_case
 
 MIB = 1 << 20
 
@@ -65,28 +65,25 @@ def zero(harness: Harness, client: FakeClient) -> None:
 
 @pair_case("request.late", "a reply after the timeout is ignored")
 def late(harness: Harness, service: FakeClient, client: FakeClient) -> None:
-    harness.request(client, timeout=100)
-    request = service.expect(Op.REQUEST)
+    id = harness.in_flight(service, client, 100)
     client.expect(Op.REPLY, id=0, timed_out=True)
-    service.reply(request.id, b"late")
+    service.reply(id, b"late")
     client.expect_silence()
     service.sync()
 
 
 @pair_case("request.double", "a second reply is ignored")
 def double(harness: Harness, service: FakeClient, client: FakeClient) -> None:
-    harness.request(client)
-    request = service.expect(Op.REQUEST)
+    id = harness.in_flight(service, client)
     for result in (b"first", b"second"):
-        service.reply(request.id, result)
+        service.reply(id, result)
     client.expect(Op.REPLY, id=0, result=b"first")
     client.expect_silence()
     service.sync()
 
 
-@case("request.unasked", "a reply to an unknown request is ignored")
-def unasked(harness: Harness) -> None:
-    service = harness.service()
+@service_case("request.unasked", "a reply to an unknown request is ignored")
+def unasked(harness: Harness, service: FakeClient) -> None:
     service.reply(12_345, b"")
     service.sync()
 
@@ -117,9 +114,8 @@ def big_id(harness: Harness, client: FakeClient) -> None:
     client.expect(Op.REPLY, id=(1 << 63) - 1, timed_out=True)
 
 
-@case("request.self", "a service may send requests to its own cluster")
-def itself(harness: Harness) -> None:
-    service = harness.service()
+@service_case("request.self", "a service may send requests to its own cluster")
+def itself(harness: Harness, service: FakeClient) -> None:
     harness.request(service, 4)
     service.answer(b"me")
     service.expect(Op.REPLY, id=4, result=b"me")
@@ -127,8 +123,7 @@ def itself(harness: Harness) -> None:
 
 @pair_case("request.vanish", "the requests of a service that vanishes fail at once")
 def vanish(harness: Harness, service: FakeClient, client: FakeClient) -> None:
-    harness.request(client, timeout=4_000)
-    service.expect(Op.REQUEST)
+    harness.in_flight(service, client, 4_000)
     service.disconnect()
     with harness.within(0.0, 2.0):
         client.expect(Op.REPLY, id=0)
@@ -157,9 +152,8 @@ def to_all(harness: Harness) -> None:
     other.expect_silence()
 
 
-@case("broadcast.own", "a member gets its own broadcast, once")
-def own(harness: Harness) -> None:
-    member = harness.service()
+@service_case("broadcast.own", "a member gets its own broadcast, once")
+def own(harness: Harness, member: FakeClient) -> None:
     member.send(Op.BROADCAST, cluster=harness.name, message=b"mine")
     member.expect(Op.BROADCAST, message=b"mine")
     member.expect_silence()

@@ -43,10 +43,10 @@ class _Exchange:
 
     def reply(self) -> None:
         self.harness.request(self.client, self.number)
-        request = self.service.expect(Op.REQUEST)
+        id = self.service.expect(Op.REQUEST).id
         success = bool(self.number % 2)
         result = b"yes" if success else "no"
-        self.cut(self.service, Op.REPLY, id=request.id, success=success, result=result)
+        self.cut(self.service, Op.REPLY, id=id, success=success, result=result)
         self.client.expect(Op.REPLY, id=self.number, success=success, result=result)
 
     def subscribe(self) -> None:
@@ -75,9 +75,8 @@ class _Exchange:
         self.client.await_grant(id, NODE_WINDOW)
 
     def tunnel_confirm(self) -> None:
-        self.harness.request_tunnel(self.client, self.number)
-        offer = self.service.expect(Op.TUNNEL_INIT)
-        self.cut(self.service, Op.TUNNEL_CONFIRM, build_id=offer.build_id, id=self.number)
+        build_id = self.harness.offer(self.service, self.client, self.number)
+        self.cut(self.service, Op.TUNNEL_CONFIRM, build_id=build_id, id=self.number)
         self.client.expect(Op.TUNNEL_CONFIRM, id=self.number, timed_out=False)
 
     def tunnel_allow(self) -> None:
@@ -143,10 +142,9 @@ add("split.joined", "a session may arrive in one segment", partial(_session, 1 <
 
 @pair_case("split.tunnel", "a tunnel's confirm, credit, data and close may arrive in one segment")
 def tunnel(harness: Harness, service: FakeClient, client: FakeClient) -> None:
-    harness.request_tunnel(client)
-    offer = service.expect(Op.TUNNEL_INIT)
+    build_id = harness.offer(service, client)
     credit = packet(Op.TUNNEL_ALLOW, id=0, space=CLIENT_CREDIT)
-    service.send_bytes(packet(Op.TUNNEL_CONFIRM, build_id=offer.build_id, id=0) + credit)
+    service.send_bytes(packet(Op.TUNNEL_CONFIRM, build_id=build_id, id=0) + credit)
     client.expect(Op.TUNNEL_CONFIRM, id=0, timed_out=False)
     client.await_grant(0, NODE_WINDOW)
     client.send_bytes(

@@ -41,25 +41,22 @@ def zero(harness: Harness, client: FakeClient) -> None:
 
 @pair_case("tunnel.unconfirmed", "a tunnel that is never confirmed times out")
 def unconfirmed(harness: Harness, service: FakeClient, client: FakeClient) -> None:
-    harness.request_tunnel(client, 0, 600)
-    service.expect(Op.TUNNEL_INIT)
+    harness.offer(service, client, timeout=600)
     client.expect(Op.TUNNEL_CONFIRM, id=0, timed_out=True)
 
 
 @pair_case("tunnel.confirm-timeout", "the acceptor has 3 s, whatever the initiator's timeout")
 def confirm_timeout(harness: Harness, service: FakeClient, client: FakeClient) -> None:
-    harness.request_tunnel(client, 0, 4_500)
-    service.expect(Op.TUNNEL_INIT)
+    harness.offer(service, client, timeout=4_500)
     with harness.within(2.0, 5.0):
         client.expect(Op.TUNNEL_CONFIRM, timeout=5.5, id=0, timed_out=True)
 
 
 @pair_case("tunnel.slow-confirm", "an acceptor may confirm after a second")
 def slow_confirm(harness: Harness, service: FakeClient, client: FakeClient) -> None:
-    harness.request_tunnel(client)
-    offer = service.expect(Op.TUNNEL_INIT)
+    build_id = harness.offer(service, client)
     time.sleep(1.0)
-    service.send(Op.TUNNEL_CONFIRM, build_id=offer.build_id, id=0)
+    service.send(Op.TUNNEL_CONFIRM, build_id=build_id, id=0)
     client.expect(Op.TUNNEL_CONFIRM, id=0, timed_out=False)
     service.await_grant(0, NODE_WINDOW)
 
