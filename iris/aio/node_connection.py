@@ -7,13 +7,11 @@ event loop alone.
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from iris.aio.pool import Pool
 from iris.aio.tunnel import Tunnel
-from iris.client.base_node_connection import BaseNodeConnection, Work, no_response
-from iris.client.errors import Closed
+from iris.client.base_node_connection import BaseNodeConnection, OnDisconnect, Work, no_response
 from iris.client.protocol import Dispatcher, Packet
 from iris.relay_protocol.client_packets import ImmutableBytes
 from iris.runtime.deadline import time_left
@@ -27,9 +25,7 @@ _log = logging.getLogger(__name__)
 class NodeConnection(BaseNodeConnection[Tunnel, Pool[Any]], asyncio.Protocol):
     """Owns a transport and the pools of all handlers."""
 
-    def __init__(
-        self, cluster: str = "", *, on_disconnect: Callable[[Closed], Any] | None = None
-    ) -> None:
+    def __init__(self, cluster: str = "", *, on_disconnect: OnDisconnect = None) -> None:
         """Prepare to attach. See `BaseNodeConnection`."""
         self.loop = asyncio.get_running_loop()
         self._attached: asyncio.Future[None] = self.loop.create_future()

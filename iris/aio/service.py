@@ -59,8 +59,8 @@ class _AsyncDispatcher(Dispatcher[Tunnel, Pool[Any]]):
     """Calls the methods of a `Handler`."""
 
     def __init__(self, node: NodeConnection, handler: Handler, limits: ServiceLimits) -> None:
-        self._node, self._handler = node, handler
-        super().__init__(node, handler.handle_broadcast, limits, node.loop.time)
+        self._node = node
+        super().__init__(node, handler, limits, node.loop.time)
 
     def answer(self, request: Request) -> Awaitable[None] | None:
         """See `Dispatcher`. Returns: what is left to be awaited."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from iris.client.closing import AsyncClosing
 from iris.client.errors import Closed, TimedOut
 from iris.client.flow import Flow, Outgoing
-from iris.client.limits import CLOSE_GRACE
+from iris.client.limits import CLOSE_GRACE, TUNNEL_BUFFER
 from iris.client.protocol import ClientProtocol, Frontend
 from iris.relay_protocol.client_packets import Buffer
 
@@ -36,7 +36,7 @@ class Tunnel(AsyncClosing):
 
     def __init__(self, node: Node, number: int, chunk_limit: int) -> None:
         self._node, self._number = node, number
-        self._flow = Flow(number, chunk_limit, node.protocol.tunnel_buffer)
+        self._flow = Flow(number, chunk_limit, TUNNEL_BUFFER)
         self._sending = asyncio.Lock()  # held by the task that is sending a message
         self._changed = asyncio.Event()  # set for a moment, to wake what waits for _flow
 

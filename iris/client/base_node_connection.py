@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from iris.client.errors import Closed, TimedOut
-from iris.client.limits import TUNNEL_BUFFER
 from iris.client.protocol import ClientProtocol, Frontend, Packet, Pending, T
 from iris.errors import LinkClosed, ProtocolError
 from iris.runtime.compiling import mypyc_attr, with_cause
@@ -34,6 +33,7 @@ class Pool(Protocol):
 
 P = TypeVar("P", bound=Pool)
 Work = Callable[[Any], Any]
+OnDisconnect = Callable[[Closed], Any] | None
 
 QUEUE_FULL = "queue limit of %d bytes reached"
 _WARNING_PERIOD = 10.0  # seconds between two lines about the same drops
@@ -47,11 +47,7 @@ class BaseNodeConnection(Generic[T, P]):
     """One program's connection to its node, a `protocol.Frontend`."""
 
     def __init__(
-        self,
-        prefix: str,
-        cluster: str,
-        attached: Pending,
-        on_disconnect: Callable[[Closed], Any] | None,
+        self, prefix: str, cluster: str, attached: Pending, on_disconnect: OnDisconnect
     ) -> None:
         """Prepare to attach, as a member of a cluster when it is named.
 
@@ -67,9 +63,7 @@ class BaseNodeConnection(Generic[T, P]):
         self._drops = RateLimitedLogger(_log, period=_WARNING_PERIOD)
         self._pools: list[P] = []
         frontend: Frontend[T] = self
-        self.protocol: ClientProtocol[T] = ClientProtocol(
-            frontend, attached=attached, cluster=cluster, tunnel_buffer=TUNNEL_BUFFER
-        )
+        self.protocol = ClientProtocol(frontend, attached=attached, cluster=cluster)
 
     def make_pool(self, name: str, work: Work, workers: int, memory: int) -> P:
         """Make a pool of at most `workers` threads or tasks, whose queue takes `memory` bytes."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Generic
 
 from iris.client.base_node_connection import QUEUE_FULL, BaseNodeConnection, P
+from iris.client.handlers import BaseHandler
 from iris.client.limits import ServiceLimits
 from iris.client.protocol import T
 from iris.runtime.compiling import mypyc_attr
@@ -22,15 +23,15 @@ class Dispatcher(Generic[T, P]):
     def __init__(
         self,
         node: BaseNodeConnection[T, P],
-        handle_broadcast: Callable[[bytes], Any],
+        handler: BaseHandler,
         limits: ServiceLimits,
         clock: Callable[[], float],
     ) -> None:
         """Queue what arrives, and do nothing before `start`. The clock gives seconds."""
         self._name, self._protocol, self._log_dropped = node.name, node.protocol, node.log_dropped
-        self._limits, self._clock = limits, clock
+        self._handler, self._limits, self._clock = handler, limits, clock
         threads, memory = limits.broadcast_threads, limits.broadcast_memory
-        self._broadcasts = node.new_pool("broadcast", handle_broadcast, threads, memory)
+        self._broadcasts = node.new_pool("broadcast", handler.handle_broadcast, threads, memory)
         threads, memory = limits.request_threads, limits.request_memory
         self._requests = node.new_pool("request", self.answer, threads, memory)
         self._tunnels = node.new_pool("tunnel", self.serve_tunnel, limits.tunnel_threads, 0)

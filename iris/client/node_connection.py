@@ -16,11 +16,10 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from iris.client.base_node_connection import BaseNodeConnection, Work, no_response
+from iris.client.base_node_connection import BaseNodeConnection, OnDisconnect, Work, no_response
 from iris.client.errors import Closed
 from iris.client.protocol import Dispatcher, Packet
 from iris.client.tunnel import Tunnel
@@ -41,11 +40,7 @@ class NodeConnection(BaseNodeConnection[Tunnel, WorkerPool[Any]]):
     """Owns a socket, the thread `iris-N-rx` that reads it, and the pools of all handlers."""
 
     def __init__(
-        self,
-        sock: socket.socket,
-        cluster: str = "",
-        *,
-        on_disconnect: Callable[[Closed], Any] | None = None,
+        self, sock: socket.socket, cluster: str = "", *, on_disconnect: OnDisconnect = None
     ) -> None:
         """Take over a connected, blocking socket. See `BaseNodeConnection`."""
         self._attached: Future[None] = Future()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from iris.client.errors import Closed, Denied, Fault, TimedOut
+from iris.client.limits import TUNNEL_BUFFER
 from iris.config import Limits, RelayConfig
 from iris.errors import ProtocolError, StateError
 from iris.relay_protocol import client_packets as codec
@@ -90,18 +91,14 @@ class ClientProtocol(Generic[T]):
     ended. Timeouts are in seconds.
     """
 
-    def __init__(
-        self, frontend: Frontend[T], *, attached: Pending, cluster: str, tunnel_buffer: int
-    ) -> None:
+    def __init__(self, frontend: Frontend[T], *, attached: Pending, cluster: str) -> None:
         """Start a connection by sending `init_packet`.
 
         Args:
             attached: gets None, or the Denied or Closed that came instead of an init packet.
             cluster: what the program serves; "" for none.
-            tunnel_buffer: bytes of credit that each tunnel grants.
         """
         self.init_packet = codec.init(cluster)
-        self.tunnel_buffer = tunnel_buffer
         self.ended: Closed | None = None
         self.dispatcher: Dispatcher | None = None  # a service sets it before the first feed()
         self._frontend, self._attached = frontend, attached
@@ -233,7 +230,7 @@ class ClientProtocol(Generic[T]):
         number = next(self._tunnel_numbers)
         tunnel = self._tunnels[number] = self._frontend.new_tunnel(number, chunk_limit)
         confirm = codec.tunnel_confirm(build_id, number)
-        self._send((confirm + codec.tunnel_allow(number, self.tunnel_buffer),))
+        self._send((confirm + codec.tunnel_allow(number, TUNNEL_BUFFER),))
         return tunnel
 
     def abandon(self, tunnel: T) -> None:
@@ -325,7 +322,7 @@ class ClientProtocol(Generic[T]):
         else:
             tunnel = self._tunnels[number] = self._frontend.new_tunnel(number, limit)
             try:
-                self._send((codec.tunnel_allow(number, self.tunnel_buffer),))
+                self._send((codec.tunnel_allow(number, TUNNEL_BUFFER),))
             finally:  # should writing have failed, the end follows
                 pending.set_result(tunnel)
 

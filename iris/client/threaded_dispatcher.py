@@ -20,8 +20,8 @@ class ThreadedDispatcher(Dispatcher[Tunnel, WorkerPool[Any]]):
     """Calls the methods of a `Handler`."""
 
     def __init__(self, node: NodeConnection, handler: BaseHandler, limits: ServiceLimits) -> None:
-        self._node, self._handler = node, handler
-        super().__init__(node, handler.handle_broadcast, limits, time.monotonic)
+        self._node = node
+        super().__init__(node, handler, limits, time.monotonic)
 
     def answer(self, request: Request) -> None:
         """See `Dispatcher`."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, overload
 from iris.client.closing import Closing
 from iris.client.errors import Closed, TimedOut
 from iris.client.flow import Flow, Outgoing
-from iris.client.limits import CLOSE_GRACE
+from iris.client.limits import CLOSE_GRACE, TUNNEL_BUFFER
 from iris.client.protocol import ClientProtocol, Frontend
 from iris.relay_protocol.client_packets import Buffer
 from iris.runtime.batch import flush_batch
@@ -50,7 +50,7 @@ class Tunnel(Closing):
 
     def __init__(self, node: Node, number: int, chunk_limit: int) -> None:
         self._node, self._number = node, number
-        self._flow = Flow(number, chunk_limit, node.protocol.tunnel_buffer)
+        self._flow = Flow(number, chunk_limit, TUNNEL_BUFFER)
         self._sending = threading.Lock()  # held by the thread that is sending a message
         self._changed = threading.Condition(threading.Lock())  # guards _flow
 

@@ -242,7 +242,7 @@ class Queueing(Dispatcher[FakeEnd, FakePool]):
 
     def __init__(self, limits: iris.ServiceLimits, clock: Callable[[], float]) -> None:
         self.frontend = FakeFrontend("c")
-        super().__init__(self.frontend, lambda _: None, limits, clock)
+        super().__init__(self.frontend, iris.Handler(), limits, clock)
         self.broadcasts, self.requests, self.tunnels = self.frontend.pools
 
 
