@@ -28,20 +28,20 @@ _RETRY_PAUSE = 0.1  # seconds after a failed accept
 _log = logging.getLogger(__name__)
 
 
-def run(args: Namespace, linger: float, timeout: float) -> Exit:
-    """Forward until a signal, or until the node is lost. Times in seconds."""
-    sockets = _Sockets(linger)
+def run(args: Namespace) -> Exit:
+    """Forward until a signal, or until the node is lost."""
+    sockets = _Sockets(args.linger)
     with until_signal() as ends, contextlib.ExitStack() as stack:
         if args.connect:
             handler = Handler()
-            handler.on_tunnel(lambda tunnel: _connect(args.connect, tunnel, sockets, timeout))
+            handler.on_tunnel(lambda tunnel: _connect(args, tunnel, sockets))
             handler.on_disconnect(ends.put)
             stack.enter_context(join(args, handler, ServiceLimits(tunnel_threads=LIMIT)))
         else:
             listener = stack.enter_context(_listen(*args.listen))
             connection = stack.enter_context(attach(args, on_disconnect=ends.put))
             stack.callback(_shut, listener)
-            build = partial(build_tunnel, connection, args.cluster, timeout)
+            build = partial(build_tunnel, connection, args)
             _Listener(listener, build, sockets).start()
         stack.callback(sockets.close)
         return wait_for_end(ends)
@@ -95,12 +95,12 @@ def _reset(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def _connect(address: tuple[str, int], tunnel: Tunnel, sockets: _Sockets, timeout: float) -> None:
+def _connect(args: Namespace, tunnel: Tunnel, sockets: _Sockets) -> None:
     """The far side: make a TCP connection for a tunnel."""
     try:
-        sock = socket.create_connection(address, timeout)
+        sock = socket.create_connection(args.connect, args.timeout)
     except OSError as exc:
-        _log.error("can't connect to %s port %d: %s", *address, exc)
+        _log.error("can't connect to %s port %d: %s", *args.connect, exc)
         return
     with sock:
         sock.settimeout(None)
@@ -162,11 +162,9 @@ class _Listener:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
                 tunnel = self._build()
-            except TimedOut as exc:
-                _log.error("%s", exc)
-                _reset(sock)
-            except Closed as exc:
-                _log.info("connection rejected: %s", exc)
+            except (TimedOut, Closed) as exc:
+                lost = isinstance(exc, Closed)
+                _log.log(logging.INFO if lost else logging.ERROR, "connection rejected: %s", exc)
                 _reset(sock)
             else:
                 self._sockets.forward(sock, tunnel)

@@ -21,12 +21,12 @@ def join(args: Namespace, handler: Handler, limits: ServiceLimits | None = None)
         return client.register(args.cluster, handler, limits, port=args.port)
 
 
-def build_tunnel(connection: Connection, cluster: str, timeout: float) -> Tunnel:
-    """Build a tunnel within `timeout` seconds. Raises: TimedOut, Closed."""
+def build_tunnel(connection: Connection, args: Namespace) -> Tunnel:
+    """Build a tunnel. Raises: TimedOut, Closed."""
     try:
-        return connection.tunnel(cluster, timeout)
+        return connection.tunnel(args.cluster, args.timeout)
     except TimedOut:
-        text = f"no member of '{cluster}' accepted the tunnel within {timeout:g} s"
+        text = f"no member of '{args.cluster}' accepted the tunnel within {args.timeout:g} s"
         raise TimedOut(text) from None
 
 

@@ -24,23 +24,24 @@ _log = logging.getLogger(__name__)
 
 def run(args: Namespace) -> Exit:
     """Build or accept a tunnel, and use it; or forward TCP until a signal comes."""
-    if args.listen or args.connect:
-        if args.send or args.receive:
-            raise UsageError("--send and --receive cannot be combined with --listen or --connect")
-        linger = _LINGER if args.linger is None else args.linger
-        return forward.run(args, linger, args.timeout or _BUILD_TIMEOUT)
-    return _accept(args) if args.accept else _build(args)
+    if (args.listen or args.connect) and (args.send or args.receive):
+        raise UsageError("--send and --receive cannot be combined with --listen or --connect")
+    if args.accept:
+        return _accept(args)
+    args.linger = _LINGER if args.linger is None else args.linger
+    args.timeout = args.timeout or _BUILD_TIMEOUT
+    return forward.run(args) if args.listen or args.connect else _build(args)
 
 
 def _build(args: Namespace) -> Exit:
-    connection, timeout = attach(args), args.timeout or _BUILD_TIMEOUT
+    connection = attach(args)
     try:
-        tunnel = build_tunnel(connection, args.cluster, timeout)
+        tunnel = build_tunnel(connection, args)
     except TimedOut:
         connection.close()
         raise
     _log.info("built a tunnel to '%s'", args.cluster)
-    _carry(args, connection, tunnel, _LINGER if args.linger is None else args.linger)
+    _carry(args, connection, tunnel)
     connection.close()
     return Exit.OK
 
@@ -72,12 +73,12 @@ def _accept(args: Namespace) -> Exit:
     if isinstance(tunnel, Closed):
         raise tunnel
     _log.info("accepted a tunnel to '%s'", args.cluster)
-    _carry(args, service.connection, tunnel, args.linger)
+    _carry(args, service.connection, tunnel)
     service.close()
     return Exit.OK
 
 
-def _carry(args: Namespace, connection: Connection, tunnel: Tunnel, linger: float | None) -> None:
+def _carry(args: Namespace, connection: Connection, tunnel: Tunnel) -> None:
     """Raises: CutOff; NotAllSent; UsageError.
 
     After an error the connection must stay open: the process's exit breaks it, so that the node
@@ -91,7 +92,7 @@ def _carry(args: Namespace, connection: Connection, tunnel: Tunnel, linger: floa
             tunnel,
             _read if sends else None,
             write_all if receives else None,
-            linger=0.0 if args.send else linger,
+            linger=0.0 if args.send else args.linger,
             count=progress.add,
             give_up=connection.abort,
         )
