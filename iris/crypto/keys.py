@@ -47,14 +47,12 @@ def load_key(path: Path) -> RSAPrivateKey:
             exposed = os.fstat(file.fileno()).st_mode & 0o077
             data = file.read(_FILE_LIMIT + 1)
     except FileNotFoundError as exc:
-        raise ConfigError(
-            f"no key file {where}: name an existing one, or omit -rsa to use the network's own"
-        ) from exc
+        hint = "name an existing one, or omit -rsa to use the network's own"
+        raise ConfigError(f"no key file {where}: {hint}") from exc
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else exc
-        raise ConfigError(
-            f"can't read key file {where} ({reason}): make it readable or name another"
-        ) from exc
+        hint = "make it readable or name another"
+        raise ConfigError(f"can't read key file {where} ({reason}): {hint}") from exc
     key = _parse(data, where)
     if (bits := key.key_size) < KEY_BITS:
         raise ConfigError(f"the key in {where} has {bits} bits, too few to be safe: use {KEY_BITS}")
@@ -65,10 +63,8 @@ def load_key(path: Path) -> RSAPrivateKey:
 
 def _parse(data: bytes, where: str) -> RSAPrivateKey:
     if b"-----BEGIN OPENSSH PRIVATE KEY-----" in data:
-        raise ConfigError(
-            f"the key in {where} is in OpenSSH's own format: convert it with "
-            "ssh-keygen -p -m PEM -N '' -f FILE"
-        )
+        hint = "convert it with ssh-keygen -p -m PEM -N '' -f FILE"
+        raise ConfigError(f"the key in {where} is in OpenSSH's own format: {hint}")
     pem = b"-----BEGIN " in data
     load = serialization.load_pem_private_key if pem else serialization.load_der_private_key
     hint = "make one with openssl genrsa -traditional"
@@ -76,10 +72,8 @@ def _parse(data: bytes, where: str) -> RSAPrivateKey:
     try:
         key = load(data[:_FILE_LIMIT], None)
     except TypeError as exc:
-        raise ConfigError(
-            f"the key in {where} is encrypted: decrypt it with "
-            "openssl rsa -traditional -in FILE -out NEW"
-        ) from exc
+        hint = "decrypt it with openssl rsa -traditional -in FILE -out NEW"
+        raise ConfigError(f"the key in {where} is encrypted: {hint}") from exc
     except UnsupportedAlgorithm as exc:
         raise not_rsa from exc
     except ValueError as exc:
@@ -116,9 +110,8 @@ def network_key(network: str, directory: Path | None = None) -> tuple[RSAPrivate
         made = not path.exists() and _make(path)
     except OSError as exc:
         where = repr(str(directory))
-        raise ConfigError(
-            f"can't keep a key in {where} ({exc.strerror}): make it writable or use -rsa"
-        ) from exc
+        hint = "make it writable or use -rsa"
+        raise ConfigError(f"can't keep a key in {where} ({exc.strerror}): {hint}") from exc
     return load_key(path), path, made
 
 

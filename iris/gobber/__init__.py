@@ -17,13 +17,5 @@ from iris.gobber.decoder import Decoder
 from iris.gobber.encoder import Encoder
 from iris.gobber.framing import GobError, bytes_prefix, encode_uint, peek_bytes, peek_uint
 
-__all__ = [
-    "Datagrams",
-    "Decoder",
-    "Encoder",
-    "GobError",
-    "bytes_prefix",
-    "encode_uint",
-    "peek_bytes",
-    "peek_uint",
-]
+__all__ = ["Datagrams", "Decoder", "Encoder", "GobError"]
+__all__ += ["bytes_prefix", "encode_uint", "peek_bytes", "peek_uint"]

@@ -76,12 +76,6 @@ def big_int(data: bytes, offset: int, size: int) -> int:
     return -magnitude if head & 1 else magnitude
 
 
-def real(bits: int) -> float:
-    """Convert the bits of a float, whose bytes are in reverse."""
-    value: float = packing.unpack("<d", bits.to_bytes(8, "big"))[0]
-    return value
-
-
 def may_span(type_: GobType) -> bool:
     """Whether a value may continue in another message, since it holds an interface."""
     return type_ == INTERFACE or any(map(may_span, parts_of(type_)))
@@ -116,7 +110,7 @@ class _Source:
         if type_ == INT:
             return [*self.uint(x), f"{x} = ({x} >> 1) ^ -({x} & 1)"]
         if type_ == FLOAT:
-            return [*self.uint(x), f"{x} = real({x})"]
+            return [*self.uint(x), f"{x} = unpack('<d', {x}.to_bytes(8, 'big'))[0]"]
         if type_ in (BYTES, STRING):
             size = self.name("size")
             text = '.decode("utf-8", "surrogateescape")' if type_ == STRING else ""
@@ -189,7 +183,7 @@ class _Source:
             "long_uint": long_uint,
             "big_int": big_int,
             "from_bytes": int.from_bytes,
-            "real": real,
+            "unpack": packing.unpack,
         }
         head = f"def make(cls, skipped, {', '.join(self.nested)}):"
         body = "\n".join(indent(indent(lines)))

@@ -15,6 +15,7 @@ __all__ = ["CLOSE", "tunnel_allow", "tunnel_transfer"]
 
 Buffer = bytes | bytearray | memoryview
 ImmutableBytes = bytes | memoryview  # can't change any more
+Buffers = tuple[ImmutableBytes, ...]  # of one packet
 
 _SHORT: Final = 4_096  # bytes
 
@@ -64,7 +65,7 @@ CLOSE = DEFAULT.client(Op.CLOSE)
 
 def _packet(
     op: bytes, number: bytes, more: bytes, data: ImmutableBytes, tail: bytes = b""
-) -> tuple[ImmutableBytes, ...]:
+) -> Buffers:
     """Join the buffers of a short packet; keep long data uncopied."""
     size = len(data)
     if size <= _SHORT:
@@ -72,19 +73,17 @@ def _packet(
     return b"".join((op, number, more, varint(size))), data, tail
 
 
-def broadcast(cluster: str, data: ImmutableBytes) -> tuple[ImmutableBytes, ...]:
+def broadcast(cluster: str, data: ImmutableBytes) -> Buffers:
     """Send a message to all members of a cluster."""
     return _packet(b"\x03", b"", name(cluster), data)
 
 
-def request(
-    number: int, cluster: str, data: ImmutableBytes, timeout: bytes
-) -> tuple[ImmutableBytes, ...]:
+def request(number: int, cluster: str, data: ImmutableBytes, timeout: bytes) -> Buffers:
     """Send a request; `timeout` comes from `milliseconds`."""
     return _packet(b"\x04", varint(number), name(cluster), data, timeout)
 
 
-def reply(number: int, data: ImmutableBytes) -> tuple[ImmutableBytes, ...]:
+def reply(number: int, data: ImmutableBytes) -> Buffers:
     """Reply to a request."""
     return _packet(b"\x05", varint(number), b"\x01", data)
 
@@ -104,7 +103,7 @@ def unsubscribe(topic: str) -> bytes:
     return b"\x07" + name(topic)
 
 
-def publish(topic: str, data: ImmutableBytes) -> tuple[ImmutableBytes, ...]:
+def publish(topic: str, data: ImmutableBytes) -> Buffers:
     """Send an event to all subscribers of a topic."""
     return _packet(b"\x08", b"", name(topic), data)
 

@@ -101,15 +101,5 @@ class Wake:
     seconds: float
 
 
-Action = (
-    Send
-    | Dial
-    | Close
-    | Abort
-    | PeerFound
-    | PeerGone
-    | TableChanged
-    | Joined
-    | RestartQuietTimer
-    | Wake
-)
+Notice = PeerFound | PeerGone | TableChanged | Joined
+Action = Send | Dial | Close | Abort | Notice | RestartQuietTimer | Wake

@@ -44,7 +44,7 @@ class DeferredMessages:
 
     def add(self, topic: NodeId, message: Deferred) -> bool:
         """Keep a message; False when there is no room."""
-        size = _size(message)
+        size = len(message.payload or ())
         if not self._messages or size > self._size:
             return False
         self._messages -= 1
@@ -79,11 +79,7 @@ class DeferredMessages:
 
     def _free(self, message: Deferred) -> None:
         self._messages += 1
-        self._size += _size(message)
-
-
-def _size(message: Deferred) -> int:
-    return len(message.payload) if message.payload is not None else 0
+        self._size += len(message.payload or ())
 
 
 class Deferral:
