@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,14 @@ from iris.relaycheck.report import Report
 PORT = 55555
 
 
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 65_536:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a port, 1 to 65535")
+def _integer(text: str, most: float, what: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) <= most:
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
     return int(text)
+
+
+_port = partial(_integer, most=65_535, what="a port, 1 to 65535")
+_positive = partial(_integer, most=math.inf, what="a positive integer")
 
 
 def _pattern(text: str) -> str:
@@ -34,12 +39,6 @@ def _pattern(text: str) -> str:
     except re.error as exc:
         raise argparse.ArgumentTypeError(f"'{text}' is not a regular expression: {exc}") from None
     return text
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a positive integer")
-    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -109,11 +108,8 @@ def _proxy(args: argparse.Namespace) -> Report:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     proxy = Proxy(args.listen, args.node)
-    print(
-        f"relaycheck: forwarding between port {args.listen} and the node on port {args.node}",
-        file=sys.stderr,
-        flush=True,
-    )
+    text = f"forwarding between port {args.listen} and the node on port {args.node}"
+    print(f"relaycheck: {text}", file=sys.stderr, flush=True)
     while not stop.wait(0.1):
         if args.once and proxy.wait_idle(0):
             break

@@ -43,7 +43,7 @@ class Proxy:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Listen on a port of both loopback addresses; 0 takes a free one. Raises: OSError."""
-        self._node, self._clock = (host, node), clock
+        self._node, self.clock = (host, node), clock
         # guards all below, but what only the checking thread touches
         self._changed = threading.Condition()
         self._connections = 0
@@ -71,7 +71,7 @@ class Proxy:
             return
         with self._changed:
             self._connections += 1
-            connection = _Connection(self, self._connections, client, node, self._clock)
+            connection = _Connection(self, self._connections, client, node)
             self._live.add(connection)
         connection.start()
 
@@ -143,20 +143,14 @@ class _Connection:
     """Owns two sockets, and a thread for each direction."""
 
     def __init__(
-        self,
-        proxy: Proxy,
-        number: int,
-        client: socket.socket,
-        node: socket.socket,
-        clock: Callable[[], float],
+        self, proxy: Proxy, number: int, client: socket.socket, node: socket.socket
     ) -> None:
-        self._proxy, self._clock = proxy, clock
+        self._proxy, self._number = proxy, number
         self._sockets = {Side.CLIENT: client, Side.NODE: node}
         self._checker = ConformanceChecker(number, proxy.count)
         self._lock = threading.Lock()  # guards _running and _cut
         self._running = 2
         self._cut = False
-        self._number = number
 
     def start(self) -> None:
         for side in Side:
@@ -174,7 +168,7 @@ class _Connection:
         gone = False
         with contextlib.suppress(OSError):  # connection reset
             while data := source.recv(_PIECE):
-                self._proxy.later(partial(self._feed, side, data, self._clock()), len(data))
+                self._proxy.later(partial(self._feed, side, data, self._proxy.clock()), len(data))
                 if not gone:
                     try:
                         target.sendall(data)
@@ -182,7 +176,7 @@ class _Connection:
                         gone = True  # keep checking the source
         with self._lock:
             if not self._cut:
-                self._proxy.later(partial(self._feed, side, b"", self._clock()))
+                self._proxy.later(partial(self._feed, side, b"", self._proxy.clock()))
             self._running -= 1
             last = not self._running
         with contextlib.suppress(OSError):  # connection lost

@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 from iris.relaycheck.rules import RULES, Violation
 
+_SIDES = "client", "node"
+
 
 @dataclass
 class Check:
@@ -49,29 +51,20 @@ class Report:
         lines = []
         if self.packets:
             names = sorted({name for _, name in self.packets})
-            lines += [
-                f"{self.connections} connections",
-                "",
-                f"{'packet':<18}{'client':>10}{'node':>10}",
-            ]
-            lines += [
-                f"{name:<18}{self.packets['client', name]:>10}{self.packets['node', name]:>10}"
-                for name in names
-            ]
+            lines += [f"{self.connections} connections", ""]
+            rows = [(name, *(self.packets[side, name] for side in _SIDES)) for name in names]
+            for name, client, node in (("packet", *_SIDES), *rows):
+                lines.append(f"{name:<18}{client:>10}{node:>10}")
             lines.append("")
         width = max((len(check.id) for check in self.checks), default=0) + 2
         for check in self.checks:
             if self.mode != "proxy" or not check.passed:
-                lines.append(
-                    f"{'ok  ' if check.passed else 'FAIL'} {check.id:<{width}}{check.description}"
-                )
+                result = "ok  " if check.passed else "FAIL"
+                lines.append(f"{result} {check.id:<{width}}{check.description}")
                 lines += [f"       {line}" for line in check.lines]
         failed = sum(not check.passed for check in self.checks)
-        lines.append(
-            f"{len(self.checks)} checked, {failed} failed"
-            if failed
-            else f"{len(self.checks)} checked, all passed"
-        )
+        summary = f"{failed} failed" if failed else "all passed"
+        lines.append(f"{len(self.checks)} checked, {summary}")
         return "\n".join(lines) + "\n"
 
     def json(self) -> str:
@@ -124,9 +117,8 @@ class Report:
                 time=f"{check.seconds:.3f}",
             )
             if not check.passed:
-                failure = ElementTree.SubElement(
-                    case, "failure", message=_printable(check.lines[0])
-                )
+                message = _printable(check.lines[0])
+                failure = ElementTree.SubElement(case, "failure", message=message)
                 failure.text = _printable("\n".join(check.lines))
         root = ElementTree.Element("testsuites", tests=str(len(self.checks)), failures=failures)
         root.append(suite)

@@ -18,9 +18,8 @@ class Violation:
 
     def __str__(self) -> str:
         where = f"connection {self.connection}, {self.side.value}, offset {self.offset}"
-        return f"{where}: {self.rule}: {self.text}" + (
-            f" [{self.data.hex(' ')}]" if self.data else ""
-        )
+        data = f" [{self.data.hex(' ')}]" if self.data else ""
+        return f"{where}: {self.rule}: {self.text}{data}"
 
 
 RULES = {

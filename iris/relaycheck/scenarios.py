@@ -88,6 +88,28 @@ def _bytewise(data: bytes) -> Sequence[bytes]:
     return [*(data[i : i + 1] for i in range(min(len(data), 64))), data[64:]]
 
 
+SCENARIOS: dict[str, Scenario] = {}
+Kind = type[CheckedSession]
+
+
+def _scenario(id: str, description: str, **how: Any) -> Callable[[Kind], Kind]:
+    """Register a kind of session as a scenario; its full id begins with `binding.`."""
+
+    def register(session: Kind) -> Kind:
+        SCENARIOS[f"binding.{id}"] = Scenario(f"binding.{id}", description, session, **how)
+        return session
+
+    return register
+
+
+_right = partial(_scenario, succeeds=True)
+_right("plain", "with a node that is right the program succeeds")(CheckedSession)
+_right("bytewise", "the same, when the node's packets arrive byte by byte", pieces=_bytewise)(
+    CheckedSession
+)
+_right("joined", "the same, when many packets arrive in one segment", delay=0.02)(CheckedSession)
+
+
 def _answers(data: bytes, *, hangs_up: bool = False) -> type[CheckedSession]:
     """Answer the init by these bytes."""
 
@@ -111,6 +133,7 @@ def _sends(data: bytes, *, hangs_up: bool = False) -> type[CheckedSession]:
     return Sending
 
 
+@_right("reorder", "replies may arrive in any order")
 class _Reordering(CheckedSession):
     """Hold the node's own replies, and send them in reverse order."""
 
@@ -129,12 +152,14 @@ class _Reordering(CheckedSession):
             super().answer(number, success=success, result=result)
 
 
+@_right("late-events", "events of a topic that was just unsubscribed are ignored")
 class _LateEvents(CheckedSession):
     def on_unsubscribe(self, body: Any) -> None:
         super().on_unsubscribe(body)
         self.write(Op.PUBLISH, topic=body.topic, event=b"a late event")
 
 
+@_right("offers", "a service confirms offered tunnels, and handles their end")
 class _Offering(CheckedSession):
     """Offer tunnels to services: two that end at once, one with a message."""
 
@@ -162,29 +187,22 @@ class _Offering(CheckedSession):
         self.node.after(0.2, lambda: end.end("relaycheck closes it") if end.open else None)
 
 
+@_right("requests", "a service handles broadcasts, and answers requests in time")
 class _Asking(CheckedSession):
     """Send services broadcasts, and requests, which are to be answered by the deadline."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._pending: set[int] = set()  # numbers of requests
-        self._late = False
+    _late = False
 
     def on_init(self, body: Any) -> None:
         super().on_init(body)
         if self.attached and self.cluster:
-            for number, data in enumerate((b"", b"relaycheck asks", bytes(100_000))):
-                self._pending.add(number)
+            self.node.after(2.0, self._check_replies)  # just before the first request expires
+            for data in (b"", b"relaycheck asks", bytes(100_000)):
                 self.write(Op.BROADCAST, message=data)
                 self.deliver_request(None, 0, data, 2_000)
-            self.node.after(2.0, self._check_replies)
-
-    def on_reply(self, body: Any) -> None:
-        self._pending.discard(body.id)
-        super().on_reply(body)
 
     def _check_replies(self) -> None:
-        self._late = bool(self._pending) and not self.over
+        self._late = any(caller is None for caller, _ in self.unanswered.values())
 
     def problem(self) -> str | None:
         """Say how the client's end is wrong."""
@@ -193,6 +211,7 @@ class _Asking(CheckedSession):
         return super().problem()
 
 
+@_right("starved", "a program waits for credit that arrives late and little by little")
 class _Starving(CheckedSession):
     """Give credit back late, and little by little."""
 
@@ -210,14 +229,14 @@ class _Starving(CheckedSession):
             super().write(Op.TUNNEL_ALLOW, id=end.number, space=space)
 
 
+@_scenario("ungranted", "without credit no data is sent")
 class _Ungranted(CheckedSession):
-    """Grant no credit."""
-
     def write(self, op: Op, **body: Any) -> None:
         if op is not Op.TUNNEL_ALLOW:
             super().write(op, **body)
 
 
+@_scenario("timeouts", "a program copes with requests and tunnels that time out")
 class _TimingOut(CheckedSession):
     def _time_out(self, op: Op, body: Any) -> None:
         self.node.after(body.timeout / 1_000, lambda: self.write(op, id=body.id, timed_out=True))
@@ -229,11 +248,13 @@ class _TimingOut(CheckedSession):
         self._time_out(Op.TUNNEL_CONFIRM, body)
 
 
+@_scenario("faults", "a program copes with requests that fail")
 class _Failing(CheckedSession):
     def on_request(self, body: Any) -> None:
         self.answer(body.id, success=False, result="relaycheck fails everything")
 
 
+@_scenario("tunnel-drop", "a program copes with tunnels that the node closes with a reason")
 class _TunnelDropping(CheckedSession):
     def on_tunnel_packet(self, op: Op, end: End, body: Any) -> None:
         if op is Op.TUNNEL_TRANSFER:
@@ -243,75 +264,28 @@ class _TunnelDropping(CheckedSession):
             super().on_tunnel_packet(op, end, body)
 
 
-SCENARIOS: dict[str, Scenario] = {}
-
-
-def _add(id: str, description: str, session: type[CheckedSession], **how: Any) -> None:
-    SCENARIOS[f"binding.{id}"] = Scenario(f"binding.{id}", description, session, **how)
-
-
-_right = partial(_add, session=CheckedSession, succeeds=True)
-_right("plain", "with a node that is right the program succeeds")
-_right("bytewise", "the same, when the node's packets arrive byte by byte", pieces=_bytewise)
-_right("joined", "the same, when many packets arrive in one segment", delay=0.02)
-
-_session: type[CheckedSession]
+_DENY = packet(Op.DENY, reason="relaycheck denies every client")
+_CLOSE = packet(Op.CLOSE, reason="relaycheck closes")
+_HALF = packet(Op.PUBLISH, topic="relaycheck", event=bytes(100))[:50]
+_MAGIC = packet(Op.INIT, version=VERSION).replace(b"magic", b"MAGIC")
+_V2 = packet(Op.INIT, version="v2.0")
+_hang_up, _vanish = _answers(b"", hangs_up=True), _sends(b"", hangs_up=True)
+_SENDS = "a client disconnects from a node that sends"
 for _id, _description, _session in (
-    ("reorder", "replies may arrive in any order", _Reordering),
-    ("late-events", "events of a topic that was just unsubscribed are ignored", _LateEvents),
-    ("offers", "a service confirms offered tunnels, and handles their end", _Offering),
-    ("requests", "a service handles broadcasts, and answers requests in time", _Asking),
-    ("starved", "a program waits for credit that arrives late and little by little", _Starving),
-):
-    _add(_id, _description, _session, succeeds=True)
-
-for _id, _description, _session in (
-    ("ungranted", "without credit no data is sent", _Ungranted),
-    (
-        "deny",
-        "a denied client disconnects",
-        _answers(packet(Op.DENY, reason="relaycheck denies every client")),
-    ),
-    (
-        "version",
-        "a client disconnects from a node of another version",
-        _answers(packet(Op.INIT, version="v2.0")),
-    ),
-    (
-        "magic",
-        "a client disconnects from a node with another magic",
-        _answers(packet(Op.INIT, version=VERSION).replace(b"magic", b"MAGIC")),
-    ),
-    (
-        "silent",
-        "no call hangs when the node disconnects instead of answering the init",
-        _answers(b"", hangs_up=True),
-    ),
+    ("deny", "a denied client disconnects", _answers(_DENY)),
+    ("version", "a client disconnects from a node of another version", _answers(_V2)),
+    ("magic", "a client disconnects from a node with another magic", _answers(_MAGIC)),
+    ("silent", "no call hangs when the node disconnects instead of answering the init", _hang_up),
     (
         "drop-packet",
         "no call hangs when the node vanishes in the middle of a packet",
-        _sends(packet(Op.PUBLISH, topic="relaycheck", event=bytes(100))[:50], hangs_up=True),
+        _sends(_HALF, hangs_up=True),
     ),
-    ("drop", "no call hangs when the node vanishes without a close", _sends(b"", hangs_up=True)),
-    (
-        "close",
-        "a client disconnects after the node's close",
-        _sends(packet(Op.CLOSE, reason="relaycheck closes")),
-    ),
-    ("timeouts", "a program copes with requests and tunnels that time out", _TimingOut),
-    ("faults", "a program copes with requests that fail", _Failing),
-    (
-        "tunnel-drop",
-        "a program copes with tunnels that the node closes with a reason",
-        _TunnelDropping,
-    ),
+    ("drop", "no call hangs when the node vanishes without a close", _vanish),
+    ("close", "a client disconnects after the node's close", _sends(_CLOSE)),
+    ("opcode", f"{_SENDS} an unknown opcode", _sends(b"\x0e")),
+    ("bool", f"{_SENDS} a bool of 2", _sends(b"\x05\x00\x02")),
+    ("varint", f"{_SENDS} a varint of eleven bytes", _sends(b"\x05" + b"\x80" * 10)),
+    ("length", f"{_SENDS} a length of 2^63 bytes", _sends(b"\x02" + b"\x80" * 9 + b"\x01")),
 ):
-    _add(_id, _description, _session)
-
-for _id, _what, _data in (
-    ("opcode", "an unknown opcode", b"\x0e"),
-    ("bool", "a bool of 2", b"\x05\x00\x02"),
-    ("varint", "a varint of eleven bytes", b"\x05" + b"\x80" * 10),
-    ("length", "a length of 2^63 bytes", b"\x02" + b"\x80" * 9 + b"\x01"),
-):
-    _add(_id, f"a client disconnects from a node that sends {_what}", _sends(_data))
+    _scenario(_id, _description)(_session)

@@ -10,25 +10,20 @@ from iris.relaycheck.registry import add_rejected, case, pair_case, plain_case, 
 MIB = 1 << 20
 
 
-for _id, _description, _request, _result in (
-    ("reply", "a request reaches a member, and its reply the caller", b"question", b"answer"),
-    ("empty", "an empty request is delivered, and an empty reply too", b"", b""),
-    ("fault", "a fault reaches the caller, with its text", b"?", "ü, no"),
-    ("empty-fault", "an empty fault is a fault", b"?", ""),
-):
-
-    @pair_case(f"request.{_id}", _description)
-    def exchange(
-        harness: Harness,
-        service: FakeClient,
-        client: FakeClient,
-        request: bytes = _request,
-        result: bytes | str = _result,
-    ) -> None:
+def _add_exchange(id: str, description: str, request: bytes, result: bytes | str) -> None:
+    @pair_case(f"request.{id}", description)
+    def exchange(harness: Harness, service: FakeClient, client: FakeClient) -> None:
         harness.request(client, 0, request, timeout=2_000)
         service.answer(result, request)
         success = isinstance(result, bytes)
         client.expect(Op.REPLY, id=0, timed_out=False, success=success, result=result)
+
+
+_REACHES = "a request reaches a member, and its reply the caller"
+_add_exchange("reply", _REACHES, b"question", b"answer")
+_add_exchange("empty", "an empty request is delivered, and an empty reply too", b"", b"")
+_add_exchange("fault", "a fault reaches the caller, with its text", b"?", "ü, no")
+_add_exchange("empty-fault", "an empty fault is a fault", b"?", "")
 
 
 @pair_case("request.big", "a request and a reply of 2 MiB arrive unchanged")
@@ -226,9 +221,6 @@ def again(harness: Harness, subscriber: FakeClient) -> None:
     harness.subscribed(subscriber, harness.name)
 
 
-add_rejected("topic.twice", "subscribing twice", packet(Op.SUBSCRIBE, topic="relaycheck") * 2)
-add_rejected(
-    "topic.unknown",
-    "unsubscribing without a subscription",
-    packet(Op.UNSUBSCRIBE, topic="relaycheck"),
-)
+_SUBSCRIBE, _UNSUBSCRIBE = (packet(op, topic="t") for op in (Op.SUBSCRIBE, Op.UNSUBSCRIBE))
+add_rejected("topic.twice", "subscribing twice", _SUBSCRIBE * 2)
+add_rejected("topic.unknown", "unsubscribing without a subscription", _UNSUBSCRIBE)

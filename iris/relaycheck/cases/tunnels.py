@@ -195,10 +195,14 @@ def close_acceptor(harness: Harness, service: FakeClient, client: FakeClient) ->
     _close(service, client)
 
 
+def _expect_closes(closing: FakeClient, other: FakeClient, number: int = 0) -> None:
+    other.expect(Op.TUNNEL_CLOSE, id=number, reason="")
+    closing.expect(Op.TUNNEL_CLOSE, id=number, reason="")
+
+
 def _close(closing: FakeClient, other: FakeClient) -> None:
     closing.send(Op.TUNNEL_CLOSE, id=0)
-    closing.expect(Op.TUNNEL_CLOSE, id=0, reason="")
-    other.expect(Op.TUNNEL_CLOSE, id=0, reason="")
+    _expect_closes(closing, other)
     closing.sync()
 
 
@@ -210,8 +214,7 @@ def close_data(harness: Harness, service: FakeClient, client: FakeClient) -> Non
     client.send(Op.TUNNEL_CLOSE, id=0)
     for message in messages:
         service.receive(0, message)
-    service.expect(Op.TUNNEL_CLOSE, id=0, reason="")
-    client.expect(Op.TUNNEL_CLOSE, id=0, reason="")
+    _expect_closes(client, service)
 
 
 @ungranted_case("tunnel-close.waiting", "a close follows data that waits for credit")
