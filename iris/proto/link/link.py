@@ -43,7 +43,8 @@ class State(Enum):
     FINISHED = auto()  # the same, but the last message is queued
     OPEN = auto()  # its thread receives
     CLOSING = auto()  # the same, but the last message is queued
-    ENDED = auto()  # its thread has reported the end
+    DEAF = auto()  # its thread has reported the end; a close packet may still be sent
+    ENDED = auto()  # the same, but the last message is queued
     ABORTING = auto()  # its thread is to end, and closes the socket
     CLOSED = auto()  # the socket is closed
 
@@ -55,15 +56,16 @@ STEPS: Final = {
     (State.FINISHED, "start"): State.CLOSING,
     (State.FINISHED, "abort"): State.CLOSED,
     (State.OPEN, "finish"): State.CLOSING,
-    (State.OPEN, "end"): State.ENDED,
+    (State.OPEN, "end"): State.DEAF,
     (State.OPEN, "abort"): State.ABORTING,
     (State.CLOSING, "end"): State.ENDED,
     (State.CLOSING, "abort"): State.ABORTING,
+    (State.DEAF, "finish"): State.ENDED,
+    (State.DEAF, "abort"): State.CLOSED,
     (State.ENDED, "abort"): State.CLOSED,
     (State.ABORTING, "end"): State.CLOSED,
 }
 # compiled, an enum's member is looked up at each use, a constant isn't
-_CREATED: Final = State.CREATED
 _OPEN: Final = State.OPEN
 _ABORTING: Final = State.ABORTING
 
@@ -147,7 +149,7 @@ class Link:
 
         Flushing doesn't wait for a long payload's MAC.
         """
-        if self._state is not _OPEN and self._state is not _CREATED:
+        if self._state is not _OPEN and (self._state, "finish") not in STEPS:
             raise with_cause(LinkClosed(f"the link to {self.remote} is closed"), self._failure)
         self.send_buffer.append(self._codec.seal(message))
 

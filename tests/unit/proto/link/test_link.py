@@ -383,6 +383,17 @@ def test_a_protocol_error_of_an_upper_layer_ends_the_link(pair: Pair) -> None:
     assert isinstance(received.end(), ProtocolError)
 
 
+def test_a_link_that_a_bad_packet_has_ended_still_sends_its_close_packet(pair: Pair) -> None:
+    link, codec = pair.link(), pair.codec()
+    received = Receiver(link)
+    pair.other_sock.sendall(b"\xff" * 100)
+    assert isinstance(received.end(), ProtocolError)
+    link._runner.join(PATIENCE)
+    link.close()
+    assert [type(message.meta) for message in pair.read(codec, 1)] == [ClosePacket]
+    assert pair.sock.fileno() == -1
+
+
 def test_a_bug_of_ours_ends_its_link_and_is_logged(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
