@@ -11,7 +11,6 @@ Tunnel._changed, NodeConnection._lock and pending._materializing are leaves. No 
 with one of them held.
 """
 
-import contextlib
 import logging
 import socket
 import threading
@@ -28,6 +27,7 @@ from iris.runtime.batch import Batch, flush_batch
 from iris.runtime.compiling import with_cause
 from iris.runtime.deadline import time_left
 from iris.runtime.send_buffer import SendBuffer
+from iris.runtime.tcp import shut_down
 from iris.runtime.worker_pool import WorkerPool
 
 _HIGH_WATER = 4 << 20  # bytes in the send buffer, beyond which writers wait
@@ -140,8 +140,7 @@ class NodeConnection(BaseNodeConnection[Tunnel, WorkerPool[Any]]):
                 protocol.feed(data)
 
     def _shut_down(self, error: Exception | None = None) -> None:
-        with contextlib.suppress(OSError):  # not connected any more
-            self._sock.shutdown(socket.SHUT_RDWR)  # wakes the reading thread
+        shut_down(self._sock)  # wakes the reading thread
 
     # Writing
 

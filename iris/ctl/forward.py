@@ -20,6 +20,7 @@ from iris.ctl.conversation import PIECE, Conversation, NotAllSent
 from iris.ctl.node import attach, build_tunnel, join
 from iris.ctl.outcome import Exit, UsageError
 from iris.ctl.signals import until_signal, wait_for_end
+from iris.runtime.tcp import shut_down
 
 LIMIT = 256  # concurrent TCP connections; further ones wait
 _BACKLOG = 64
@@ -40,17 +41,11 @@ def run(args: Namespace) -> Exit:
         else:
             listener = stack.enter_context(_listen(*args.listen))
             connection = stack.enter_context(attach(args, on_disconnect=ends.put))
-            stack.callback(_shut, listener)
+            stack.callback(shut_down, listener)
             build = partial(build_tunnel, connection, args)
             _Listener(listener, build, sockets).start()
         stack.callback(sockets.close)
         return wait_for_end(ends)
-
-
-def _shut(sock: socket.socket, how: int = socket.SHUT_RDWR) -> None:
-    """Wake what accepts or receives on a socket."""
-    with contextlib.suppress(OSError):  # it is gone
-        sock.shutdown(how)
 
 
 class _Sockets:
@@ -77,7 +72,7 @@ class _Sockets:
             how = socket.SHUT_RD  # the peer must see the reset, not an orderly end
         finally:
             tunnel.close()
-            _shut(sock, how)
+            shut_down(sock, how)
             with self._lock:
                 self._open.discard(sock)
 
@@ -86,7 +81,7 @@ class _Sockets:
         with self._lock:
             self._closed = True
             for sock in self._open:
-                _shut(sock)
+                shut_down(sock)
 
 
 def _reset(sock: socket.socket) -> None:

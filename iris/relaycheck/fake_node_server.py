@@ -118,5 +118,4 @@ class _Client:
                     self._sock.sendall(piece)
                 if last:
                     break
-        with contextlib.suppress(OSError):  # connection lost
-            self._sock.shutdown(socket.SHUT_WR)
+        shut_down(self._sock, socket.SHUT_WR)

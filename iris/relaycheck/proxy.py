@@ -179,8 +179,7 @@ class _Connection:
                 self._proxy.later(partial(self._feed, side, b"", self._proxy.clock()))
             self._running -= 1
             last = not self._running
-        with contextlib.suppress(OSError):  # connection lost
-            target.shutdown(socket.SHUT_WR)
+        shut_down(target, socket.SHUT_WR)
         if last:
             for sock in self._sockets.values():
                 sock.close()

@@ -7,7 +7,6 @@ that lives only as long as there is something to send. Who writes decides what a
 Lock order: the owner's locks -> _sending -> _lock. No callback runs with either held.
 """
 
-import contextlib
 import logging
 import socket
 import struct
@@ -21,6 +20,7 @@ from typing import Final
 from iris.errors import LinkClosed, StateError
 from iris.runtime.batch import Flushable, written
 from iris.runtime.compiling import mypyc_attr, with_cause
+from iris.runtime.tcp import shut_down
 
 # bytes; shorter writes are copied together, longer ones are sent from where they are
 _SMALL: Final = 16_384
@@ -300,8 +300,7 @@ class SendBuffer(Flushable):
             self._end(LinkClosed("closed"))
             due = self._due()
         self._report(None, due)
-        with contextlib.suppress(OSError):  # the peer may have gone first
-            self._sock.shutdown(socket.SHUT_WR)  # wakes a flusher that still waits
+        shut_down(self._sock, socket.SHUT_WR)  # wakes a flusher that still waits
         # the flusher has left its system call: once the socket is closed, its number may be reused
         with self._sending:
             return sent

@@ -117,10 +117,10 @@ class Listener:
         self._sock.close()
 
 
-def shut_down(sock: socket.socket) -> None:
-    """End both directions: threads blocked on the socket return. From any thread; idempotent."""
+def shut_down(sock: socket.socket, how: int = socket.SHUT_RDWR) -> None:
+    """End both directions, or one: threads blocked in it return. From any thread; idempotent."""
     with contextlib.suppress(OSError):  # down already
-        sock.shutdown(socket.SHUT_RDWR)
+        sock.shutdown(how)
 
 
 def hang_up(sock: socket.socket) -> None:

@@ -9,7 +9,6 @@ left for responses. It also bounds the unresolved entries that a search puts int
 table, which all its programs share.
 """
 
-import contextlib
 import logging
 import random
 import select
@@ -26,7 +25,7 @@ from iris.proto.bootstrap.greeting import MAX_SIZE, Greeting
 from iris.proto.bootstrap.schedule import Schedule, obstacle
 from iris.proto.wire.node_id import NodeId
 from iris.runtime.interfaces import Interface
-from iris.runtime.tcp import Address
+from iris.runtime.tcp import Address, shut_down
 
 _log = logging.getLogger(__name__)
 
@@ -101,8 +100,7 @@ class SubnetSearch:
         Raises: CloseTimeout when `on_found` takes longer than `timeout` seconds.
         """
         self._stop.set()
-        with contextlib.suppress(OSError):  # ENOTCONN, always; it wakes recvfrom and poll anyway
-            self._sock.shutdown(socket.SHUT_RDWR)
+        shut_down(self._sock)  # ENOTCONN, always; it wakes recvfrom and poll all the same
         for thread in self._threads:
             thread.join(timeout)
         self._sock.close()

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 from typing import Final
 
 from iris.config import Limits, SessionConfig
@@ -173,11 +174,7 @@ class Link:
                 return
         with contextlib.suppress(LinkClosed):  # broken
             self.send_buffer.finish()
-        self.send_buffer.on_drained_to(0, self._shut_sending)
-
-    def _shut_sending(self) -> None:
-        with contextlib.suppress(OSError):  # down already
-            self._sock.shutdown(socket.SHUT_WR)
+        self.send_buffer.on_drained_to(0, partial(shut_down, self._sock, socket.SHUT_WR))
 
     def _broken(self, error: Exception) -> None:
         self._failure = error

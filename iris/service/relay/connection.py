@@ -13,6 +13,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from iris.errors import LimitReached, ProtocolError
 from iris.proto.iris.base import Handler
@@ -23,6 +24,7 @@ from iris.runtime.batch import BATCH, Batch, Flushable
 from iris.runtime.deadline import time_left
 from iris.runtime.reader import SocketReader
 from iris.runtime.send_buffer import SendBuffer
+from iris.runtime.tcp import shut_down
 from iris.runtime.thread_cache import ThreadCache
 from iris.service.relay.base import Denied, Shared
 from iris.service.relay.session import ClientSession
@@ -101,8 +103,7 @@ class ClientConnection:
 
     def cut(self) -> None:
         """Hang up, whatever isn't sent or read yet."""
-        with contextlib.suppress(OSError):  # it is gone
-            self._sock.shutdown(socket.SHUT_RDWR)  # wakes a blocked recv()
+        shut_down(self._sock)  # wakes a blocked recv()
 
     def _expire(self) -> None:
         _log.debug("%s: no init packet within %g s", self.session.label, self._config.init_timeout)
@@ -189,8 +190,4 @@ class ClientConnection:
         """Send the last packet, then wait for the application to hang up, a while at most."""
         self._timer.cancel(self._deadline)
         self._deadline = self._timer.after(self._config.drain_timeout, self.cut)
-        self._send_buffer.on_drained_to(0, self._hang_up)
-
-    def _hang_up(self) -> None:
-        with contextlib.suppress(OSError):  # it is gone
-            self._sock.shutdown(socket.SHUT_WR)
+        self._send_buffer.on_drained_to(0, partial(shut_down, self._sock, socket.SHUT_WR))

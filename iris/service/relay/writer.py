@@ -22,6 +22,8 @@ from iris.runtime.send_buffer import SendBuffer
 from iris.service.relay.base import Shared
 
 SLOW_CONSUMER: Final = "slow consumer: send buffer full"
+# seconds; the logger limits lines further, but a call of it costs more than dropping a packet
+_WARN_PERIOD: Final = 1.0
 
 
 @lru_cache(maxsize=64)
@@ -45,6 +47,7 @@ class ClientWriter:
         self._relay = shared.config.relay
         self._budget = send_buffer.limit * 2 // 3  # bytes, for what can be dropped or rejected
         self._full_since: float | None = None  # when the first of only rejections was
+        self._warn_at = 0.0  # not before, about dropped packets
 
     def send(self, *buffers: bytes) -> None:
         """Write one packet that can't be lost."""
@@ -71,11 +74,14 @@ class ClientWriter:
 
     def write_droppable(self, packet: tuple[bytes, ...], size: int, pattern: str) -> None:
         """Write one packet with `size` bytes of payload, or drop it, counted as `pattern`."""
-        if self._over_budget(size):
-            self._shared.metrics.dropped[pattern].inc()
-            self.warn("slow consumer: dropping broadcasts and events until it reads what it got")
-        else:
+        if not self._over_budget(size):
             self.write(packet)
+            return
+        self._shared.metrics.dropped[pattern].inc()
+        now = self._shared.clock()
+        if now >= self._warn_at:
+            self._warn_at = now + _WARN_PERIOD
+            self.warn("slow consumer: dropping broadcasts and events until it reads what it got")
 
     def reject_if_full(self, size: int, pattern: str) -> bool:
         """Whether there is no room for a request or an offer, which is to be rejected then."""
