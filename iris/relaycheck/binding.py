@@ -1,10 +1,10 @@
 """`relaycheck binding`: run a program against a fake node, once for each scenario. Shell."""
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
+from subprocess import DEVNULL, Popen, TimeoutExpired
 from typing import cast
 
 from iris.relaycheck.fake_node_server import FakeNodeServer
@@ -49,17 +49,12 @@ def check_binding(
 def _run(scenario: Scenario, command: Sequence[str], port: int, timeout: float) -> list[str]:
     """Run the program to its end. Returns: what was wrong about that."""
     arguments = [argument.replace("{port}", str(port)) for argument in command]
+    env = {**os.environ, "IRIS_PORT": str(port), "RELAYCHECK_SCENARIO": scenario.id}
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "IRIS_PORT": str(port), "RELAYCHECK_SCENARIO": scenario.id},
-        )
+        process = Popen(arguments, stdin=DEVNULL, stdout=output, stderr=output, env=env)
         try:
             code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             process.kill()
             process.wait()
             return [f"the program doesn't end within {timeout:g} s"]

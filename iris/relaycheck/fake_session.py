@@ -177,7 +177,7 @@ class FakeSession:
         self.drop_tunnels()
 
     def disconnected(self) -> None:
-        """The client disconnected: only its close is still processed."""
+        """Process the end of the client's stream; one that has sent a close still gets its own."""
         if not self.leaving:
             self.release()
             self.send(None)

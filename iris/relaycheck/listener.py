@@ -3,8 +3,9 @@
 import contextlib
 import socket
 from collections.abc import Callable
+from functools import partial
 
-from iris.runtime.tcp import Listener
+from iris.runtime.tcp import Address, Listener
 
 
 def listen(port: int, on_connection: Callable[[socket.socket], None]) -> list[Listener]:
@@ -12,14 +13,13 @@ def listen(port: int, on_connection: Callable[[socket.socket], None]) -> list[Li
 
     Raises: OSError when the port is taken.
     """
-    listeners = [Listener(("127.0.0.1", port), lambda sock, _: on_connection(sock))]
+
+    def accept(sock: socket.socket, _: Address) -> None:
+        on_connection(sock)
+
+    listeners = [Listener(("127.0.0.1", port), accept)]
     if socket.has_ipv6:
+        bind = partial(socket.create_server, family=socket.AF_INET6)
         with contextlib.suppress(OSError):  # not on this machine
-            listeners.append(
-                Listener(
-                    ("::1", listeners[0].address[1]),
-                    lambda sock, _: on_connection(sock),
-                    bind=lambda address: socket.create_server(address, family=socket.AF_INET6),
-                )
-            )
+            listeners.append(Listener(("::1", listeners[0].address[1]), accept, bind=bind))
     return listeners

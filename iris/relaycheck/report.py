@@ -98,30 +98,20 @@ class Report:
 
     def junit(self) -> str:
         """Format JUnit XML for test servers."""
-        failures = str(sum(not check.passed for check in self.checks))
-        suite = ElementTree.Element(
-            "testsuite",
-            name=f"relaycheck {self.mode}",
-            tests=str(len(self.checks)),
-            failures=failures,
-            errors="0",
-            skipped="0",
-            time=f"{sum(check.seconds for check in self.checks):.3f}",
-        )
+        failed = sum(not check.passed for check in self.checks)
+        counts = {"tests": str(len(self.checks)), "failures": str(failed)}
+        time = f"{sum(check.seconds for check in self.checks):.3f}"
+        root = ElementTree.Element("testsuites", counts)
+        more = {"name": f"relaycheck {self.mode}", "errors": "0", "skipped": "0", "time": time}
+        suite = ElementTree.SubElement(root, "testsuite", counts | more)
         for check in self.checks:
-            case = ElementTree.SubElement(
-                suite,
-                "testcase",
-                classname=f"relaycheck.{self.mode}",
-                name=f"{check.id}: {check.description}",
-                time=f"{check.seconds:.3f}",
-            )
+            name, time = f"{check.id}: {check.description}", f"{check.seconds:.3f}"
+            attributes = {"classname": f"relaycheck.{self.mode}", "name": name, "time": time}
+            case = ElementTree.SubElement(suite, "testcase", attributes)
             if not check.passed:
                 message = _printable(check.lines[0])
                 failure = ElementTree.SubElement(case, "failure", message=message)
                 failure.text = _printable("\n".join(check.lines))
-        root = ElementTree.Element("testsuites", tests=str(len(self.checks)), failures=failures)
-        root.append(suite)
         return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
