@@ -120,7 +120,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self.families: list[Family[Any]] = []
-
         self._declare_relay()
         self._declare_clusters()
         self._declare_trees()

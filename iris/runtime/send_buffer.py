@@ -1,7 +1,7 @@
 """Bytes to one socket: written by any thread, sent in bulk at the end of a batch.
 
 A write never waits for the peer. What the socket doesn't take at once is sent by a flusher thread
-that lives only as long as there is something to send. Who writes decides what a full buffer means
+that lives only as long as there is something to send. The caller decides what a full buffer means
 (`size`, `limit`); docs/architecture.md: "A message runs to completion".
 
 Lock order: the owner's locks -> _sending -> _lock. No callback runs with either held.

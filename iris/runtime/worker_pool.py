@@ -50,7 +50,7 @@ class WorkerPool(Generic[T]):
         self._lock = threading.Lock()  # guards all below
         self._queue: BoundedQueue[T] = BoundedQueue(limit)
         self._threads: set[threading.Thread] = set()
-        self._idle: list[threading.Lock] = []  # an idle thread waits for its one's release
+        self._idle: list[threading.Lock] = []  # one per idle thread, which waits for its release
         self._waking = False  # a thread is on its way to take an item
         self._running = running
         self._closed = False

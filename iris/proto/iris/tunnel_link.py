@@ -175,7 +175,10 @@ class LinkTunnel:
             self._state, self._consumer = STEPS[before, event], None
             watch, self._watch = self._watch, None
             if before is State.CREATED and event == "close":  # its close packet must still be read
-                self._link.start(self._receive, self._ended)
+                try:
+                    self._link.start(self._receive, self._ended)
+                except RuntimeError:  # the system has no thread left
+                    self._state, event = State.DOWN, "end"
             self._changed.notify_all()
         owned = before is not State.CLOSING
         if owned:

@@ -189,6 +189,23 @@ def test_tunnel_after_the_end_of_its_node_is_hung_up_on(site: Site) -> None:
         tunnel.close()
 
 
+def test_closing_a_tunnel_that_gets_no_thread_leaves_nothing_behind(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with dialled(site, site.offer()) as link:
+        tunnel = site.asked.get(timeout=10)
+        assert tunnel is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            tunnel.close()
+        assert tunnels.live(site.here) == 0
+        with pytest.raises(LinkClosed):
+            link.recv_direct(time.monotonic() + 5)
+
+
 def test_silent_connection_is_hung_up_on_in_time(site: Site) -> None:
     with socket.create_connection(site.address) as sock:
         sock.settimeout(10)
