@@ -21,8 +21,7 @@ class Limits:
     message_size: int = 64 * MIB  # bytes of one request, reply, broadcast, event or tunnel message
     clients: int = 16_384  # attached applications
     client_handshakes: int = 1_024  # applications that haven't sent their init packet
-    # bytes waiting for one client; droppable messages fill two thirds of it at most
-    client_send_buffer: int = 192 * MIB
+    client_send_buffer: int = 192 * MIB  # bytes waiting for one client; 2/3 for droppable messages
     client_tunnels: int = 1_024  # tunnels of one client, live or being built
     tunnels: int = 16_384  # tunnels of all clients to other nodes; each has a socket
     client_requests: int = 65_536  # in-flight requests of one client, each way
@@ -30,8 +29,7 @@ class Limits:
     name_size: int = 4 * KIB  # bytes of a cluster's or topic's name
     peer_handshakes: int = 8  # sessions being authenticated, each way; Go config.PastryAuthThreads
     peer_send_buffer: int = 192 * MIB  # bytes waiting for one peer link
-    # bytes waiting for one peer, beyond which reading from the clients that send to it pauses
-    peer_high_water: int = 4 * MIB
+    peer_high_water: int = 4 * MIB  # bytes waiting for one peer that pause clients sending to it
     unauthenticated_size: int = 16 * KIB  # bytes of a message before the peer is authenticated
     gob_types: int = 128  # type definitions that one gob stream may send
     deferred_messages: int = 4_096  # waiting for a tree to form, and as many for a parent

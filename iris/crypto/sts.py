@@ -152,7 +152,6 @@ class Exchange:
     def _crypt(self, data: bytes) -> bytes:
         # WIRE: both tokens of an exchange are encrypted with the same key stream; Go crypto/sts,
         # tests/golden/sts.json
-        derived = HKDF(
-            MD5(), _KEY_SIZE + _IV_SIZE, b"crypto.sts.hkdf.salt", b"crypto.sts.hkdf.info"
-        ).derive(self._secret)
+        kdf = HKDF(MD5(), _KEY_SIZE + _IV_SIZE, b"crypto.sts.hkdf.salt", b"crypto.sts.hkdf.info")
+        derived = kdf.derive(self._secret)
         return Cipher(AES(derived[:_KEY_SIZE]), CTR(derived[_KEY_SIZE:])).encryptor().update(data)

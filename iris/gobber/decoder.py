@@ -62,15 +62,12 @@ class Decoder:
         self.known: dict[bytes, Reader] = {}
         self._top: dict[tuple[object, bytes], Reader] = {}  # by requested kind, type id
         self._structs: dict[tuple[type, int], Reader] = {}
-        # types defined by the current value: type id, bytes of its definition
-        self._fresh: list[tuple[int, int]] = []
-        # from the end of a piece of an interface value to the end of the next one
-        self._pieces: dict[int, int] = {}
+        self._fresh: list[tuple[int, int]] = []  # ids and sizes of the current value's definitions
+        self._pieces: dict[int, int] = {}  # by the end of an interface value's piece: the next's
         self._start = self._end = 0  # of the current value, and of its last message so far
         self._tail = bytearray()
         self._data: bytes | None = None  # a copy of the tail, once something in it is decoded
-        # how much of the tail is consumed; how much must follow before the next attempt
-        self._offset = self._need = 0
+        self._offset = self._need = 0  # consumed of the tail; needed behind it for an attempt
 
     @overload
     def decode(self, data: Buffer, kind: type[T]) -> T: ...

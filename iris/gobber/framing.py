@@ -10,7 +10,7 @@ Stricter than Go, which accepts integers that are longer than necessary (it neve
 from typing import Any
 
 import construct
-from construct import Const, ConstructError, FocusedSeq, GreedyBytes, IntegerError, Prefixed, Struct
+from construct import Const, FocusedSeq, GreedyBytes, IntegerError, Prefixed, Struct
 
 from iris.errors import ProtocolError, StateError
 
@@ -171,5 +171,3 @@ BYTES_MESSAGE = Prefixed(
         "data", Const(BYTES_ID), "data" / Prefixed(GobUint, GreedyBytes), construct.Terminated
     ),
 )
-# raised by schemas for malformed input, where the code raises GobError
-SchemaError = ConstructError

@@ -132,11 +132,8 @@ class _Source:
                 return [f"{x}, p = {self.nested[-1]}(b, p, stream, depth)"]
             case SliceOf(elem):
                 item = self.name("item")
-                return [
-                    *self._count_of(type_),
-                    f"{x} = []",
-                    *self._loop([*self.get(elem, item), f"{x}.append({item})"]),
-                ]
+                body = [*self.get(elem, item), f"{x}.append({item})"]
+                return [*self._count_of(type_), f"{x} = []", *self._loop(body)]
             case MapOf(key, elem):
                 label, item = self.name("label"), self.name("item")
                 body = [*self.get(key, label), *self.get(elem, item), f"{x}[{label}] = {item}"]
@@ -225,17 +222,11 @@ def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
             continue
         while number < len(columns) and columns[number] < 0:
             number += 1
-        lines += [
-            f"while delta and field <= {number}:",
-            "    p = stream.skip(b, p, skipped[field - 1])",
-            *indent(advance),
-        ]
+        skip = "    p = stream.skip(b, p, skipped[field - 1])"
+        lines += [f"while delta and field <= {number}:", skip, *indent(advance)]
     # a struct by value that wasn't sent is zero, made anew as no two values may share it
-    absent = [
-        f"if v{at} is None: v{at} = zero{at}()"
-        for at, field in enumerate(fields)
-        if isinstance(field.type, StructOf)
-    ]
+    by_value = [at for at, field in enumerate(fields) if isinstance(field.type, StructOf)]
+    absent = [f"if v{at} is None: v{at} = zero{at}()" for at in by_value]
     zeros = [_zero(field.type, f"v{at}") for at, field in enumerate(fields)]
     lines = [*zeros, *lines, "if delta: raise GobError('field number out of range')", *absent]
     lines.append("value = cls.__new__(cls)")

@@ -128,9 +128,8 @@ def struct(name: str, *, registered: str | None = None) -> Callable[[type[T]], t
 
 def declare(cls: type, name: str, registered: str | None, /, **fields: tuple[str, GobType]) -> None:
     """Declare a class as Go's struct `name`: each attribute's Go name and type, in Go's order."""
-    _STRUCTS[cls] = StructInfo(
-        name, registered, tuple(Field(attribute, *field) for attribute, field in fields.items())
-    )
+    declared = tuple(Field(attribute, *field) for attribute, field in fields.items())
+    _STRUCTS[cls] = StructInfo(name, registered, declared)
     if registered is not None:
         if registered in _REGISTERED:
             raise StateError(f"{registered} is declared twice")

@@ -125,12 +125,8 @@ class _Source:
                 return [f"{self.name('write', struct_writer(cls))}({x}, out, outer, stream)"]
             case SliceOf(elem):
                 size, item = self.name("size"), self.name("item")
-                return [
-                    f"{size} = len({x})",
-                    *self.uint(size),
-                    f"for {item} in {x}:",
-                    *indent(self.put(elem, item)),
-                ]
+                each = [f"for {item} in {x}:", *indent(self.put(elem, item))]
+                return [f"{size} = len({x})", *self.uint(size), *each]
             case MapOf(key, elem):
                 size, label, item = self.name("size"), self.name("label"), self.name("item")
                 items = self.name("items")

@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from construct import StreamError
+from construct import ConstructError, StreamError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +13,6 @@ from iris.gobber.framing import (
     MESSAGE,
     GobInt,
     GobUint,
-    SchemaError,
     encode_int,
     read_int,
     read_uint,
@@ -69,7 +68,7 @@ def by_schema(schema: Any, data: bytes) -> tuple[Any, int] | type[Exception] | N
         return schema.parse_stream(stream), stream.tell()
     except StreamError:
         return None
-    except SchemaError:
+    except ConstructError:
         return GobError
 
 

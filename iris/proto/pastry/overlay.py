@@ -161,9 +161,8 @@ class Overlay:
                 _log.warning("can't use the interface %s: %s", name, exc)
         if not places:
             self._stop_listening()
-            raise with_cause(
-                ConfigError(f"no interface can be used: {trouble or 'there is none'}"), trouble
-            ) from trouble
+            error = ConfigError(f"no interface can be used: {trouble or 'there is none'}")
+            raise with_cause(error, trouble) from trouble
         self._addresses += sorted(format_address(listener.address) for listener in self._listeners)
         _log.info("listening for peers on %s", ", ".join(places))
         self._booted = self._clock()

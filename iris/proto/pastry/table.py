@@ -152,8 +152,7 @@ class RoutingTable:
                 if not isinstance(cells, list):
                     cells = list(cells)
                 cells[cell] = node
-            # an active node may be in a cell alone, and a leaf alone
-            new = node not in known or node not in self.leaves
+            new = node not in known or node not in self.leaves  # one may be in a cell alone
             if new and self._is_near(delta(origin, node)):
                 leaves.append(node)
         if leaves or cells is not self.cells:

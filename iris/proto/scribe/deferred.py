@@ -82,6 +82,13 @@ class DeferredMessages:
         self._size += len(message.payload or ())
 
 
+def without_hop(header: Header) -> Header:
+    """Drop the previous hop, so that routing restarts from the origin."""
+    if header.prev is None:
+        return header
+    return Header(header.meta, header.op, header.sender, header.topic)
+
+
 class Deferral:
     """What a node defers: anycasts until there is a tree, publishes until there is a parent.
 
@@ -112,8 +119,7 @@ class Deferral:
         self._anycasts, self._publishes = DeferredMessages(**bounds), DeferredMessages(**bounds)
         self._retry_timer: TimerEntry | None = None
         self._closed = False
-        # `left`: ticks that the anycast had left which this thread is sending again
-        self._retried = threading.local()
+        self._retried = threading.local()  # `left`: ticks left to what this thread sends again
 
     def __len__(self) -> int:
         with self._lock:
@@ -134,11 +140,11 @@ class Deferral:
             return self._publishes.take(topic)
 
     def defer_anycast(self, topic: NodeId, header: Header, payload: Payload | None) -> None:
-        """Keep an anycast, to route it anew in a moment."""
+        """Keep an anycast, to route it anew in a moment, from its origin."""
         left: int | None = getattr(self._retried, "left", None)
         if left is None:
             left = min(self._max_ticks, ceil(self._anycast_timeout(header.meta) / self._period))
-        self._keep(self._anycasts, topic, Deferred(header, payload, left))
+        self._keep(self._anycasts, topic, Deferred(without_hop(header), payload, left))
 
     def retry_anycasts(self, topic: NodeId) -> None:
         """Route a topic's anycasts anew, oldest first.

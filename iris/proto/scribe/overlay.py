@@ -4,9 +4,8 @@ Counterpart of Go's proto/scribe/overlay.go and events.go. Shell around `Trees`:
 for moments, sends, owns the beat. No thread of its own: messages run on the thread that brought
 them, beats and retries on the timer's.
 
-Beyond Go: an anycast that has no way to go right now is deferred, and so is what has to go up a
-tree whose parent is being looked for; joins, graceful leaves and changes of the root cost no
-request.
+Beyond Go: an anycast without a way to go is deferred, and so is what has to go up a tree that looks
+for a parent; joins, graceful leaves and changes of the root cost no request.
 
 Lock order: scribe -> deferral -> timer. Neither the ring nor the application is called with the
 lock held.
@@ -22,12 +21,12 @@ from typing import Final, cast
 from iris.config import Limits, ScribeConfig
 from iris.metrics import Metrics
 from iris.proto.scribe.base import Application, Ring
-from iris.proto.scribe.deferred import Deferral
+from iris.proto.scribe.deferred import Deferral, without_hop
 from iris.proto.scribe.topic import Topic
 from iris.proto.scribe.trees import RetryAnycasts, Send, SubscribeDecision, Trees
 from iris.proto.wire.message import Message, Payload
 from iris.proto.wire.node_id import NodeId, resolve, valid_id
-from iris.proto.wire.trees import Header, Op
+from iris.proto.wire.trees import Header, Op, Report
 from iris.runtime.timer import Timer, TimerEntry
 
 _log = logging.getLogger(__name__)
@@ -254,12 +253,7 @@ class Overlay:
 
     def _tree_packet(self, sender: NodeId, header: Header) -> None:
         report, topic = header.report, header.topic
-        if (
-            header.op == _REPORT
-            and report is not None
-            and len(report.tops) == len(report.caps)
-            and all(map(valid_id, report.tops))
-        ):
+        if header.op == _REPORT and report is not None and _valid(report):
             with self._lock:
                 self._trees.report(sender, report)
         elif header.op == _UNSUBSCRIBE and valid_id(topic):
@@ -282,10 +276,7 @@ class Overlay:
         self._drain()
 
     def _drain(self) -> None:
-        """Carry out what `Trees` decided, in order, with what follows from it.
-
-        One thread does so at a time, also on behalf of others that come meanwhile.
-        """
+        """Carry out what `Trees` decided, in order; one thread does so for all that come meanwhile."""
         actions = self._trees.actions
         if not actions:
             return
@@ -365,7 +356,7 @@ class Overlay:
             with self._lock:
                 node = topic.balancer.pick_other((self.node_id, prev))
         if node is None:  # but the one it came from, which has been rejected, or will be
-            self._deferral.defer_anycast(topic.id, _without_hop(header), payload)
+            self._deferral.defer_anycast(topic.id, header, payload)
         else:
             onward = Header(header.meta, _BALANCE, header.sender, header.topic, self.node_id)
             self._ring_send(node, Message(onward, payload))
@@ -376,24 +367,28 @@ class Overlay:
     ) -> None:
         """Route an anycast anew that was meant for a tree neighbour which has left the ring."""
         if header.prev != self.node_id:
-            self._deferral.defer_anycast(topic, _without_hop(header), payload)
+            self._deferral.defer_anycast(topic, header, payload)
             return
         with self._lock:  # our own neighbour
             self._trees.unsubscribe(topic, meant)
-            self._trees.actions.append(Send(topic, _without_hop(header), payload))
+            self._trees.actions.append(Send(topic, without_hop(header), payload))
         self._drain()
 
     def _unplaced(self, topic: NodeId, header: Header, payload: Payload | None) -> None:
         """Find a way for an anycast without a tree here: not yet, or this node has just left it."""
         prev = header.prev
         if prev is None or self._reroutes <= 0:
-            self._deferral.defer_anycast(topic, _without_hop(header), payload)
+            self._deferral.defer_anycast(topic, header, payload)
             return
         with self._lock:
             self._reroutes -= 1
             self._trees.reject_neighbour(NodeId(prev), topic)
-            self._trees.actions.append(Send(topic, _without_hop(header), payload))
+            self._trees.actions.append(Send(topic, without_hop(header), payload))
         self._drain()
+
+
+def _valid(report: Report) -> bool:
+    return len(report.tops) == len(report.caps) and all(map(valid_id, report.tops))
 
 
 def _payload(message: Message) -> Payload:
@@ -402,10 +397,3 @@ def _payload(message: Message) -> Payload:
     WIRE: a key always, even without data (Go link.go); tests/golden/session.json.
     """
     return message.payload if message.payload is not None else Payload.of(b"")
-
-
-def _without_hop(header: Header) -> Header:
-    """Drop the previous hop, so that routing restarts from the origin."""
-    if header.prev is None:
-        return header
-    return Header(header.meta, header.op, header.sender, header.topic)
