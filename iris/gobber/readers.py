@@ -133,21 +133,17 @@ class _Source:
             case SliceOf(elem):
                 item = self.name("item")
                 body = [*self.get(elem, item), f"{x}.append({item})"]
-                return [*self._count_of(type_), f"{x} = []", *self._loop(body)]
+                return [f"{x} = []", *self._loop_head(type_), *indent(body)]
             case MapOf(key, elem):
                 label, item = self.name("label"), self.name("item")
                 body = [*self.get(key, label), *self.get(elem, item), f"{x}[{label}] = {item}"]
-                return [*self._count_of(type_), f"{x} = {{}}", *self._loop(body)]
+                return [f"{x} = {{}}", *self._loop_head(type_), *indent(body)]
         raise StateError(f"{type_} can't be received")
 
-    def _count_of(self, type_: SliceOf | MapOf) -> list[str]:
-        if may_span(type_):  # every element takes a byte of what is there in the end
-            return self.uint("count")
+    def _loop_head(self, type_: SliceOf | MapOf) -> list[str]:
         check = "if count > len(b) - p: raise GobError(f'{count} elements announced')"
-        return [*self.uint("count"), check]
-
-    def _loop(self, body: list[str]) -> list[str]:
-        return ["for _ in range(count):", *indent(body)]
+        checks = [] if may_span(type_) else [check]  # every element takes a byte, if not here
+        return [*self.uint("count"), *checks, "for _ in range(count):"]
 
     def _interface(self, x: str) -> list[str]:
         # the key of `known` is name and type id as sent; anything else is left to
@@ -242,13 +238,8 @@ def struct_maker(cls: type, columns: tuple[int, ...]) -> Callable[..., Reader]:
 def single_maker(type_: GobType) -> Callable[..., Reader]:
     """Generate the maker of decoders of a top-level value that is no struct."""
     source = _Source()
-    lines = [
-        "if b[p]: raise GobError('no zero before a single value')",
-        "p += 1",
-        *source.get(type_, "value"),
-        "return value, p",
-    ]
-    return source.compile(lines)
+    lines = ["if b[p]: raise GobError('no zero before a single value')", "p += 1"]
+    return source.compile([*lines, *source.get(type_, "value"), "return value, p"])
 
 
 @functools.cache

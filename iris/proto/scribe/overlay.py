@@ -276,7 +276,7 @@ class Overlay:
         self._drain()
 
     def _drain(self) -> None:
-        """Carry out what `Trees` decided, in order; one thread does so for all that come meanwhile."""
+        """Carry out what `Trees` decided, in order, by one thread for all that come meanwhile."""
         actions = self._trees.actions
         if not actions:
             return
