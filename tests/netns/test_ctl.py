@@ -86,14 +86,14 @@ def test_a_file_goes_from_host_to_host(lab: Lab, key_file: Path, tmp_path: Path)
     before = resident(processes)
     sender = nodes[1].host.popen("sh", "-c", f"{command} --send --timeout 30 --verbose < {source}")
     processes["sender"] = sender
-    wait_for(lambda: "is built" in sender.text(), 30.0, "a tunnel")
+    wait_for(lambda: "built a tunnel" in sender.text(), 30.0, "a tunnel")
     began, seen = time.monotonic(), [resident(processes)]
     while receiver.running or sender.running:
         assert time.monotonic() - began < 110.0, "it takes too long"
         time.sleep(0.1)
         seen.append(resident(processes))
     took = time.monotonic() - began
-    assert "irisctl: iris-1: detached" in sender.text()
+    assert "irisctl: iris-1: closed" in sender.text()
     assert digest(source) == digest(target)
     most = {name: max(sample.get(name, 0) for sample in seen) for name in processes}
     middle, after = seen[len(seen) // 2], resident(processes)
