@@ -22,23 +22,6 @@ LINK_KINDS: Final[tuple[str, ...]] = ("control", "data", "session", "tunnel")
 _HANDSHAKE_BOUNDS: Final[tuple[float, ...]] = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
-class Counter:
-    """A number that only grows."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def inc(self, count: int = 1) -> None:
-        """Count `count` more."""
-        self.value += count
-
-    def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
-        """Yield what an exporter shows."""
-        yield f"{name}_total", labels, self.value
-
-
 class Gauge:
     """A number that goes up and down."""
 
@@ -48,12 +31,22 @@ class Gauge:
         self.value = 0
 
     def inc(self, count: int = 1) -> None:
-        """Add `count`, which may be negative."""
+        """Add `count`, which is negative only for a gauge."""
         self.value += count
 
     def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
         """Yield what an exporter shows."""
         yield name, labels, self.value
+
+
+class Counter(Gauge):
+    """A number that only grows."""
+
+    __slots__ = ()
+
+    def samples(self, name: str, labels: dict[str, str]) -> Iterator[Sample]:
+        """Yield what an exporter shows."""
+        yield f"{name}_total", labels, self.value
 
 
 class Histogram:

@@ -21,7 +21,7 @@ from iris.proto.bootstrap.subnet import SubnetSearch
 from iris.proto.iris.overlay import Overlay as Iris
 from iris.proto.pastry.overlay import Overlay as Pastry
 from iris.proto.scribe.overlay import Overlay as Scribe
-from iris.proto.session.base import LinkFactory
+from iris.proto.session.base import LinkFactory, Suite
 from iris.proto.session.classic import ClassicSuite
 from iris.proto.session.handshakes import HandshakeReporter, SessionListener, dial
 from iris.proto.session.session import Session
@@ -60,73 +60,71 @@ class Node:
             interfaces: to join on.
             rng, entropy: for choices that needn't be secret; for keys and ids.
         """
-        self._config = config or Config()
+        self._config = config = config or Config()
         self._network, self._interfaces, self._clock = network, interfaces, clock
-        rng = rng or random.Random()
-        self.metrics = Metrics()
-        self._timer = Timer(clock)
+        self._rng, self._entropy = rng or random.Random(), entropy
+        self.metrics = metrics = Metrics()
+        self._timer = timer = Timer(clock)
         links = LinkFactory(
-            config=self._config.session,
-            limits=self._config.limits,
-            metrics=self.metrics,
-            clock=clock,
+            config=config.session, limits=config.limits, metrics=metrics, clock=clock
         )
         suite = ClassicSuite(key, links, entropy=entropy)
         self._iris = Iris(
-            config=self._config,
-            timer=self._timer,
+            config=config,
+            timer=timer,
             suite=suite,
-            rng=rng,
+            rng=self._rng,
             entropy=entropy,
             clock=clock,
-            metrics=self.metrics,
+            metrics=metrics,
         )
         self._scribe = Scribe(
             self._iris,
-            config=self._config.scribe,
-            limits=self._config.limits,
-            timer=self._timer,
-            rng=rng,
+            config=config.scribe,
+            limits=config.limits,
+            timer=timer,
+            rng=self._rng,
             cpu_usage=CpuMeter(),
-            metrics=self.metrics,
+            metrics=metrics,
         )
-        handshakes = HandshakeReporter(network, self.metrics, clock)
+        self._pastry = self._make_ring(suite)
+        self._scribe.attach(self._pastry)
+        self._iris.attach(self._scribe)
+        self._relay = RelayServer(
+            self._iris, config=config, timer=timer, clock=clock, metrics=metrics
+        )
+
+    def _make_ring(self, suite: Suite) -> Pastry:
+        """Make the ring, with a suite for its sessions and what finds other nodes."""
+        config, metrics = self._config, self.metrics
+        handshakes = HandshakeReporter(self._network, metrics, self._clock)
 
         def listen(interface: Interface, on_session: Callable[[Session], None]) -> SessionListener:
-            address, limit = (str(interface.address), 0), self._config.limits.peer_handshakes
+            address, limit = (str(interface.address), 0), config.limits.peer_handshakes
             return SessionListener(address, suite, on_session, handshakes, max_handshakes=limit)
 
         def search_subnet(interface: Interface, node_id: NodeId, port: int) -> Source:
             return SubnetSearch(
                 interface,
-                network,
+                self._network,
                 node_id,
                 port,
-                config=self._config.bootstrap,
-                rng=rng,
-                metrics=self.metrics,
+                config=config.bootstrap,
+                rng=self._rng,
+                metrics=metrics,
             )
 
-        self._pastry = Pastry(
-            interfaces,
+        return Pastry(
+            self._interfaces,
             self._scribe,
             listen=listen,
             connect=lambda address: dial(address, suite, handshakes),
             searches=[search_subnet],  # discovery: a source for every interface
             sources=[],  # and those of the whole node
-            config=self._config,
+            config=config,
             timer=self._timer,
-            metrics=self.metrics,
-            entropy=entropy,
-        )
-        self._scribe.attach(self._pastry)
-        self._iris.attach(self._scribe)
-        self._relay = RelayServer(
-            self._iris,
-            config=self._config,
-            timer=self._timer,
-            clock=clock,
-            metrics=self.metrics,
+            metrics=metrics,
+            entropy=self._entropy,
         )
 
     @property
