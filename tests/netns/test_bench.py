@@ -1,4 +1,4 @@
-"""`tools/bench` itself, with figures too short to mean anything.
+"""`tools.bench` itself, with figures too short to mean anything.
 
 That it measures, loses nothing, and leaves nothing.
 """
@@ -21,13 +21,18 @@ from tools.bench.figures import ONE, TWO
 
 pytestmark = pytest.mark.netns
 
-BENCH = [sys.executable, str(ROOT / "tools" / "bench")]
+BENCH = [sys.executable, "-m", "tools.bench"]  # in ROOT
 ONLY = "request-64x1K,publish-1to8,tunnel-echo,tunnel-bulk-both,attach"
 
 
 def bench(*args: str) -> Any:
     run = subprocess.run(
-        [*BENCH, *args, "--json", "-"], capture_output=True, text=True, timeout=60.0, check=False
+        [*BENCH, *args, "--json", "-"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60.0,
+        check=False,
     )
     assert run.returncode == 0, run.stderr + run.stdout
     return json.loads(run.stdout)
@@ -90,6 +95,7 @@ def test_two_checkouts_compared(lab: Lab, tmp_path: Path) -> None:
 def test_a_node_that_does_not_start_is_a_failure_that_is_told(lab: Lab) -> None:
     run = subprocess.run(
         [*BENCH, "--node", "false", "--only", "attach", "--layout", ONE],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -115,7 +121,11 @@ def test_growth_to_two_nodes_and_a_short_soak(lab: Lab, tmp_path: Path) -> None:
 
 def test_an_interrupted_run_leaves_nothing(lab: Lab) -> None:
     with subprocess.Popen(
-        [*BENCH, "--only", "request"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*BENCH, "--only", "request"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
 
         def left() -> list[str]:
