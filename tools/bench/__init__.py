@@ -1,6 +1,6 @@
 """Measures a node, ours or any other that speaks the relay protocol.
 
-`tools/bench`, see docs/performance.md.
+`python -m tools.bench`, see docs/performance.md.
 
 `figures.py` says what is measured. For each figure the controller (`run.py`) starts two light
 processes (`driver.py`), which talk to nodes in network namespaces (`lab.py`, `testbed.py`);

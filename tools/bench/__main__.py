@@ -1,4 +1,4 @@
-"""`tools/bench`: the command line. Exit codes.
+"""`python -m tools.bench`: the command line. Exit codes.
 
 0 all was measured, 1 something failed or was lost, 2 usage, or no lab can be had.
 """

@@ -1,6 +1,6 @@
 """Where the microseconds of a message go, piece by piece, in one process and without a network.
 
-`tools/bench --costs`. Shell.
+`python -m tools.bench --costs`. Shell.
 
 Each piece is run again and again as the node runs it: the relay's packets in one read of 64, what
 goes through a socket in batches as they leave a node, the least of several rounds. What a message
